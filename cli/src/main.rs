@@ -1,0 +1,5 @@
+//! The client; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    sessctl::main()
+}

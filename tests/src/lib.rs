@@ -1,0 +1,1 @@
+//! The sealed environment of the end-to-end tests.
