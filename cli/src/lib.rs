@@ -1,1 +1,7 @@
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+//! sessctl: the thin client.
+
+/// Runs the client.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    std::process::ExitCode::SUCCESS
+}

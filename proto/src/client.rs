@@ -1,0 +1,229 @@
+//! A blocking client: one connection, one typed method for each RPC.
+//!
+//! It speaks tarpc's frames without an async runtime, because a thin program is mostly start-up
+//! time. It never starts a daemon and prints nothing.
+
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tarpc::{ClientMessage, Request, Response};
+use tokio_util::bytes::BytesMut;
+
+use crate::codec::{self, RESPONSE_BYTES_MAX};
+use crate::doctor::{DoctorReport, DoctorRequest};
+use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
+use crate::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use crate::paths;
+use crate::peer::Peer;
+use crate::preface::{self, Preface};
+use crate::provider::{ProvidersRequest, ProvidersResponse};
+use crate::service::{DEADLINE_MS, SessdRequest, SessdResponse};
+use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
+use crate::status::{DaemonStatus, ShutdownRequest, ShutdownResponse, StatusRequest};
+use crate::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
+use crate::{Fault, FaultCode, PROTOCOL_VERSION};
+
+/// How long the daemon may take beyond the deadline before we give it up.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    daemon: Preface,
+    peer: Peer,
+    last_id: u64,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectError {
+    /// Nobody listens: the socket is missing or refuses.
+    NoDaemon(io::Error),
+    /// Somebody listens but must not be talked to, or does not answer.
+    Refused(Fault),
+    /// A daemon of another protocol.
+    Mismatch {
+        /// What the daemon said of itself.
+        daemon: Preface,
+        /// Its process.
+        pid: u32,
+    },
+}
+
+impl Client {
+    /// Connects, checks who listens, and exchanges prefaces.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub fn connect(socket: &Path) -> Result<Self, ConnectError> {
+        if let Some(folder) = socket.parent() {
+            paths::check_folder(folder).map_err(ConnectError::Refused)?;
+        }
+        let stream = UnixStream::connect(socket).map_err(ConnectError::NoDaemon)?;
+        let peer = Peer::of(&stream).map_err(ConnectError::Refused)?;
+        let daemon = greet(&stream).map_err(|error| match error.kind() {
+            // A daemon that ends closes what it has accepted, or the listener's backlog.
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe => ConnectError::NoDaemon(error),
+            _ => ConnectError::Refused(unreachable(&error)),
+        })?;
+        let daemon = daemon.ok_or_else(|| {
+            let what = format!("whatever listens on {} is not sessd", socket.display());
+            ConnectError::Refused(Fault::new(FaultCode::ProtocolMismatch, what))
+        })?;
+        if daemon.protocol == PROTOCOL_VERSION {
+            Ok(Self { stream, daemon, peer, last_id: 0 })
+        } else {
+            Err(ConnectError::Mismatch { daemon, pid: peer.pid })
+        }
+    }
+
+    /// What the daemon said of itself.
+    #[must_use]
+    pub fn daemon(&self) -> Preface {
+        self.daemon
+    }
+
+    /// The daemon's process.
+    #[must_use]
+    pub fn daemon_pid(&self) -> u32 {
+        self.peer.pid
+    }
+
+    fn call(&mut self, message: SessdRequest, deadline: Duration) -> Result<SessdResponse, Fault> {
+        self.last_id += 1;
+        let mut context = tarpc::context::current();
+        context.deadline = Instant::now() + deadline;
+        let request = Request { context, id: self.last_id, message };
+        let body = codec::encode(&ClientMessage::Request(request)).map_err(Fault::internal)?;
+        if body.len() > codec::REQUEST_BYTES_MAX {
+            let what = format!("the request has {} bytes, the limit is 1 MiB", body.len());
+            return Err(Fault::new(FaultCode::Usage, what));
+        }
+        let answer = self.exchange(&body, deadline).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let what = format!("the daemon did not answer within {deadline:?}");
+                Fault::new(FaultCode::Deadline, what)
+            }
+            _ => unreachable(&error),
+        })?;
+        let response: Response<SessdResponse> =
+            codec::decode(&answer).map_err(|error| unreachable(&error))?;
+        response.message.map_err(|error| match error.kind {
+            io::ErrorKind::WouldBlock => Fault::new(FaultCode::Throttled, error.detail),
+            _ => Fault::internal(error),
+        })
+    }
+
+    fn exchange(&mut self, body: &[u8], deadline: Duration) -> io::Result<BytesMut> {
+        self.stream.set_read_timeout(Some(deadline + GRACE))?;
+        self.stream.set_write_timeout(Some(deadline + GRACE))?;
+        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+        let mut frame = Vec::with_capacity(4 + body.len());
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.extend_from_slice(body);
+        self.stream.write_all(&frame)?;
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > RESPONSE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too large"));
+        }
+        let mut answer = BytesMut::zeroed(length);
+        self.stream.read_exact(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+fn greet(mut stream: &UnixStream) -> io::Result<Option<Preface>> {
+    let patience = Some(Duration::from_millis(DEADLINE_MS));
+    stream.set_read_timeout(patience)?;
+    stream.set_write_timeout(patience)?;
+    stream.write_all(&Preface::current(false).to_bytes())?;
+    let mut bytes = [0; preface::LENGTH];
+    stream.read_exact(&mut bytes)?;
+    Ok(Preface::from_bytes(bytes))
+}
+
+fn unreachable(error: &io::Error) -> Fault {
+    Fault::new(FaultCode::DaemonUnreachable, format!("the daemon hung up: {error}"))
+        .hint("see what it says: `sessctl daemon start`, `sessctl doctor`")
+}
+
+/// One typed method for each RPC; the deadline follows from the request.
+macro_rules! calls {
+    ($($name:ident: $variant:ident($request:ty) -> $answer:ty),+ $(,)?) => {
+        impl Client {$(
+            #[doc = concat!("The RPC [`", stringify!($name), "`](crate::service::Sessd::",
+                stringify!($name), ").")]
+            ///
+            /// # Errors
+            /// What the daemon answers, or that it does not.
+            pub fn $name(&mut self, request: $request) -> Result<$answer, Fault> {
+                let deadline = Duration::from_millis(request.deadline_ms());
+                match self.call(SessdRequest::$variant { request }, deadline)? {
+                    SessdResponse::$variant(answer) => answer,
+                    _ => Err(Fault::internal("the answer belongs to another call")),
+                }
+            }
+        )+}
+    };
+}
+
+/// How long a request may take.
+trait Deadline {
+    /// In milliseconds.
+    fn deadline_ms(&self) -> u64 {
+        DEADLINE_MS
+    }
+}
+
+impl Deadline for ListRequest {}
+impl Deadline for ShowRequest {}
+impl Deadline for ResumeRequest {}
+impl Deadline for EnvironmentRequest {}
+impl Deadline for SendRequest {}
+impl Deadline for ProvidersRequest {}
+impl Deadline for JobsRequest {}
+impl Deadline for StatusRequest {}
+impl Deadline for DoctorRequest {}
+impl Deadline for ShutdownRequest {}
+
+impl Deadline for TurnOutputRequest {
+    fn deadline_ms(&self) -> u64 {
+        DEADLINE_MS + u64::from(self.wait_ms)
+    }
+}
+
+/// A check reads transcripts, a job reads whole homes.
+impl Deadline for CheckRequest {
+    fn deadline_ms(&self) -> u64 {
+        12 * DEADLINE_MS
+    }
+}
+
+impl Deadline for RunJobRequest {
+    fn deadline_ms(&self) -> u64 {
+        120 * DEADLINE_MS
+    }
+}
+
+calls! {
+    list: List(ListRequest) -> SessionPage,
+    show: Show(ShowRequest) -> Session,
+    check: Check(CheckRequest) -> SessionPage,
+    resume: Resume(ResumeRequest) -> ResumeResponse,
+    environment: Environment(EnvironmentRequest) -> Vec<String>,
+    send: Send(SendRequest) -> SendResponse,
+    turn_output: TurnOutput(TurnOutputRequest) -> TurnOutput,
+    providers: Providers(ProvidersRequest) -> ProvidersResponse,
+    jobs: Jobs(JobsRequest) -> JobsResponse,
+    run_job: RunJob(RunJobRequest) -> Job,
+    status: Status(StatusRequest) -> DaemonStatus,
+    doctor: Doctor(DoctorRequest) -> DoctorReport,
+    shutdown: Shutdown(ShutdownRequest) -> ShutdownResponse,
+}

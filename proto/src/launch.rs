@@ -1,0 +1,52 @@
+//! How to start a provider: plain data, run blindly by whoever holds it.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Environment, Session};
+
+/// What to execute, where, and with which changes to the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LaunchPlan {
+    /// A bare name to be found on PATH, or an absolute path.
+    pub program: String,
+    /// The arguments after the program's name.
+    pub args: Vec<String>,
+    /// The directory to start in.
+    pub cwd: String,
+    /// Variables to set; `null` means unset.
+    pub env: BTreeMap<String, Option<String>>,
+}
+
+/// Which session to resume, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ResumeRequest {
+    /// The session; `null` means the newest resumable one of `project`.
+    pub selector: Option<String>,
+    /// Without a selector: any directory of the project.
+    pub project: Option<String>,
+    /// Start there instead of the launch directory, where the provider can resume anywhere.
+    pub cwd: Option<String>,
+    /// Try although the status is unknown.
+    pub force: bool,
+    /// Only answer the plan, take no lease.
+    pub plan_only: bool,
+    /// The caller's variables, as far as providers declared an interest in them.
+    pub environment: Environment,
+}
+
+/// A session that may be resumed, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ResumeResponse {
+    /// The session.
+    pub session: Session,
+    /// What to execute.
+    pub plan: LaunchPlan,
+}
+
+/// Asks which variables of the caller's environment providers want to know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EnvironmentRequest {}

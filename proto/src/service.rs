@@ -1,0 +1,103 @@
+//! The protocol: every RPC, in wire order.
+//!
+//! RPCs are append-only: their order is their number on the wire. Every RPC takes exactly one
+//! request struct and answers a value or a [`Fault`]. The tests compare order and shapes with
+//! `schema/`; `UPDATE=1 cargo test` rewrites those files after [`crate::PROTOCOL_VERSION`] was
+//! raised.
+#![allow(missing_docs, reason = "tarpc generates the request and response enums undocumented")]
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Fault;
+use crate::doctor::{DoctorReport, DoctorRequest};
+use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
+use crate::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use crate::provider::{ProvidersRequest, ProvidersResponse};
+use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
+use crate::status::{DaemonStatus, ShutdownRequest, ShutdownResponse, StatusRequest};
+use crate::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
+
+/// The longest a caller may ask the daemon to work on one request, in milliseconds.
+pub const DEADLINE_MS_MAX: u64 = 3_600_000;
+
+/// The deadline of everything but long polls, in milliseconds.
+pub const DEADLINE_MS: u64 = 5_000;
+
+/// The longest a long poll may wait, in milliseconds.
+pub const WAIT_MS_MAX: u32 = 60_000;
+
+/// What sessd can do.
+#[tarpc::service(derive = [Clone, Serialize, Deserialize, JsonSchema])]
+pub trait Sessd {
+    /// A page of sessions.
+    async fn list(request: ListRequest) -> Result<SessionPage, Fault>;
+    /// One session.
+    async fn show(request: ShowRequest) -> Result<Session, Fault>;
+    /// Checks sessions now, for free, and answers them.
+    async fn check(request: CheckRequest) -> Result<SessionPage, Fault>;
+    /// Checks a session, gives the calling process its lease, and answers how to start it.
+    async fn resume(request: ResumeRequest) -> Result<ResumeResponse, Fault>;
+    /// Names of the variables that are worth sending with `resume` and `send`.
+    async fn environment(request: EnvironmentRequest) -> Result<Vec<String>, Fault>;
+    /// Queues a prompt; its output is read with `turn_output`.
+    async fn send(request: SendRequest) -> Result<SendResponse, Fault>;
+    /// Long poll for the output of a turn.
+    async fn turn_output(request: TurnOutputRequest) -> Result<TurnOutput, Fault>;
+    /// The capability table.
+    async fn providers(request: ProvidersRequest) -> Result<ProvidersResponse, Fault>;
+    /// Recurring work and its last results.
+    async fn jobs(request: JobsRequest) -> Result<JobsResponse, Fault>;
+    /// Runs a job now and answers its result.
+    async fn run_job(request: RunJobRequest) -> Result<Job, Fault>;
+    /// How the daemon is.
+    async fn status(request: StatusRequest) -> Result<DaemonStatus, Fault>;
+    /// What the daemon sees of its surroundings.
+    async fn doctor(request: DoctorRequest) -> Result<DoctorReport, Fault>;
+    /// Ends the daemon after the requests in flight.
+    async fn shutdown(request: ShutdownRequest) -> Result<ShutdownResponse, Fault>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Compares a generated text with its file, or rewrites it with `UPDATE=1`.
+    fn compare(name: &str, generated: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema").join(name);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, generated).unwrap();
+        }
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(kept, generated, "schema/{name} differs: raise PROTOCOL_VERSION, UPDATE=1");
+    }
+
+    fn schema() -> serde_json::Value {
+        let mut requests = schemars::schema_for!(SessdRequest).to_value();
+        requests["x-protocol"] = crate::PROTOCOL_VERSION.into();
+        requests["x-responses"] = schemars::schema_for!(SessdResponse).to_value();
+        requests
+    }
+
+    #[test]
+    fn shapes_change_only_with_the_protocol_version() {
+        let text = serde_json::to_string_pretty(&schema()).unwrap();
+        compare("rpc.schema.json", &(text + "\n"));
+    }
+
+    #[test]
+    fn rpcs_are_append_only() {
+        let schema = schema();
+        let name = |variant: &serde_json::Value| {
+            let properties = variant["properties"].as_object().unwrap();
+            properties.keys().next().unwrap().clone() + "\n"
+        };
+        let order: String = schema["oneOf"].as_array().unwrap().iter().map(name).collect();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/rpc.order");
+        let kept = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(order.starts_with(&kept), "an RPC moved or vanished: append, never insert");
+        compare("rpc.order", &order);
+    }
+}

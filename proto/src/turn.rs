@@ -1,0 +1,112 @@
+//! One prompt and everything that comes back.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::session::spelled;
+use crate::{Environment, Event, Fault, Session, Timestamp};
+
+/// One prompt to one session.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Turn {
+    /// Made by the caller; a repeated request with the same id runs nothing twice.
+    pub id: String,
+    /// The session it belongs to.
+    pub session_id: String,
+    /// How far it is.
+    pub state: TurnState,
+    /// When it was accepted.
+    pub queued_at: Timestamp,
+    /// When the provider was started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Why it failed.
+    pub fault: Option<Fault>,
+}
+
+/// How far a turn is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnState {
+    /// Waits its place.
+    #[default]
+    Queued,
+    /// The provider works on it.
+    Running,
+    /// Exit code, final event and session id were all right.
+    Succeeded,
+    /// The provider failed.
+    Failed,
+    /// Ended on request.
+    Cancelled,
+    /// The daemon or the machine went down in the middle.
+    Interrupted,
+}
+
+spelled!(TurnState {
+    Queued = "queued",
+    Running = "running",
+    Succeeded = "succeeded",
+    Failed = "failed",
+    Cancelled = "cancelled",
+    Interrupted = "interrupted",
+});
+
+impl TurnState {
+    /// True if nothing more will happen.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Running)
+    }
+}
+
+/// A prompt for a session, or for a new one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SendRequest {
+    /// A UUID made by the caller.
+    pub turn_id: String,
+    /// The session; exclusive with `new_agent`.
+    pub selector: Option<String>,
+    /// Start a new session with this agent.
+    pub new_agent: Option<String>,
+    /// The caller's directory: where a new session starts, or whose project's newest is meant.
+    pub cwd: String,
+    /// What to say.
+    pub prompt: String,
+    /// The caller's variables, as far as providers declared an interest in them.
+    pub environment: Environment,
+}
+
+/// The turn a prompt became.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SendResponse {
+    /// The session it goes to.
+    pub session: Session,
+    /// The turn.
+    pub turn: Turn,
+}
+
+/// What to read of a turn's output.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TurnOutputRequest {
+    /// The turn.
+    pub turn_id: String,
+    /// The `seq` of the last event already seen; 0 from the start.
+    pub after: i64,
+    /// How long to wait for something new, in milliseconds, at most 60,000.
+    pub wait_ms: u32,
+}
+
+/// A part of a turn's output.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TurnOutput {
+    /// The turn as it is now.
+    pub turn: Turn,
+    /// Events after the one asked for; empty when nothing came in time.
+    pub events: Vec<Event>,
+    /// The session, once the turn is final and all its events are in this answer.
+    pub session: Option<Session>,
+}
