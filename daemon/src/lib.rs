@@ -1,10 +1,97 @@
 //! sessd: one durable registry of every coding-agent session on the machine.
+//!
+//! Reading order: [`daemon`] (one run), [`config`], [`store`] (the registry's file),
+//! [`providers`], [`registry`] (what sessd can do), [`jobs`], [`listener`] (the socket).
 
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sessd_proto::paths::Paths;
+use sessd_proto::{Environment, Fault};
+
+mod background;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod jobs;
+pub mod listener;
+mod log;
+pub mod pidfd;
 pub mod process;
 pub mod providers;
+pub mod registry;
+pub mod runner;
+pub mod store;
+
+/// Keeps one durable registry of every coding-agent session on this machine
+///
+/// Usually started by `sessctl` on first use. Its client is `sessctl`.
+#[derive(Debug, Parser)]
+#[command(name = "sessd", version, max_term_width = 100)]
+struct Args {
+    /// The socket to listen on [default: $SESSD_SOCKET, else in $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Go to the background once it answers; the exit status tells whether it does
+    #[arg(long, conflicts_with = "foreground")]
+    daemonize: bool,
+    /// Stay in the foreground and log to standard error (the default)
+    #[arg(long)]
+    foreground: bool,
+    /// Print every option of the configuration with its default
+    #[arg(long)]
+    print_config: bool,
+    #[command(subcommand)]
+    agent: Option<Agent>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Agent {
+    /// The built-in agent, as sessd starts it
+    #[command(hide = true)]
+    Echo {
+        /// Where its transcripts are
+        #[arg(long)]
+        home: PathBuf,
+        /// Its session
+        #[arg(long)]
+        session: String,
+        /// Answer standard input as a whole, once
+        #[arg(long)]
+        once: bool,
+    },
+}
 
 /// Runs the daemon.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match &args.agent {
+        Some(Agent::Echo { home, session, once }) => {
+            providers::echo(home, session, *once).map_err(Fault::internal)
+        }
+        None if args.print_config => {
+            io::stdout().write_all(config::defaults_text().as_bytes()).map_err(Fault::internal)
+        }
+        None => start(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            background::report(&fault);
+            ExitCode::from(fault.code.exit_code())
+        }
+    }
+}
+
+fn start(args: &Args) -> Result<(), Fault> {
+    let env = Environment::of_process();
+    let paths = Paths::find(args.socket.as_deref(), &env)?;
+    if args.daemonize {
+        return background::run(paths, env);
+    }
+    log::to_stderr();
+    daemon::run(paths, env, || ())
 }

@@ -115,6 +115,9 @@ impl Client {
             codec::decode(&answer).map_err(|error| unreachable(&error))?;
         response.message.map_err(|error| match error.kind {
             io::ErrorKind::WouldBlock => Fault::new(FaultCode::Throttled, error.detail),
+            io::ErrorKind::InvalidData => {
+                Fault::new(FaultCode::Usage, error.detail).hint("ask for less: `--limit`")
+            }
             _ => Fault::internal(error),
         })
     }

@@ -21,7 +21,7 @@ pub struct JobsResponse {
 pub struct Job {
     /// Its name, e.g. `discovery`.
     pub name: String,
-    /// The cron expression it follows (with seconds, local time).
+    /// The cron expression it follows (with seconds, in UTC).
     pub schedule: String,
     /// True while it runs.
     pub running: bool,
@@ -44,7 +44,7 @@ pub struct JobRun {
     pub result: Json,
 }
 
-/// Runs one job now, or joins the run that is under way.
+/// Runs one job now, after the run that may be under way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunJobRequest {
     /// Its name.

@@ -1,0 +1,245 @@
+//! The configuration: the embedded defaults, the user's file over them, the environment over
+//! both. An option that the defaults do not have is a fault that names the nearest one.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sessd_proto::{Environment, Fault, FaultCode};
+use toml::{Table, Value};
+
+const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// Sections whose keys are names of the user's own.
+const OPEN: &[&str] = &["homes", "programs"];
+
+/// Every option; see `config.default.toml` for their meaning.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Sweeps.
+    pub discovery: Discovery,
+    /// Checks.
+    pub heartbeat: Heartbeat,
+    /// Turns.
+    pub turns: Turns,
+    /// More homes, by provider.
+    pub homes: BTreeMap<String, Vec<PathBuf>>,
+    /// Programs, by provider.
+    pub programs: BTreeMap<String, PathBuf>,
+}
+
+/// Sweeps.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Discovery {
+    /// Cron expression.
+    pub schedule: String,
+    /// Whether to watch the homes.
+    pub watch: bool,
+}
+
+/// Checks.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// Cron expression.
+    pub schedule: String,
+    /// Sessions a run.
+    pub batch: u32,
+    /// Seconds that a check stays fresh.
+    pub fresh_s: u32,
+}
+
+/// Turns.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Turns {
+    /// Turns at a time for one provider.
+    pub per_provider: usize,
+    /// Seconds a turn may take.
+    pub deadline_s: u64,
+    /// Bytes of output that are kept.
+    pub output_bytes_max: usize,
+}
+
+impl Config {
+    /// Reads the configuration.
+    ///
+    /// # Errors
+    /// [`FaultCode::ConfigInvalid`] with the file, the line or the option that is wrong.
+    pub fn load(file: &Path, env: &Environment) -> Result<Self, Fault> {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(invalid(format!("{}: {error}", file.display()))),
+        };
+        Self::merged(&text, env).map_err(|fault| Fault {
+            message: format!("the configuration {}: {}", file.display(), fault.message),
+            ..fault
+        })
+    }
+
+    /// The defaults.
+    ///
+    /// # Errors
+    /// Never, as a test shows.
+    pub fn defaults() -> Result<Self, Fault> {
+        Self::merged("", &Environment::default())
+    }
+
+    fn merged(text: &str, env: &Environment) -> Result<Self, Fault> {
+        let mut table = parse(DEFAULTS)?;
+        for (section, options) in parse(text)? {
+            overlay(&mut table, &section, options)?;
+        }
+        for (section, options) in &mut table {
+            if let Some(options) = options.as_table_mut().filter(|_| !OPEN.contains(&&**section)) {
+                from_environment(section, options, env)?;
+            }
+        }
+        let config: Self =
+            table.try_into().map_err(|error: toml::de::Error| invalid(error.message()))?;
+        config.checked()
+    }
+
+    fn checked(self) -> Result<Self, Fault> {
+        for (job, schedule) in
+            [("discovery", &self.discovery.schedule), ("heartbeat", &self.heartbeat.schedule)]
+        {
+            crate::jobs::schedule::parse(schedule)
+                .map_err(|why| invalid(format!("{job}.schedule: `{schedule}`: {why}")))?;
+        }
+        if self.turns.per_provider == 0 || self.heartbeat.batch == 0 {
+            return Err(invalid("turns.per_provider and heartbeat.batch must be at least 1"));
+        }
+        Ok(self)
+    }
+}
+
+fn parse(text: &str) -> Result<Table, Fault> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        invalid(format!("line {line}: {}", error.message()))
+    })
+}
+
+/// Puts one section of the user's over the defaults.
+fn overlay(table: &mut Table, section: &str, options: Value) -> Result<(), Fault> {
+    let Some(Value::Table(known)) = table.get_mut(section) else {
+        return Err(unknown("section", section, table.keys()));
+    };
+    let Value::Table(options) = options else {
+        return Err(invalid(format!("`{section}` is a section: write [{section}]")));
+    };
+    for (option, value) in options {
+        match known.get(&option) {
+            None if !OPEN.contains(&section) => {
+                return Err(unknown(
+                    "option",
+                    &format!("{section}.{option}"),
+                    &qualified(section, known),
+                ));
+            }
+            Some(old) if !old.same_type(&value) => {
+                return Err(invalid(format!(
+                    "{section}.{option} takes {}, not {}",
+                    old.type_str(),
+                    value.type_str()
+                )));
+            }
+            _ => known.insert(option, value),
+        };
+    }
+    Ok(())
+}
+
+fn qualified(section: &str, known: &Table) -> Vec<String> {
+    known.keys().map(|option| format!("{section}.{option}")).collect()
+}
+
+fn from_environment(section: &str, options: &mut Table, env: &Environment) -> Result<(), Fault> {
+    for (option, value) in options {
+        let name = format!("SESSD_{section}_{option}").to_uppercase();
+        let Some(text) = env.get(&name) else { continue };
+        let wrong = |_| invalid(format!("{name}: `{text}` is not of type {}", value.type_str()));
+        *value = match value {
+            Value::Integer(_) => {
+                text.parse().map(Value::Integer).map_err(|e| wrong(e.to_string()))?
+            }
+            Value::Boolean(_) => {
+                text.parse().map(Value::Boolean).map_err(|e| wrong(e.to_string()))?
+            }
+            _ => Value::String(text.to_owned()),
+        };
+    }
+    Ok(())
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a String>) -> Fault {
+    let fault = invalid(format!("unknown {what} `{name}`"));
+    let nearest = known.into_iter().min_by_key(|candidate| strsim::levenshtein(candidate, name));
+    match nearest {
+        Some(nearest) => fault.hint(format!("did you mean `{nearest}`?")),
+        None => fault,
+    }
+}
+
+fn invalid(what: impl Into<String>) -> Fault {
+    Fault::new(FaultCode::ConfigInvalid, what)
+        .hint("correct it, then `sessctl daemon restart`; every option: `sessd --print-config`")
+}
+
+/// The defaults, as the user may read them.
+#[must_use]
+pub fn defaults_text() -> &'static str {
+    DEFAULTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Environment {
+        Environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+    }
+
+    #[test]
+    fn the_defaults_are_complete() {
+        Config::defaults().unwrap();
+    }
+
+    #[test]
+    fn the_file_wins_over_the_defaults_and_the_environment_over_both() {
+        let file = "[heartbeat]\nbatch = 7\n[programs]\nclaude = \"/c\"\n";
+        let config = Config::merged(file, &Environment::default()).unwrap();
+        assert_eq!((config.heartbeat.batch, config.turns.per_provider), (7, 3));
+        assert_eq!(config.programs["claude"], Path::new("/c"));
+        let config = Config::merged(file, &env(&[("SESSD_HEARTBEAT_BATCH", "9")])).unwrap();
+        assert_eq!(config.heartbeat.batch, 9);
+    }
+
+    #[test]
+    fn an_unknown_option_names_the_nearest_one() {
+        let fault = Config::merged("[heartbeat]\nbach = 7", &Environment::default()).unwrap_err();
+        assert_eq!(fault.message, "unknown option `heartbeat.bach`");
+        assert_eq!(fault.hint.unwrap(), "did you mean `heartbeat.batch`?");
+        let fault = Config::merged("[hartbeat]", &Environment::default()).unwrap_err();
+        assert_eq!(fault.hint.unwrap(), "did you mean `heartbeat`?");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let message = |text: &str, pairs: &[(&str, &str)]| {
+            Config::merged(text, &env(pairs)).unwrap_err().message
+        };
+        assert!(message("[heartbeat]\n\nbatch = = 1", &[]).starts_with("line 3"));
+        assert_eq!(
+            message("[heartbeat]\nbatch = \"x\"", &[]),
+            "heartbeat.batch takes integer, not string"
+        );
+        assert!(message("", &[("SESSD_HEARTBEAT_BATCH", "many")]).contains("`many`"));
+        assert!(message("[discovery]\nschedule = \"hourly\"", &[]).contains("discovery.schedule"));
+        assert!(message("[turns]\nper_provider = 0", &[]).contains("at least 1"));
+    }
+}

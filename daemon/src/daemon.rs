@@ -1,0 +1,148 @@
+//! One run of the daemon: configuration, lock, registry, socket, jobs, and the way back.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::sync::Arc;
+
+use sessd_proto::paths::{self, Paths};
+use sessd_proto::{Environment, Fault, FaultCode};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::now;
+use crate::config::Config;
+use crate::jobs::Jobs;
+use crate::listener::{self, Service};
+use crate::registry::Registry;
+use crate::store;
+
+/// Runs the daemon until it is told to end. `ready` is called once it answers.
+///
+/// # Errors
+/// Why it cannot start. A broken configuration or a damaged registry is no such reason: the
+/// daemon then starts degraded, and every call says why.
+pub fn run(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(), Fault> {
+    let _lock = lock(&paths)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(Fault::internal)?;
+    runtime.block_on(serve(paths, env, ready))
+}
+
+async fn serve(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(), Fault> {
+    let state = open(&paths, env).await;
+    if let Err(fault) = &state {
+        tracing::error!("degraded: {fault}");
+    }
+    let service = Service::new(paths, state);
+    let listener = listener::bind(&service.paths.socket)?;
+    end_on_signals(&service)?;
+    if let Ok((_, jobs)) = service.ready() {
+        tokio::spawn(async move {
+            if let Err(fault) = jobs.start().await {
+                tracing::error!("the jobs do not run: {fault}");
+            }
+        });
+    }
+    tracing::info!("listening on {}", service.paths.socket.display());
+    ready();
+    listener::serve(Arc::clone(&service), listener).await;
+    if let Ok((registry, _)) = service.ready() {
+        registry.interrupt_turns().await?;
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn open(paths: &Paths, env: Environment) -> Result<(Arc<Registry>, Arc<Jobs>), Fault> {
+    let config = Config::load(&paths.config, &env)?;
+    match Registry::open(config, paths.clone(), env).await {
+        Ok(registry) => {
+            let jobs = Jobs::new(Arc::clone(&registry))?;
+            Ok((registry, jobs))
+        }
+        Err(error) if error.is_damage() => Err(put_aside(paths, &error)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A damaged registry is kept under another name and reported; a new one is made only when
+/// somebody who has read this starts the daemon again.
+fn put_aside(paths: &Paths, error: &store::Error) -> Fault {
+    let database = paths.database();
+    match store::put_aside(&database, now().0) {
+        Ok(kept) => {
+            let what =
+                format!("the registry was damaged ({error}) and put aside: {}", kept.display());
+            Fault::new(FaultCode::RegistryDamaged, what).hint(
+                "`sessctl daemon restart` makes a new one and finds all sessions again, with the \
+                 same ids; keys and tags are in the old one",
+            )
+        }
+        Err(failed) => {
+            let what = format!("the registry {} is damaged: {error}", database.display());
+            Fault::new(FaultCode::RegistryDamaged, what)
+                .hint(format!("it cannot be renamed ({failed}): move it away yourself"))
+        }
+    }
+}
+
+/// Makes the directory of the registry, private to us.
+pub(crate) fn make_state(paths: &Paths) -> Result<(), Fault> {
+    let state = &paths.state;
+    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(state);
+    created.map_err(|error| not_writable(paths, &error))?;
+    if paths::is_private(state, rustix::process::getuid().as_raw()) {
+        return Ok(());
+    }
+    Err(Fault::new(FaultCode::Environment, format!("{} is not private to you", state.display()))
+        .hint(format!("close it: `chmod 700 {}`", state.display())))
+}
+
+fn not_writable(paths: &Paths, error: &std::io::Error) -> Fault {
+    let what = format!("cannot write to {}: {error}", paths.state.display());
+    Fault::new(FaultCode::Environment, what)
+        .hint("the registry lives there; make it writable, or set XDG_STATE_HOME")
+}
+
+/// Makes this daemon the only one of its registry, for as long as the file lives.
+fn lock(paths: &Paths) -> Result<File, Fault> {
+    make_state(paths)?;
+    let failed = |error| not_writable(paths, &error);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = options.open(paths.lock()).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {
+            let text = format!("{}\n{}\n", std::process::id(), paths.socket.display());
+            let written = file.set_len(0).and_then(|()| file.write_all(text.as_bytes()));
+            written.map_err(failed)?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let pid = holder.lines().next().unwrap_or("unknown").to_owned();
+            Err(Fault::new(
+                FaultCode::Busy,
+                format!("another sessd has the registry: process {pid}"),
+            )
+            .hint("end it first: `sessctl daemon stop`"))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+fn end_on_signals(service: &Arc<Service>) -> Result<(), Fault> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).map_err(Fault::internal)?;
+        let service = Arc::clone(service);
+        tokio::spawn(async move {
+            signals.recv().await;
+            service.end();
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! The job that sweeps every home, and the watch that makes it feel instant.
+//!
+//! File notifications are hints: they overflow, and miss files in new directories. The sweep
+//! every minute is the truth.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use serde_json::{Value, json};
+use sessd_proto::Fault;
+use tokio::sync::Notify;
+
+use crate::registry::Registry;
+
+/// Changes come in bursts: wait for this long before a sweep.
+const DEBOUNCE: Duration = Duration::from_millis(150);
+
+/// New homes are watched after at most this long.
+const REFRESH: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
+    Ok(json!({ "homes": registry.sweep().await? }))
+}
+
+/// Sweeps soon after something changes in a home.
+pub(super) fn watch(registry: Arc<Registry>) {
+    tokio::spawn(async move {
+        // One permit however many events: a burst cannot fill anything.
+        let changed = Arc::new(Notify::new());
+        let hint = Arc::clone(&changed);
+        let watcher = notify::recommended_watcher(move |_| hint.notify_one());
+        let Ok(mut watcher) = watcher.inspect_err(|error| {
+            tracing::warn!("cannot watch for changes, sweeps go on: {error}");
+        }) else {
+            return;
+        };
+        let mut watched = HashSet::new();
+        loop {
+            refresh(&registry, &mut watcher, &mut watched).await;
+            if tokio::time::timeout(REFRESH, changed.notified()).await.is_err() {
+                continue;
+            }
+            tokio::time::sleep(DEBOUNCE).await;
+            if let Err(fault) = registry.sweep().await {
+                tracing::warn!("sweep: {fault}");
+            }
+        }
+    });
+}
+
+async fn refresh(
+    registry: &Registry,
+    watcher: &mut RecommendedWatcher,
+    watched: &mut HashSet<PathBuf>,
+) {
+    let Ok(dirs) = registry.watched().await else { return };
+    watched.retain(|dir| dir.is_dir());
+    for dir in dirs.into_iter().filter(|dir| dir.is_dir()) {
+        if watched.contains(&dir) {
+            continue;
+        }
+        match watcher.watch(&dir, RecursiveMode::Recursive) {
+            Ok(()) => {
+                watched.insert(dir);
+            }
+            Err(error) => tracing::warn!("cannot watch {}: {error}", dir.display()),
+        }
+    }
+}

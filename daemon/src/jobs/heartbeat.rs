@@ -1,0 +1,13 @@
+//! The job that checks which sessions can still be resumed, oldest check first.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sessd_proto::Fault;
+
+use crate::registry::Registry;
+
+pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
+    let (checked, changed) = registry.check_oldest().await?;
+    Ok(json!({ "checked": checked, "changed": changed }))
+}

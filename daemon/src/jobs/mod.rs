@@ -1,0 +1,172 @@
+//! Recurring work: idempotent functions without input, one run at a time, last result visible.
+//!
+//! tokio-cron-scheduler fires them; what was missed through sleep or downtime happens once.
+//! Jobs call the registry only.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+use sessd_proto::job::{Job, JobsResponse, RunJobRequest};
+use sessd_proto::{Fault, FaultCode, Json, Timestamp};
+use tokio_cron_scheduler::JobScheduler;
+
+use crate::clock::now;
+use crate::registry::Registry;
+use crate::store::job_runs;
+use schedule::Schedule;
+
+pub mod discovery;
+pub mod heartbeat;
+pub mod schedule;
+
+/// Runs of each job that are kept.
+const RUNS_KEPT: u32 = 1_000;
+
+type Work = fn(Arc<Registry>) -> Pin<Box<dyn Future<Output = Result<Value, Fault>> + Send>>;
+
+/// All jobs.
+pub struct Jobs {
+    registry: Arc<Registry>,
+    table: Vec<Entry>,
+}
+
+struct Entry {
+    name: &'static str,
+    expression: String,
+    schedule: Schedule,
+    work: Work,
+    one_at_a_time: tokio::sync::Mutex<()>,
+    running: AtomicBool,
+}
+
+impl Jobs {
+    /// The jobs of a registry, by its configuration.
+    ///
+    /// # Errors
+    /// For an expression that the configuration should not have let through.
+    pub fn new(registry: Arc<Registry>) -> Result<Arc<Self>, Fault> {
+        let config = registry.config();
+        let table = vec![
+            entry("discovery", &config.discovery.schedule, |r| Box::pin(discovery::run(r)))?,
+            entry("heartbeat", &config.heartbeat.schedule, |r| Box::pin(heartbeat::run(r)))?,
+        ];
+        Ok(Arc::new(Self { registry, table }))
+    }
+
+    /// Sweeps at once, makes up for missed runs, then follows the schedules for ever.
+    ///
+    /// # Errors
+    /// When the scheduler does not start.
+    pub async fn start(self: &Arc<Self>) -> Result<(), Fault> {
+        for entry in &self.table {
+            let last = self.last_due(entry).await?;
+            if let Some(due) = entry.schedule.missed(last, now()) {
+                self.fire(entry, due).await;
+            }
+        }
+        if self.registry.config().discovery.watch {
+            discovery::watch(Arc::clone(&self.registry));
+        }
+        let scheduler = JobScheduler::new().await.map_err(Fault::internal)?;
+        for (index, entry) in self.table.iter().enumerate() {
+            let jobs = Arc::clone(self);
+            let fire = move |_, _| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+                let jobs = Arc::clone(&jobs);
+                Box::pin(async move {
+                    let entry = &jobs.table[index];
+                    let due = entry.schedule.last_before(now()).unwrap_or_else(now);
+                    jobs.fire(entry, due).await;
+                })
+            };
+            let job = tokio_cron_scheduler::Job::new_async(&*entry.expression, fire);
+            scheduler.add(job.map_err(Fault::internal)?).await.map_err(Fault::internal)?;
+        }
+        scheduler.start().await.map_err(Fault::internal)
+    }
+
+    /// Runs a job that is due; trouble is in its result and in the log.
+    async fn fire(&self, entry: &Entry, due: Timestamp) {
+        if let Err(fault) = self.run_entry(entry, due).await {
+            tracing::error!("job {}: {fault}", entry.name);
+        }
+    }
+
+    async fn run_entry(&self, entry: &Entry, due: Timestamp) -> Result<(), Fault> {
+        let _one_at_a_time = entry.one_at_a_time.lock().await;
+        entry.running.store(true, Ordering::Relaxed);
+        let (store, name) = (self.registry.store(), entry.name);
+        let run = store.write(move |tx| job_runs::start(tx, name, due, now())).await;
+        let outcome = (entry.work)(Arc::clone(&self.registry)).await;
+        entry.running.store(false, Ordering::Relaxed);
+        let run = run?;
+        let result = match &outcome {
+            Ok(result) => Json(result.clone()),
+            Err(fault) => Json(json!({ "error": fault })),
+        };
+        store
+            .write(move |tx| {
+                job_runs::finish(tx, run, now(), &result)?;
+                job_runs::keep_newest(tx, name, RUNS_KEPT)
+            })
+            .await?;
+        outcome.map(drop)
+    }
+
+    async fn last_due(&self, entry: &Entry) -> Result<Option<Timestamp>, Fault> {
+        let name = entry.name;
+        let last = self.registry.store().read(move |c| job_runs::last(c, name)).await?;
+        Ok(last.map(|run| run.due))
+    }
+
+    /// Every job with its last result.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list(&self) -> Result<JobsResponse, Fault> {
+        let mut jobs = Vec::new();
+        for entry in &self.table {
+            jobs.push(self.describe(entry).await?);
+        }
+        Ok(JobsResponse { jobs })
+    }
+
+    /// Runs a job now, after the run that may be under way.
+    ///
+    /// # Errors
+    /// When there is no such job, or what went wrong in it.
+    pub async fn run(&self, request: RunJobRequest) -> Result<Job, Fault> {
+        let entry = self.table.iter().find(|entry| entry.name == request.job);
+        let entry = entry.ok_or_else(|| {
+            let names: Vec<_> = self.table.iter().map(|entry| entry.name).collect();
+            Fault::new(FaultCode::NotFound, format!("there is no job `{}`", request.job))
+                .hint(format!("jobs: {}", names.join(", ")))
+        })?;
+        self.run_entry(entry, now()).await?;
+        self.describe(entry).await
+    }
+
+    async fn describe(&self, entry: &Entry) -> Result<Job, Fault> {
+        let name = entry.name;
+        Ok(Job {
+            name: name.to_owned(),
+            schedule: entry.expression.clone(),
+            running: entry.running.load(Ordering::Relaxed),
+            next_due: entry.schedule.next_after(now()),
+            last: self.registry.store().read(move |c| job_runs::last(c, name)).await?,
+        })
+    }
+}
+
+fn entry(name: &'static str, expression: &str, work: Work) -> Result<Entry, Fault> {
+    Ok(Entry {
+        name,
+        expression: expression.to_owned(),
+        schedule: schedule::parse(expression).map_err(Fault::internal)?,
+        work,
+        one_at_a_time: tokio::sync::Mutex::default(),
+        running: AtomicBool::new(false),
+    })
+}

@@ -1,0 +1,79 @@
+//! Cron expressions: when a job is due, as pure functions of time.
+
+use chrono::{DateTime, Utc};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds};
+use sessd_proto::Timestamp;
+
+/// When a job is due.
+#[derive(Clone, Debug)]
+pub struct Schedule(Cron);
+
+/// Reads a cron expression with seconds, in UTC, the way the scheduler will.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn parse(expression: &str) -> Result<Schedule, String> {
+    let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
+    parser.parse(expression).map(Schedule).map_err(|error| error.to_string())
+}
+
+impl Schedule {
+    /// The first due moment after `at`.
+    #[must_use]
+    pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
+        let found = self.0.find_next_occurrence(&utc(at)?, false).ok()?;
+        Some(Timestamp(found.timestamp_millis()))
+    }
+
+    /// The last due moment at or before `at`.
+    #[must_use]
+    pub fn last_before(&self, at: Timestamp) -> Option<Timestamp> {
+        let found = self.0.find_previous_occurrence(&utc(at)?, true).ok()?;
+        Some(Timestamp(found.timestamp_millis()))
+    }
+
+    /// The due moment that was missed, if the job last ran for `last` and it is `now`: runs
+    /// missed through sleep or downtime happen once, however many they were.
+    #[must_use]
+    pub fn missed(&self, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+        let due = self.last_before(now)?;
+        last.is_none_or(|last| last < due).then_some(due)
+    }
+}
+
+fn utc(at: Timestamp) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp_millis(at.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(text).unwrap()
+    }
+
+    #[test]
+    fn five_missed_runs_happen_once() {
+        let hourly = parse("0 0 * * * *").unwrap();
+        let last = at("2026-11-21T03:00:00Z");
+        let now = at("2026-11-21T08:30:00Z");
+        assert_eq!(hourly.missed(Some(last), now), Some(at("2026-11-21T08:00:00Z")));
+        assert_eq!(hourly.missed(hourly.missed(Some(last), now), now), None);
+        assert_eq!(hourly.next_after(now), Some(at("2026-11-21T09:00:00Z")));
+    }
+
+    #[test]
+    fn a_clock_that_went_back_misses_nothing() {
+        let hourly = parse("0 0 * * * *").unwrap();
+        let last = at("2026-12-21T08:00:00Z");
+        assert_eq!(hourly.missed(Some(last), at("2026-11-21T08:30:00Z")), None);
+    }
+
+    #[test]
+    fn words_are_no_schedule() {
+        parse("every hour").unwrap_err();
+        parse("* * * * *").unwrap_err();
+    }
+}

@@ -1,0 +1,142 @@
+//! The trait over the registry: one short method for each RPC, and the deadline of each call.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sessd_proto::doctor::{DoctorReport, DoctorRequest, Finding, Level};
+use sessd_proto::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
+use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use sessd_proto::peer::Peer;
+use sessd_proto::provider::{ProvidersRequest, ProvidersResponse};
+use sessd_proto::service::Sessd;
+use sessd_proto::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
+use sessd_proto::status::{DaemonStatus, ShutdownRequest, ShutdownResponse, StatusRequest};
+use sessd_proto::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
+use sessd_proto::{Fault, FaultCode};
+use tarpc::context::Context;
+
+use super::Service;
+use crate::jobs::Jobs;
+use crate::registry::{Registry, surroundings};
+
+/// tarpc drops a handler at its deadline without a word; we answer this much before.
+const MARGIN: Duration = Duration::from_millis(100);
+
+/// What one connection may call, and who is at its other end.
+#[derive(Clone)]
+pub(super) struct Handler {
+    pub(super) service: Arc<Service>,
+    pub(super) peer: Peer,
+}
+
+impl Handler {
+    /// Runs a call on the registry, unless the daemon is degraded.
+    async fn call<T, F: Future<Output = Result<T, Fault>>>(
+        &self,
+        context: Context,
+        work: impl FnOnce(Arc<Registry>, Arc<Jobs>) -> F,
+    ) -> Result<T, Fault> {
+        let (registry, jobs) = self.service.ready()?;
+        in_time(context, work(registry, jobs)).await
+    }
+}
+
+async fn in_time<T>(
+    context: Context,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let left = context.deadline.saturating_duration_since(Instant::now());
+    match tokio::time::timeout(left.saturating_sub(MARGIN), work).await {
+        Ok(result) => result.inspect_err(|fault| {
+            if fault.code == FaultCode::Internal {
+                tracing::error!("{fault}");
+            }
+        }),
+        Err(_) => Err(Fault::new(FaultCode::Deadline, "the daemon did not finish in time")
+            .hint("it may be reading many sessions: `sessctl jobs`")),
+    }
+}
+
+impl Sessd for Handler {
+    async fn list(self, context: Context, request: ListRequest) -> Result<SessionPage, Fault> {
+        self.call(context, |registry, _| async move { registry.list(request).await }).await
+    }
+
+    async fn show(self, context: Context, request: ShowRequest) -> Result<Session, Fault> {
+        self.call(context, |registry, _| async move { registry.show(request).await }).await
+    }
+
+    async fn check(self, context: Context, request: CheckRequest) -> Result<SessionPage, Fault> {
+        self.call(context, |registry, _| async move { registry.check(request).await }).await
+    }
+
+    async fn resume(
+        self,
+        context: Context,
+        request: ResumeRequest,
+    ) -> Result<ResumeResponse, Fault> {
+        let caller = self.peer.pid;
+        self.call(context, |registry, _| async move { registry.resume(request, caller).await })
+            .await
+    }
+
+    async fn environment(
+        self,
+        context: Context,
+        request: EnvironmentRequest,
+    ) -> Result<Vec<String>, Fault> {
+        self.call(context, |registry, _| async move { Ok(registry.environment(&request)) }).await
+    }
+
+    async fn send(self, context: Context, request: SendRequest) -> Result<SendResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.send(request).await }).await
+    }
+
+    async fn turn_output(
+        self,
+        context: Context,
+        request: TurnOutputRequest,
+    ) -> Result<TurnOutput, Fault> {
+        self.call(context, |registry, _| async move { registry.turn_output(request).await }).await
+    }
+
+    async fn providers(
+        self,
+        context: Context,
+        _: ProvidersRequest,
+    ) -> Result<ProvidersResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.providers().await }).await
+    }
+
+    async fn jobs(self, context: Context, _: JobsRequest) -> Result<JobsResponse, Fault> {
+        self.call(context, |_, jobs| async move { jobs.list().await }).await
+    }
+
+    async fn run_job(self, context: Context, request: RunJobRequest) -> Result<Job, Fault> {
+        self.call(context, |_, jobs| async move { jobs.run(request).await }).await
+    }
+
+    async fn status(self, context: Context, _: StatusRequest) -> Result<DaemonStatus, Fault> {
+        match self.service.ready() {
+            Ok((registry, _)) => in_time(context, registry.status()).await,
+            Err(fault) => Ok(surroundings::daemon_status(&self.service.paths, vec![fault.message])),
+        }
+    }
+
+    async fn doctor(self, context: Context, _: DoctorRequest) -> Result<DoctorReport, Fault> {
+        match self.service.ready() {
+            Ok((registry, _)) => in_time(context, registry.doctor()).await,
+            Err(Fault { message, hint, .. }) => {
+                let subject = "daemon".to_owned();
+                let findings = vec![Finding { level: Level::Problem, subject, message, hint }];
+                Ok(DoctorReport { findings })
+            }
+        }
+    }
+
+    async fn shutdown(self, _: Context, _: ShutdownRequest) -> Result<ShutdownResponse, Fault> {
+        self.service.end();
+        Ok(ShutdownResponse { pid: std::process::id() })
+    }
+}

@@ -1,0 +1,141 @@
+//! Frames of one connection, with patience: a frame that began must complete, and what is
+//! written must be read. Knows no RPC.
+
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::{Sink, Stream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sessd_proto::codec::{self, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
+use tarpc::ServerError;
+use tokio::net::UnixStream;
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::bytes::Bytes;
+use tokio_util::codec::{Framed, LengthDelimitedCodec};
+
+/// A frame completes within this time.
+const FRAME: Duration = Duration::from_secs(5);
+
+/// A peer takes what is written within this time.
+const STALL: Duration = Duration::from_secs(10);
+
+type Frames = Framed<UnixStream, LengthDelimitedCodec>;
+
+/// Frames of `In` and `Out` over a socket.
+pub(super) struct Transport<In, Out> {
+    frames: Frames,
+    reading: Patience,
+    writing: Patience,
+    types: PhantomData<fn(Out) -> In>,
+}
+
+/// A deadline that runs only while something is unfinished.
+struct Patience {
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    running: bool,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self { limit, timer: Box::pin(sleep(limit)), running: false }
+    }
+
+    fn rest(&mut self) {
+        self.running = false;
+    }
+
+    /// Starts the deadline if it does not run; an error once it is over.
+    fn poll(&mut self, cx: &mut Context<'_>, what: &str) -> io::Result<()> {
+        if !self.running {
+            self.running = true;
+            self.timer.as_mut().reset(Instant::now() + self.limit);
+        }
+        match self.timer.as_mut().poll(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::TimedOut, what)),
+        }
+    }
+}
+
+impl<In, Out> Transport<In, Out> {
+    /// Frames over a socket whose prefaces have been exchanged.
+    #[must_use]
+    pub(super) fn new(stream: UnixStream) -> Self {
+        let codec = LengthDelimitedCodec::builder().max_frame_length(REQUEST_BYTES_MAX).new_codec();
+        Self {
+            frames: Framed::new(stream, codec),
+            reading: Patience::new(FRAME),
+            writing: Patience::new(STALL),
+            types: PhantomData,
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: fn(Pin<&mut Frames>, &mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        let polled = poll(Pin::new(&mut self.frames), cx);
+        if polled.is_ready() {
+            self.writing.rest();
+        } else {
+            self.writing.poll(cx, "the client does not read")?;
+        }
+        polled
+    }
+}
+
+impl<In: DeserializeOwned, Out> Stream for Transport<In, Out> {
+    type Item = io::Result<In>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match Pin::new(&mut self.frames).poll_next(cx) {
+            Poll::Ready(frame) => {
+                self.reading.rest();
+                Poll::Ready(frame.map(|frame| codec::decode_request(&frame?)))
+            }
+            Poll::Pending if self.frames.read_buffer().is_empty() => {
+                self.reading.rest();
+                Poll::Pending
+            }
+            Poll::Pending => {
+                self.reading.poll(cx, "a frame did not complete")?;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<In, Out: Serialize> Sink<tarpc::Response<Out>> for Transport<In, Out> {
+    type Error = io::Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write(cx, Sink::<Bytes>::poll_ready)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, response: tarpc::Response<Out>) -> io::Result<()> {
+        let mut body = codec::encode(&response)?;
+        if body.len() > RESPONSE_BYTES_MAX {
+            let what = "the answer is larger than 8 MiB".to_owned();
+            body = codec::encode(&tarpc::Response::<Out> {
+                request_id: response.request_id,
+                message: Err(ServerError::new(io::ErrorKind::InvalidData, what)),
+            })?;
+        }
+        Pin::new(&mut self.frames).start_send(body)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write(cx, Sink::<Bytes>::poll_flush)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write(cx, Sink::<Bytes>::poll_close)
+    }
+}

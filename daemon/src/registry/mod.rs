@@ -1,0 +1,97 @@
+//! What sessd can do, one file per noun; the only code that knows the store *and* the providers.
+//!
+//! Start with [`sessions`] (list, show), then [`homes`] (sweeps), [`checks`], [`launches`]
+//! (resume, leases) and [`turns`] (send).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sessd_proto::paths::Paths;
+use sessd_proto::{Environment, Fault, Timestamp};
+use tokio::sync::watch;
+
+use crate::clock::now;
+use crate::config::Config;
+use crate::store::Store;
+
+pub mod checks;
+pub mod homes;
+pub mod launches;
+pub mod live;
+pub mod sessions;
+pub mod surroundings;
+pub mod turns;
+
+/// How long a first list waits for the first sweep.
+const FIRST_SWEEP: Duration = Duration::from_secs(4);
+
+/// Everything the daemon knows and can do. Cheap to share.
+#[derive(Debug)]
+pub struct Registry {
+    store: Store,
+    config: Config,
+    paths: Paths,
+    /// The daemon's own environment.
+    env: Environment,
+    started_at: Timestamp,
+    homes: Mutex<HashMap<i64, homes::State>>,
+    sweeping: tokio::sync::Mutex<()>,
+    swept: watch::Sender<bool>,
+    turns: turns::Queues,
+}
+
+impl Registry {
+    /// Opens the registry's file and ends what an earlier daemon left unfinished.
+    ///
+    /// # Errors
+    /// When the file cannot be used; then it is as it was.
+    pub async fn open(
+        config: Config,
+        paths: Paths,
+        env: Environment,
+    ) -> Result<Arc<Self>, crate::store::Error> {
+        let store = Store::open(&paths.database())?;
+        let turns = turns::Queues::new(config.turns.per_provider);
+        let registry = Arc::new(Self {
+            store,
+            config,
+            paths,
+            env,
+            started_at: now(),
+            homes: Mutex::default(),
+            sweeping: tokio::sync::Mutex::default(),
+            swept: watch::Sender::new(false),
+            turns,
+        });
+        registry.recover_turns().await?;
+        registry.recover_leases().await?;
+        Ok(registry)
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The registry's file.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Waits until the first sweep after the start is over, but not for ever; answers whether
+    /// it is.
+    pub async fn first_sweep(&self) -> bool {
+        let mut swept = self.swept.subscribe();
+        tokio::time::timeout(FIRST_SWEEP, swept.wait_for(|swept| *swept)).await.is_ok()
+    }
+}
+
+/// Runs something that reads files on a thread where it may block.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(Fault::internal)
+}

@@ -1,0 +1,180 @@
+//! Sessions: listing them, showing one, finding the one that a selector means.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sessd_proto::session::{ListRequest, SessionPage, ShowRequest};
+use sessd_proto::{Fault, FaultCode, Session, Status};
+
+use super::Registry;
+use crate::store::sessions::{self as rows, Stored};
+use crate::store::{page, selector};
+
+/// The longest selector that is looked up, in bytes.
+const SELECTOR_BYTES_MAX: usize = 512;
+
+impl Registry {
+    /// A page of sessions.
+    ///
+    /// # Errors
+    /// For a limit or a cursor that makes no sense, and those of the store.
+    pub async fn list(self: &Arc<Self>, request: ListRequest) -> Result<SessionPage, Fault> {
+        let discovering = !self.first_sweep().await;
+        let request =
+            ListRequest { project: request.project.as_deref().map(project_root), ..request };
+        let (found, next) = if request.busy {
+            (self.busy(&request).await?, None)
+        } else {
+            self.store.read(move |c| page::list(c, &request)).await?
+        };
+        Ok(SessionPage { sessions: self.with_live(found).await?, next, discovering })
+    }
+
+    /// One session.
+    ///
+    /// # Errors
+    /// When the selector means nothing or too much.
+    pub async fn show(self: &Arc<Self>, request: ShowRequest) -> Result<Session, Fault> {
+        let row = self.resolve(&request.selector).await?;
+        let mut sessions = self.with_live(vec![row]).await?;
+        sessions.pop().ok_or_else(|| Fault::internal("a session vanished while it was shown"))
+    }
+
+    /// The one session that a selector means. What is not found is looked for on disk before
+    /// we say so.
+    pub(super) async fn resolve(self: &Arc<Self>, selector: &str) -> Result<Stored, Fault> {
+        check_selector(selector)?;
+        let mut found = self.lookup(selector).await?;
+        if found.is_empty() && !selector.starts_with('@') {
+            self.sweep().await?;
+            found = self.lookup(selector).await?;
+        }
+        match found.len() {
+            0 => Err(not_found(selector)),
+            1 => Ok(found.swap_remove(0)),
+            _ => Err(ambiguous(selector, &found)),
+        }
+    }
+
+    async fn lookup(&self, text: &str) -> Result<Vec<Stored>, Fault> {
+        let text = text.to_owned();
+        let found = self
+            .store
+            .read(move |c| {
+                let found = selector::resolve(c, &text)?.into_iter();
+                found.filter_map(|seq| rows::by_seq(c, seq).transpose()).collect()
+            })
+            .await?;
+        Ok(found)
+    }
+
+    /// The newest session of a directory's project that can be resumed.
+    pub(super) async fn newest_resumable(self: &Arc<Self>, dir: &str) -> Result<Stored, Fault> {
+        self.sweep().await?;
+        let project = project_root(dir);
+        let mut request = ListRequest { project: Some(project.clone()), ..Default::default() };
+        loop {
+            let asked = request.clone();
+            let (found, next) = self.store.read(move |c| page::list(c, &asked)).await?;
+            for row in found {
+                let row = self.check_row(row, false).await?;
+                if row.session.status == Status::Active {
+                    return Ok(row);
+                }
+            }
+            if next.is_none() {
+                let what = format!("no session of {project} can be resumed");
+                return Err(Fault::new(FaultCode::NotFound, what)
+                    .hint("all sessions and why not: `sessctl list`"));
+            }
+            request.after = next;
+        }
+    }
+
+    pub(super) async fn stored(&self, seq: i64) -> Result<Stored, Fault> {
+        let row = self.store.read(move |c| rows::by_seq(c, seq)).await?;
+        row.ok_or_else(|| Fault::new(FaultCode::NotFound, "the session was deleted meanwhile"))
+    }
+
+    /// The sessions that somebody runs now and that the other filters want.
+    async fn busy(self: &Arc<Self>, request: &ListRequest) -> Result<Vec<Stored>, Fault> {
+        let ids = self.running().await?;
+        let mut found = Vec::new();
+        for row in ids {
+            found.push(row);
+        }
+        found.retain(|row| wanted(&row.session, request));
+        found.sort_by_key(|row| std::cmp::Reverse((row.session.last_activity, row.seq)));
+        let limit = page::limit(request.limit)? as usize;
+        found.truncate(limit);
+        Ok(found)
+    }
+}
+
+fn wanted(session: &Session, request: &ListRequest) -> bool {
+    let same = |asked: &Option<String>, value: &str| asked.as_deref().is_none_or(|a| a == value);
+    same(&request.project, &session.project)
+        && same(&request.provider, &session.provider)
+        && same(&request.agent, &session.agent)
+        && request.status.is_none_or(|status| status == session.status)
+        && request.kind.is_none_or(|kind| kind == session.kind)
+        && request.tag.as_ref().is_none_or(|tag| session.tags.contains(tag))
+        && request.since.is_none_or(|since| session.last_activity >= since)
+        && session.trashed_at.is_none()
+}
+
+/// The git top level above a directory, else the directory itself.
+#[must_use]
+pub fn project_root(dir: &str) -> String {
+    let dir = PathBuf::from(dir);
+    let real = dir.canonicalize().unwrap_or(dir);
+    let top = real.ancestors().find(|ancestor| ancestor.join(".git").exists());
+    top.unwrap_or(&real).to_string_lossy().into_owned()
+}
+
+fn check_selector(selector: &str) -> Result<(), Fault> {
+    let usage = |what: String| {
+        Err(Fault::new(FaultCode::Usage, what)
+            .hint("ids are in the first column of `sessctl list`"))
+    };
+    if selector.is_empty() {
+        usage("an empty selector means no session".to_owned())
+    } else if selector.len() > SELECTOR_BYTES_MAX {
+        usage(format!("a selector of {} bytes is no id", selector.len()))
+    } else if selector.chars().any(char::is_control) {
+        usage("a selector with control characters is no id".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+fn not_found(selector: &str) -> Fault {
+    if selector.starts_with('@') {
+        return Fault::new(FaultCode::NotFound, format!("no session has the key {selector}"))
+            .hint("all sessions: `sessctl list`");
+    }
+    if selector.chars().count() < selector::PREFIX_MIN {
+        let what = format!("`{selector}` is too short: a prefix has at least 4 characters");
+        return Fault::new(FaultCode::NotFound, what).hint("all sessions: `sessctl list`");
+    }
+    let hint = if Path::new(selector).is_absolute() {
+        "sessions of a directory: `sessctl list --project DIR`"
+    } else {
+        "all sessions: `sessctl list`"
+    };
+    Fault::new(FaultCode::NotFound, format!("no session has an id that begins with `{selector}`"))
+        .hint(hint)
+}
+
+fn ambiguous(selector: &str, found: &[Stored]) -> Fault {
+    let line = |row: &Stored| {
+        let Session { id, provider, project, title, .. } = &row.session;
+        format!("\n  {id}  {provider}  {project}  {}", title.as_deref().unwrap_or("-"))
+    };
+    let candidates: String = found.iter().map(line).collect();
+    Fault::new(
+        FaultCode::Ambiguous,
+        format!("`{selector}` means more than one session:{candidates}"),
+    )
+    .hint("type more of the id")
+}

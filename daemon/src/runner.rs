@@ -1,0 +1,264 @@
+//! Starts a launch plan in a process group of its own, feeds it a prompt, hands out its lines,
+//! and ends the whole group by a deadline. Knows no provider and no session.
+
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use sessd_proto::{Environment, LaunchPlan};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Variables of our own supervisor that a child would misunderstand.
+const SUPERVISORS: &[&str] = &["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID"];
+
+/// A longer line is cut, in bytes.
+const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The end of standard error that is kept, in bytes.
+const STDERR_BYTES_MAX: usize = 4096;
+
+/// How long a group may take to obey SIGTERM, and to close its pipes after its leader's end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a process may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// From start to end.
+    pub deadline: Duration,
+    /// On standard output, in bytes.
+    pub output_bytes_max: usize,
+}
+
+/// A started process, the leader of its group.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    pid: u32,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status; `None` if we ended it.
+    pub status: Option<ExitStatus>,
+    /// Why we ended it.
+    pub cause: Option<Cause>,
+    /// The end of its standard error.
+    pub stderr: String,
+}
+
+/// Why a process was ended by us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It took too long.
+    Deadline,
+    /// It printed too much.
+    Flood,
+    /// Its pipes failed.
+    Io,
+}
+
+impl Process {
+    /// Starts a plan. The environment is the base, cleaned of our supervisor's variables, with
+    /// the plan's changes.
+    ///
+    /// # Errors
+    /// When the program or the directory is not there.
+    pub fn start(plan: &LaunchPlan, base: &Environment) -> io::Result<Self> {
+        let ours = |name: &str| SUPERVISORS.iter().any(|prefix| name.starts_with(prefix));
+        let mut command = Command::new(&plan.program);
+        command
+            .args(&plan.args)
+            .current_dir(&plan.cwd)
+            .env_clear()
+            .envs(base.0.iter().filter(|(name, _)| !ours(name)))
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        for (name, value) in &plan.env {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let child = command.spawn()?;
+        let pid = child.id().ok_or_else(|| io::Error::other("the process has no pid"))?;
+        Ok(Self { child, pid })
+    }
+
+    /// Its pid, which is also its group.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Writes the input, hands out every line of standard output, and returns when the whole
+    /// group has ended, on its own or by us.
+    pub async fn talk(
+        mut self,
+        input: String,
+        limits: Limits,
+        lines: mpsc::Sender<String>,
+    ) -> Ended {
+        let stdin = self.child.stdin.take();
+        let stdout = self.child.stdout.take();
+        let stderr = self.child.stderr.take();
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A process that does not read its input says why by its exit status.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let read = async {
+            match stdout {
+                Some(stdout) => hand_out(stdout, limits.output_bytes_max, lines).await,
+                None => Ok(()),
+            }
+        };
+        let both = async { tokio::join!(feed, read, keep_end(stderr)) };
+        let (cause, stderr) = match timeout(limits.deadline, both).await {
+            Err(_) => (Some(Cause::Deadline), String::new()),
+            Ok(((), Err(cause), stderr)) => (Some(cause), stderr),
+            Ok(((), Ok(()), stderr)) => (None, stderr),
+        };
+        let ended = match cause {
+            None => timeout(PATIENCE, self.child.wait()).await.ok().and_then(Result::ok),
+            Some(_) => None,
+        };
+        self.end_group().await;
+        Ended { status: ended, cause, stderr }
+    }
+
+    async fn end_group(&mut self) {
+        end_group(self.pid, Signal::TERM);
+        let _ = timeout(PATIENCE, self.child.wait()).await;
+        end_group(self.pid, Signal::KILL);
+        let _ = self.child.wait().await;
+    }
+}
+
+/// Sends a signal to a whole process group; one that is gone is no error.
+pub fn end_group(pgid: u32, signal: Signal) {
+    if let Some(pgid) = i32::try_from(pgid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(pgid, signal);
+    }
+}
+
+async fn hand_out(
+    mut stdout: impl AsyncRead + Unpin,
+    bytes_max: usize,
+    lines: mpsc::Sender<String>,
+) -> Result<(), Cause> {
+    let mut chunk = vec![0; 64 * 1024];
+    let mut line = Vec::new();
+    let mut total = 0;
+    loop {
+        let length = stdout.read(&mut chunk).await.map_err(|_| Cause::Io)?;
+        total += length;
+        if total > bytes_max {
+            return Err(Cause::Flood);
+        }
+        if length == 0 {
+            break;
+        }
+        let mut rest = &chunk[..length];
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            push(&mut line, &rest[..end]);
+            hand_over(&mut line, &lines).await;
+            rest = &rest[end + 1..];
+        }
+        push(&mut line, rest);
+    }
+    if !line.is_empty() {
+        hand_over(&mut line, &lines).await;
+    }
+    Ok(())
+}
+
+fn push(line: &mut Vec<u8>, bytes: &[u8]) {
+    let room = LINE_BYTES_MAX.saturating_sub(line.len());
+    line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+async fn hand_over(line: &mut Vec<u8>, lines: &mpsc::Sender<String>) {
+    let text = String::from_utf8_lossy(line).into_owned();
+    line.clear();
+    // Nobody listens any more only when the daemon ends.
+    let _ = lines.send(text).await;
+}
+
+async fn keep_end(stderr: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept = Vec::new();
+    let mut chunk = vec![0; STDERR_BYTES_MAX];
+    if let Some(mut stderr) = stderr {
+        while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
+            kept.extend_from_slice(&chunk[..length]);
+            kept.drain(..kept.len().saturating_sub(STDERR_BYTES_MAX));
+        }
+    }
+    String::from_utf8_lossy(&kept).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { deadline: Duration::from_secs(20), output_bytes_max: 1024 * 1024 };
+
+    async fn run(script: &str, limits: Limits) -> (Ended, Vec<String>) {
+        let plan = LaunchPlan {
+            program: "/bin/sh".to_owned(),
+            args: vec!["-c".to_owned(), script.to_owned()],
+            cwd: "/".to_owned(),
+            env: [("GONE".to_owned(), None), ("NEW".to_owned(), Some("n".to_owned()))].into(),
+        };
+        let base = ["GONE", "KEPT", "NOTIFY_SOCKET"].map(|name| (name.to_owned(), "x".to_owned()));
+        let process = Process::start(&plan, &Environment(base.into())).unwrap();
+        let (sender, mut receiver) = mpsc::channel(8);
+        let collect = async {
+            let mut lines = Vec::new();
+            while let Some(line) = receiver.recv().await {
+                lines.push(line);
+            }
+            lines
+        };
+        tokio::join!(process.talk("the prompt\n".to_owned(), limits, sender), collect)
+    }
+
+    #[tokio::test]
+    async fn the_prompt_goes_in_and_lines_come_out() {
+        let (ended, lines) = run("cat; printf 'torn'; echo why >&2; exit 3", LIMITS).await;
+        assert_eq!(lines, ["the prompt", "torn"]);
+        assert_eq!(ended.status.unwrap().code(), Some(3));
+        assert_eq!(ended.stderr, "why");
+    }
+
+    #[tokio::test]
+    async fn the_environment_is_the_base_with_the_plans_changes() {
+        let (_, lines) = run("echo $GONE,$KEPT,$NEW,$NOTIFY_SOCKET", LIMITS).await;
+        assert_eq!(lines, [",x,n,"]);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_hangs_is_ended_with_its_children() {
+        let limits = Limits { deadline: Duration::from_millis(300), ..LIMITS };
+        let (ended, lines) = run("sleep 1000 & echo $!; trap '' TERM; wait; wait", limits).await;
+        assert_eq!(ended.cause, Some(Cause::Deadline));
+        let child: u32 = lines[0].parse().unwrap();
+        assert_eq!(crate::process::start_ticks(child), None);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_floods_is_ended() {
+        let limits = Limits { output_bytes_max: 100_000, ..LIMITS };
+        let (ended, _) =
+            run("while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done", limits).await;
+        assert_eq!(ended.cause, Some(Cause::Flood));
+    }
+}

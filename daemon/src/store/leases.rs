@@ -1,0 +1,79 @@
+//! Who has the exclusive right to run a session. A lease belongs to a process.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use sessd_proto::Timestamp;
+
+use super::Result;
+
+/// The exclusive right to run a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The session.
+    pub session_id: String,
+    /// The process that has it.
+    pub pid: u32,
+    /// When that process started, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// The boot in which it runs.
+    pub boot_id: String,
+    /// `interactive` or `turn`.
+    pub kind: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// The lease of a session, whether or not its process still lives.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn of_session(connection: &Connection, session_id: &str) -> Result<Option<Lease>> {
+    let mut statement = connection.prepare_cached("SELECT * FROM leases WHERE session_id = ?1")?;
+    Ok(statement.query_row([session_id], lease).optional()?)
+}
+
+/// Every lease.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn all(connection: &Connection) -> Result<Vec<Lease>> {
+    let mut statement = connection.prepare_cached("SELECT * FROM leases")?;
+    let rows = statement.query_map([], lease)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Records a lease; the caller has seen that nobody alive has one.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn put(connection: &Connection, lease: &Lease) -> Result<()> {
+    let Lease { session_id, pid, start_ticks, boot_id, kind, since } = lease;
+    let mut statement = connection.prepare_cached(
+        "INSERT OR REPLACE INTO leases (session_id, pid, start_ticks, boot_id, kind, since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    statement.execute((session_id, pid, start_ticks.cast_signed(), boot_id, kind, since.0))?;
+    Ok(())
+}
+
+/// Ends a lease, if it is still the one of this process.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn end(connection: &Connection, lease: &Lease) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "DELETE FROM leases WHERE session_id = ?1 AND pid = ?2 AND start_ticks = ?3",
+    )?;
+    statement.execute((&lease.session_id, lease.pid, lease.start_ticks.cast_signed()))?;
+    Ok(())
+}
+
+fn lease(row: &Row<'_>) -> rusqlite::Result<Lease> {
+    Ok(Lease {
+        session_id: row.get("session_id")?,
+        pid: row.get("pid")?,
+        start_ticks: row.get::<_, i64>("start_ticks")?.cast_unsigned(),
+        boot_id: row.get("boot_id")?,
+        kind: row.get("kind")?,
+        since: Timestamp(row.get("since")?),
+    })
+}

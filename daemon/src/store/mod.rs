@@ -1,0 +1,334 @@
+//! The registry's file: SQLite behind two threads. Knows no provider and no socket.
+//!
+//! One thread owns the writing connection and serves short indexed reads too; another one
+//! serves slow reads, so that counting never delays a list. A job past its deadline is stopped
+//! by a progress handler of its own: an interrupt would hit the next job on the connection.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use sessd_proto::service::DEADLINE_MS;
+use sessd_proto::{Fault, FaultCode};
+use tokio::sync::oneshot;
+
+pub mod bindings;
+pub mod events;
+pub mod files;
+pub mod job_runs;
+pub mod leases;
+mod migrations;
+pub mod page;
+pub mod selector;
+pub mod sessions;
+pub mod turns;
+
+/// What goes wrong in the registry's file.
+#[derive(Debug)]
+pub enum Error {
+    /// SQLite's own failure.
+    Sqlite(rusqlite::Error),
+    /// The file is of a later version.
+    Newer {
+        /// The version of the file.
+        found: usize,
+        /// The last version this build knows.
+        known: usize,
+    },
+    /// The file is not what it should be.
+    Damaged(String),
+    /// A failure that is already worded for the caller.
+    Fault(Fault),
+    /// Anything else.
+    Other(String),
+}
+
+/// The result of everything that touches the registry's file.
+pub type Result<T> = std::result::Result<T, Error>;
+
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The registry's file.
+#[derive(Clone, Debug)]
+pub struct Store {
+    main: mpsc::Sender<Work>,
+    slow: mpsc::Sender<Work>,
+}
+
+impl Store {
+    /// Opens the registry, makes it if there is none, and brings it to the present version.
+    ///
+    /// # Errors
+    /// [`Error::Newer`] and [`Error::Damaged`] leave the file as it is.
+    pub fn open(path: &Path) -> Result<Self> {
+        let connection = open_writer(path)?;
+        let reader = open_reader(path)?;
+        Ok(Self { main: thread("store", connection)?, slow: thread("store-slow", reader)? })
+    }
+
+    /// Runs a short indexed read.
+    ///
+    /// # Errors
+    /// What the job answers; [`FaultCode::Deadline`] after 5 seconds.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        run(&self.main, move |connection| within_deadline(connection, job)).await
+    }
+
+    /// Runs a read that may look at every row.
+    ///
+    /// # Errors
+    /// What the job answers; [`FaultCode::Deadline`] after 5 seconds.
+    pub async fn read_slowly<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        run(&self.slow, move |connection| within_deadline(connection, job)).await
+    }
+
+    /// Runs a transaction whose loss in a power cut would only be seen again by the next sweep.
+    ///
+    /// # Errors
+    /// What the job answers; then nothing has changed.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        run(&self.main, move |connection| transact(connection, job)).await
+    }
+
+    /// Runs a transaction that a caller was promised: on disk before it is answered.
+    ///
+    /// # Errors
+    /// What the job answers; then nothing has changed.
+    pub async fn promise<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let job = move |connection: &mut Connection| {
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            let result = transact(connection, job);
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            result
+        };
+        run(&self.main, job).await
+    }
+}
+
+async fn run<T: Send + 'static>(
+    worker: &mpsc::Sender<Work>,
+    job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (answer, answered) = oneshot::channel();
+    let work: Work = Box::new(move |connection| {
+        // The caller may have gone; its answer is then of no use to anybody.
+        let _ = answer.send(job(connection));
+    });
+    let gone = || Error::Other("the store's thread is gone".to_owned());
+    worker.send(work).map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}
+
+fn within_deadline<T>(
+    connection: &mut Connection,
+    job: impl FnOnce(&Connection) -> Result<T>,
+) -> Result<T> {
+    const OPERATIONS: i32 = 10_000;
+    let deadline = Instant::now() + Duration::from_millis(DEADLINE_MS);
+    connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= deadline))?;
+    let result = job(connection);
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    result
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    job: impl FnOnce(&Transaction<'_>) -> Result<T>,
+) -> Result<T> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = job(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+fn thread(name: &str, mut connection: Connection) -> Result<mpsc::Sender<Work>> {
+    let (sender, jobs) = mpsc::channel::<Work>();
+    let body = move || {
+        for job in jobs {
+            job(&mut connection);
+        }
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
+    Ok(sender)
+}
+
+fn open_writer(path: &Path) -> Result<Connection> {
+    // SQLite gives -wal and -shm the mode of the file, so it must be private from the start.
+    OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)))
+        .map_err(|error| unopenable(path, &error))?;
+    let mut connection = Connection::open(path)?;
+    prepare(&connection)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
+    migrations::migrate(&mut connection, path, migrations::ALL)?;
+    check(&connection)?;
+    Ok(connection)
+}
+
+fn open_reader(path: &Path) -> Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    prepare(&connection)?;
+    connection.pragma_update(None, "cache_size", -1024)?;
+    Ok(connection)
+}
+
+fn prepare(connection: &Connection) -> Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(64);
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "cache_size", -2048)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(())
+}
+
+/// A look at the whole of a small registry, at the schema of a large one.
+fn check(connection: &Connection) -> Result<()> {
+    const PAGES_MAX: i64 = 4_096;
+    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
+    if pages > PAGES_MAX {
+        return Ok(());
+    }
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(Error::Damaged(verdict)) }
+}
+
+fn unopenable(path: &Path, error: &std::io::Error) -> Error {
+    let shown = path.display();
+    Error::Fault(
+        Fault::new(FaultCode::Storage, format!("cannot write the registry {shown}: {error}"))
+            .hint(format!("check its permissions: `ls -la {shown}`")),
+    )
+}
+
+/// Puts a damaged registry aside, so that nothing overwrites it; answers its new name.
+///
+/// # Errors
+/// When the file cannot be renamed.
+pub fn put_aside(path: &Path, at: i64) -> std::io::Result<PathBuf> {
+    let renamed = |suffix: &str| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".damaged-{at}{suffix}"));
+        path.with_file_name(name)
+    };
+    for suffix in ["-wal", "-shm"] {
+        let mut side = path.as_os_str().to_owned();
+        side.push(suffix);
+        match fs::rename(&side, renamed(suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    fs::rename(path, renamed(""))?;
+    Ok(renamed(""))
+}
+
+impl Error {
+    /// True if the file itself is broken, not just this use of it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) => true,
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            ),
+            _ => false,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(error) => write!(f, "{error}"),
+            Self::Newer { found, known } => write!(f, "schema {found}, this build knows {known}"),
+            Self::Damaged(what) | Self::Other(what) => f.write_str(what),
+            Self::Fault(fault) => write!(f, "{fault}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let hint = "see `sessctl doctor`; reading goes on, and writing by itself once it can";
+        match &error {
+            Error::Fault(fault) => return fault.clone(),
+            Error::Newer { found, known } => {
+                let what = format!(
+                    "the registry is of version {found}, this sessd knows versions up to {known}"
+                );
+                return Self::new(FaultCode::RegistryNewer, what)
+                    .hint("install the newer sessd again, or put the copy made before back");
+            }
+            _ if error.is_damage() => {
+                return Self::new(FaultCode::RegistryDamaged, format!("the registry: {error}"))
+                    .hint("restart the daemon: `sessctl daemon restart`");
+            }
+            _ => {}
+        }
+        match error {
+            Error::Sqlite(sqlite) => match sqlite.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => {
+                    Self::new(FaultCode::Storage, "the disk with the registry is full").hint(hint)
+                }
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
+                    Self::new(FaultCode::Storage, format!("the registry: {sqlite}")).hint(hint)
+                }
+                Some(ErrorCode::OperationInterrupted) => Self::new(
+                    FaultCode::Deadline,
+                    format!("the registry did not answer within {DEADLINE_MS} ms"),
+                ),
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                    Self::new(FaultCode::Storage, "another program has locked the registry")
+                        .hint("who: `fuser` on the file that `sessctl status` names")
+                }
+                _ => Self::internal(sqlite),
+            },
+            other => Self::internal(other),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! From what a person types to one session: `@key`, an id, a provider's id, or a prefix of one.
+
+use rusqlite::Connection;
+
+use super::Result;
+
+/// The shortest prefix that is looked up, in characters.
+pub const PREFIX_MIN: usize = 4;
+
+/// Candidates that are listed when a selector is ambiguous.
+const CANDIDATES_MAX: usize = 10;
+
+/// The rows of the sessions that a selector means, at most a few; an exact match wins alone.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn resolve(connection: &Connection, selector: &str) -> Result<Vec<i64>> {
+    if selector.starts_with('@') {
+        let by_key = "SELECT s.seq FROM keys k JOIN sessions s ON s.id = k.session_id
+                      WHERE k.key = ?1";
+        return seqs(connection, by_key, &[selector]);
+    }
+    let exact = seqs(
+        connection,
+        "SELECT seq FROM sessions WHERE id = ?1
+         UNION SELECT s.seq FROM bindings b JOIN sessions s ON s.id = b.session_id
+         WHERE b.provider_session_id = ?1 AND b.current = 1
+         LIMIT 11",
+        &[selector],
+    )?;
+    if !exact.is_empty() || selector.chars().count() < PREFIX_MIN {
+        return Ok(exact);
+    }
+    // A range uses the index where LIKE would look at every row.
+    let end = format!("{selector}{}", char::MAX);
+    let mut found = seqs(
+        connection,
+        "SELECT seq FROM sessions WHERE id >= ?1 AND id < ?2 LIMIT 11",
+        &[selector, &end],
+    )?;
+    found.extend(seqs(
+        connection,
+        "SELECT s.seq FROM bindings b JOIN sessions s ON s.id = b.session_id
+         WHERE b.provider_session_id >= ?1 AND b.provider_session_id < ?2 AND b.current = 1
+         LIMIT 11",
+        &[selector, &end],
+    )?);
+    found.sort_unstable();
+    found.dedup();
+    found.truncate(CANDIDATES_MAX);
+    Ok(found)
+}
+
+fn seqs(connection: &Connection, sql: &str, parameters: &[&str]) -> Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows =
+        statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, i64>(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}

@@ -1,0 +1,203 @@
+//! Rows of `sessions` with what belongs to them: reading one, changing one.
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use sessd_proto::{Json, Kind, Live, Session, Status, Timestamp};
+
+use super::{Error, Result};
+
+/// A session with the parts of its binding that are not shown to callers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stored {
+    /// The row's number.
+    pub seq: i64,
+    /// What callers see; `live` is not filled in.
+    pub session: Session,
+    /// The home of the current binding; 0 while there is none.
+    pub home_id: i64,
+    /// The scope of the current binding.
+    pub scope: String,
+    /// Where its transcript was last seen.
+    pub location: String,
+}
+
+const SELECT: &str = "
+SELECT s.seq, s.id, s.provider, h.path AS home, b.provider_session_id, p.root AS project, s.agent,
+    s.kind, s.launch_dir, s.cwd, s.title, s.model, s.git_branch, s.status, s.reason,
+    s.created_at, s.last_activity, s.checked_at, s.expires_at, s.ttl_ms, s.pinned, s.trashed_at,
+    s.parent_id, s.revision, s.metadata, s.turns, s.tokens_in, s.tokens_out, s.cost_usd,
+    (SELECT json_group_array(tag) FROM tags WHERE session_id = s.id) AS tags,
+    (SELECT json_group_array(key) FROM keys WHERE session_id = s.id) AS keys,
+    b.home_id, b.scope, b.location
+FROM sessions s
+JOIN projects p ON p.id = s.project_id
+LEFT JOIN bindings b ON b.session_id = s.id AND b.current = 1
+LEFT JOIN homes h ON h.id = b.home_id
+WHERE ";
+
+/// The session with this row number.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn by_seq(connection: &Connection, seq: i64) -> Result<Option<Stored>> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} s.seq = ?1"))?;
+    Ok(statement.query_row([seq], stored).optional()?)
+}
+
+/// The session with this id.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn by_id(connection: &Connection, id: &str) -> Result<Option<Stored>> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} s.id = ?1"))?;
+    Ok(statement.query_row([id], stored).optional()?)
+}
+
+/// The sessions of a home whose verdict was held back, because the home could not be trusted.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn held_back(connection: &Connection, home_id: i64, reasons: &[&str]) -> Result<Vec<i64>> {
+    let reasons = serde_json::to_string(reasons).map_err(|e| Error::Other(e.to_string()))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT s.seq FROM sessions s
+         JOIN bindings b ON b.session_id = s.id AND b.current = 1
+         WHERE b.home_id = ?1 AND s.status = 'unknown'
+           AND s.reason IN (SELECT value FROM json_each(?2))",
+    )?;
+    let rows = statement.query_map((home_id, reasons), |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The sessions whose check is oldest.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn oldest_checks(connection: &Connection, before: i64, limit: u32) -> Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq FROM sessions INDEXED BY by_check
+         WHERE trashed_at IS NULL AND ifnull(checked_at, 0) < ?1
+         ORDER BY ifnull(checked_at, 0), seq LIMIT ?2",
+    )?;
+    let rows = statement.query_map((before, limit), |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The outcome of a check, to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The session's row.
+    pub seq: i64,
+    /// The revision the check was made against.
+    pub revision: i64,
+    /// What was found.
+    pub status: Status,
+    /// Why, when the status is not `active`.
+    pub reason: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What storing the outcome of a check did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The status is the one it had.
+    Confirmed,
+    /// The status was another one.
+    Changed(Status),
+    /// Nothing: the row is not of the revision that was checked.
+    Raced,
+}
+
+/// Stores the outcome of a check, unless the row has changed since.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome> {
+    let Checked { seq, revision, status, reason, at } = checked;
+    let mut statement = connection
+        .prepare_cached("SELECT status, reason, revision FROM sessions WHERE seq = ?1")?;
+    let (old, old_reason, current): (String, Option<String>, i64) =
+        statement.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    if current != *revision {
+        return Ok(Outcome::Raced);
+    }
+    let changed = old != status.as_str() || old_reason != *reason;
+    let mut statement = connection.prepare_cached(
+        "UPDATE sessions SET status = :status, reason = :reason, checked_at = :at,
+             revision = revision + :changed
+         WHERE seq = :seq",
+    )?;
+    statement.execute(named_params! {
+        ":status": status.as_str(), ":reason": reason, ":at": at.0, ":changed": changed,
+        ":seq": seq,
+    })?;
+    let old = Status::parse(&old).unwrap_or_default();
+    Ok(if old == *status { Outcome::Confirmed } else { Outcome::Changed(old) })
+}
+
+/// How many sessions there are, trash included.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn count(connection: &Connection) -> Result<i64> {
+    Ok(connection.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0))?)
+}
+
+/// How many sessions each provider has, trash included.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn count_by_provider(connection: &Connection) -> Result<Vec<(String, i64)>> {
+    let mut statement =
+        connection.prepare_cached("SELECT provider, count(*) FROM sessions GROUP BY provider")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+    let list = |text: String| serde_json::from_str(&text).unwrap_or_default();
+    let moment =
+        |column: &str| Ok::<_, rusqlite::Error>(row.get::<_, Option<_>>(column)?.map(Timestamp));
+    let session = Session {
+        id: row.get("id")?,
+        provider: row.get("provider")?,
+        home: row.get::<_, Option<_>>("home")?.unwrap_or_default(),
+        provider_session_id: row.get("provider_session_id")?,
+        project: row.get("project")?,
+        agent: row.get("agent")?,
+        kind: Kind::parse(row.get_ref("kind")?.as_str()?).unwrap_or_default(),
+        launch_dir: row.get("launch_dir")?,
+        cwd: row.get("cwd")?,
+        title: row.get("title")?,
+        model: row.get("model")?,
+        git_branch: row.get("git_branch")?,
+        status: Status::parse(row.get_ref("status")?.as_str()?).unwrap_or_default(),
+        reason: row.get("reason")?,
+        created_at: Timestamp(row.get("created_at")?),
+        last_activity: Timestamp(row.get("last_activity")?),
+        checked_at: moment("checked_at")?,
+        expires_at: moment("expires_at")?,
+        ttl_ms: row.get("ttl_ms")?,
+        pinned: row.get("pinned")?,
+        trashed_at: moment("trashed_at")?,
+        parent_id: row.get("parent_id")?,
+        revision: row.get("revision")?,
+        metadata: Json(
+            serde_json::from_str(row.get_ref("metadata")?.as_str()?).unwrap_or_default(),
+        ),
+        turns: row.get("turns")?,
+        tokens_in: row.get("tokens_in")?,
+        tokens_out: row.get("tokens_out")?,
+        cost_usd: row.get("cost_usd")?,
+        tags: list(row.get("tags")?),
+        keys: list(row.get("keys")?),
+        live: Live::default(),
+    };
+    Ok(Stored {
+        seq: row.get("seq")?,
+        session,
+        home_id: row.get::<_, Option<_>>("home_id")?.unwrap_or_default(),
+        scope: row.get::<_, Option<_>>("scope")?.unwrap_or_default(),
+        location: row.get::<_, Option<_>>("location")?.unwrap_or_default(),
+    })
+}
