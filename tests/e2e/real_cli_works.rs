@@ -4,7 +4,6 @@
 use sessd_tests::model_server::ModelServer;
 use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
 use sessd_tests::sandbox::Sandbox;
-use sessd_tests::terminal::Key;
 use sessd_tests::wait::DEADLINE;
 
 use crate::BINARIES;
@@ -47,9 +46,7 @@ fn keeps_context(cli: &dyn RealCli) {
     let mut terminal = cli.tui_resume(&sandbox, &project, &first.session_id);
     terminal.wait_for_text("FAKE turns=2 first='alpha question' last='beta question'", DEADLINE);
     assert_eq!(server.turn_requests().len(), 2, "opening a session ran the model");
-    terminal.type_text("gamma question");
-    terminal.wait_for_text("gamma question", DEADLINE);
-    terminal.key(Key::Enter);
+    cli.prompt(&terminal, "gamma question");
     terminal.wait_for_text("FAKE turns=3 first='alpha question' last='gamma question'", DEADLINE);
     cli.quit(&mut terminal);
 }

@@ -25,6 +25,8 @@ pub enum Key {
     CtrlC,
     /// Control and D.
     CtrlD,
+    /// Control and U: empties an input field.
+    CtrlU,
     /// Cursor up.
     Up,
     /// Cursor down.
@@ -90,6 +92,7 @@ impl Terminal {
             Key::Esc => "\x1b",
             Key::CtrlC => "\x03",
             Key::CtrlD => "\x04",
+            Key::CtrlU => "\x15",
             Key::Up => "\x1b[A",
             Key::Down => "\x1b[B",
             Key::Tab => "\t",
@@ -100,6 +103,11 @@ impl Terminal {
     /// The process id of the program.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether the program has ended.
+    pub fn has_exited(&mut self) -> bool {
+        self.child.try_wait().expect("our own child").is_some()
     }
 
     /// Waits until the program ends.

@@ -29,3 +29,8 @@ pub(crate) fn poll<T>(deadline: Duration, mut condition: impl FnMut() -> Option<
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Lets time pass where time itself is the input, as between two keys.
+pub(crate) fn pause(duration: Duration) {
+    thread::sleep(duration);
+}

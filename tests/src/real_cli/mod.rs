@@ -6,6 +6,7 @@ mod codex;
 mod gemini;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use claude::Claude;
 pub use codex::Codex;
@@ -15,10 +16,13 @@ use crate::model_server::ModelServer;
 use crate::npm::{self, Cli};
 use crate::sandbox::{Output, Sandbox};
 use crate::terminal::{Key, Terminal};
-use crate::wait::DEADLINE;
+use crate::wait::{DEADLINE, pause, poll, wait_until};
 
 /// Every real CLI that the tests drive.
 pub const ALL: [&dyn RealCli; 3] = [&Claude, &Codex, &Gemini];
+
+/// How long a person waits before pressing a key again.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a one-shot run came to.
 #[derive(Clone, Debug)]
@@ -77,9 +81,30 @@ pub trait RealCli: Sync {
         Terminal::spawn(command, 40, 120)
     }
 
-    /// Leaves it as a person does: Ctrl-C once to be warned, once to go.
+    /// Sends a prompt in a terminal as a person does: not before it is seen in the input field,
+    /// because some drop what is typed while they start.
+    fn prompt(&self, terminal: &Terminal, prompt: &str) {
+        let seen = || terminal.screen().matches(prompt).count();
+        let before = seen();
+        wait_until("the prompt in the input field", DEADLINE, || {
+            terminal.key(Key::CtrlU);
+            terminal.type_text(prompt);
+            poll(PATIENCE, || (seen() > before).then_some(()))
+        });
+        // An Enter that follows faster than a person types is taken for a pasted line break.
+        pause(Duration::from_millis(200));
+        terminal.key(Key::Enter);
+    }
+
+    /// Leaves a terminal as a person does: Ctrl-C until it warns, and once more.
     fn quit(&self, terminal: &mut Terminal) {
-        terminal.key(Key::CtrlC);
+        wait_until("the warning before the end", DEADLINE, || {
+            terminal.key(Key::CtrlC);
+            poll(PATIENCE, || {
+                let warned = terminal.screen().to_lowercase().contains("again to");
+                (warned || terminal.has_exited()).then_some(())
+            })
+        });
         terminal.key(Key::CtrlC);
         let status = terminal.wait_exit(DEADLINE);
         assert!(
