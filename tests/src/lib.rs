@@ -2,7 +2,6 @@
 //! terminals, all inside one throw-away directory. Knows nothing of the registry's insides.
 #![expect(
     clippy::expect_used,
-    clippy::print_stderr,
     reason = "support of tests: a broken assumption must end the test at once, and loudly"
 )]
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs::{self, DirEntry, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,11 @@ impl fmt::Debug for TreeHash {
 /// Every file below a directory, none if there is no such directory.
 pub fn files_below(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let below = |path: PathBuf| if path.is_dir() { files_below(&path) } else { vec![path] };
-    entries.flat_map(|entry| below(entry.path())).collect()
+    let below = |entry: DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => files_below(&entry.path()),
+        _ => vec![entry.path()],
+    };
+    entries.flat_map(below).collect()
 }
 
 fn add(root: &Path, path: &Path, lines: &mut BTreeSet<String>) {

@@ -1,7 +1,7 @@
 //! The three wire formats: where each one puts the user's prompts, and how it says one text.
 //! Knows no sockets.
 
-use std::time::Duration;
+use std::str::FromStr;
 
 use serde_json::{Value, json};
 
@@ -74,10 +74,10 @@ pub(super) fn answer(prompts: &[String]) -> String {
     format!("FAKE turns={} first='{first}' last='{last}'", prompts.len())
 }
 
-/// The delay that a prompt asks for with `[[sleep S]]`.
-pub(super) fn asked_delay(prompt: &str) -> Option<Duration> {
-    let (seconds, _) = prompt.split_once("[[sleep ")?.1.split_once("]]")?;
-    Duration::try_from_secs_f64(seconds.parse().ok()?).ok()
+/// The value of a directive in a prompt, such as `[[sleep 0.5]]`.
+pub(super) fn directive<T: FromStr>(prompt: &str, name: &str) -> Option<T> {
+    let (value, _) = prompt.split_once(&format!("[[{name} "))?.1.split_once("]]")?;
+    value.parse().ok()
 }
 
 /// The user's own words in one message: a string, or blocks with a text.
@@ -191,6 +191,7 @@ mod tests {
         let prompts = Dialect::Messages.prompts(&body);
         assert_eq!(prompts, ["one", "two [[sleep 0.5]]"]);
         assert_eq!(answer(&prompts), "FAKE turns=2 first='one' last='two [[sleep 0.5]]'");
-        assert_eq!(asked_delay(&prompts[1]), Some(Duration::from_millis(500)));
+        assert_eq!(directive(&prompts[1], "sleep"), Some(0.5));
+        assert_eq!(directive::<u16>(&prompts[1], "status"), None);
     }
 }

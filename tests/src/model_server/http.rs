@@ -4,7 +4,7 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A request with its whole body.
 pub(super) struct Request {
@@ -15,7 +15,7 @@ pub(super) struct Request {
 
 /// A response with its whole body.
 pub(super) struct Response {
-    status: &'static str,
+    status: u16,
     content_type: &'static str,
     body: String,
 }
@@ -48,7 +48,7 @@ impl Request {
 impl Response {
     /// One JSON document.
     pub(super) fn json(body: &Value) -> Self {
-        Self { status: "200 OK", content_type: "application/json", body: body.to_string() }
+        Self { status: 200, content_type: "application/json", body: body.to_string() }
     }
 
     /// Server-sent events, each named by its `type` where it has one.
@@ -60,20 +60,21 @@ impl Response {
             }
             body += &format!("data: {event}\n\n");
         }
-        Self { status: "200 OK", content_type: "text/event-stream", body }
+        Self { status: 200, content_type: "text/event-stream", body }
     }
 
-    /// The answer to a path that no dialect knows.
-    pub(super) fn not_found() -> Self {
-        let body = r#"{"error":{"type":"not_found_error","message":"no such path"}}"#.to_owned();
-        Self { status: "404 Not Found", content_type: "application/json", body }
+    /// A failure, in the form that all three services have in common.
+    pub(super) fn failure(status: u16) -> Self {
+        let message = format!("the model server answers {status}");
+        let error = json!({"type": "api_error", "code": status, "message": message});
+        Self { status, ..Self::json(&json!({"type": "error", "error": error})) }
     }
 
     /// Writes it, without the body if only the head was asked for.
     pub(super) fn write(&self, mut stream: &TcpStream, head_only: bool) -> io::Result<()> {
         let Self { status, content_type, body } = self;
         let mut message = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
+            "HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
              connection: close\r\n\r\n",
             body.len(),
         );

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use dialect::Dialect;
+use dialect::{Dialect, answer, directive};
 use http::{Request, Response};
 use serde_json::{Value, json};
 
@@ -36,8 +36,8 @@ impl Recorded {
 /// A running model server; it stops when dropped.
 ///
 /// Every turn is answered with `FAKE turns=N first='…' last='…'`, where N counts the prompts of
-/// the user that it was given: the proof of what a CLI remembers. `[[sleep S]]` in the last
-/// prompt delays the answer by S seconds.
+/// the user that it was given: the proof of what a CLI remembers. In the last prompt
+/// `[[sleep S]]` delays the answer by S seconds, and `[[status N]]` makes it an HTTP failure.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -127,11 +127,16 @@ impl Shared {
             return Some(Self::respond_aside(request));
         };
         let prompts = dialect.prompts(&request.body);
-        let delay = prompts.last().and_then(|prompt| dialect::asked_delay(prompt));
-        if delay.is_some_and(|delay| !self.pause(delay)) {
+        let last = prompts.last().map(String::as_str).unwrap_or_default();
+        if let Some(seconds) = directive(last, "sleep")
+            && !self.pause(Duration::from_secs_f64(seconds))
+        {
             return None;
         }
-        Some(dialect.response(request, &dialect::answer(&prompts)))
+        if let Some(status) = directive(last, "status") {
+            return Some(Response::failure(status));
+        }
+        Some(dialect.response(request, &answer(&prompts)))
     }
 
     /// What CLIs ask beside their turns: reachability, token counts, lists of models.
@@ -147,7 +152,41 @@ impl Shared {
             ("GET", path) if path.ends_with("/models") => {
                 Response::json(&json!({"object": "list", "data": [], "models": []}))
             }
-            _ => Response::not_found(),
+            _ => Response::failure(404),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn every_request_is_recorded_and_only_turns_run_the_model() {
+        let server = ModelServer::start();
+        let ask = |request: &str| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            response
+        };
+        assert!(ask("HEAD / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
+        assert!(ask("GET /v1/nothing HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
+        let chunked = "POST /v1/messages?beta=true HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+            e\r\n{\"messages\": [\r\n\
+            24\r\n{\"role\": \"user\", \"content\": \"one\"}]}\r\n0\r\n\r\n";
+        assert!(ask(chunked).contains(r#""text":"FAKE turns=1 first='one' last='one'""#));
+        let failing = r#"{"input": [{"role": "user", "content": "[[status 429]]"}]}"#;
+        let length = failing.len();
+        let failing =
+            format!("POST /v1/responses HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{failing}");
+        assert!(ask(&failing).starts_with("HTTP/1.1 429 "));
+
+        let methods: Vec<_> = server.requests().into_iter().map(|request| request.method).collect();
+        assert_eq!(methods, ["HEAD", "GET", "POST", "POST"]);
+        assert_eq!(server.turn_requests().len(), 2);
     }
 }
