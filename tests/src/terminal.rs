@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use pty_process::Size;
 use pty_process::blocking::{self, Pty};
+use rustix::process::{Pid, Signal, kill_process_group};
 use vt100::{Callbacks, Parser, Screen};
 
 use crate::wait::poll;
@@ -125,9 +126,11 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // As the session's leader it takes its process group along, by SIGHUP.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // The whole group: a launcher may leave the program proper behind.
+        if !self.has_exited() {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
     }
 }
 
