@@ -1,0 +1,192 @@
+//! A model server on the loopback interface: speaks the three wire formats of the real CLIs,
+//! answers with what it was told, and records every request. Knows no CLI.
+
+mod dialect;
+mod http;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use dialect::{Dialect, answer, directive};
+use http::{Request, Response};
+use serde_json::{Value, json};
+
+/// One request as it arrived.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// The path with its query.
+    pub path: String,
+    /// When its last byte was read.
+    pub at: SystemTime,
+    /// The body, `null` if it is not JSON.
+    pub body: Value,
+}
+
+impl Recorded {
+    /// Whether a real service would run its model for it, and bill it.
+    pub fn is_turn(&self) -> bool {
+        Dialect::of(&self.method, &self.path).is_some()
+    }
+}
+
+/// A running model server; it stops when dropped.
+///
+/// Every turn is answered with `FAKE turns=N first='…' last='…'`, where N counts the prompts of
+/// the user that it was given: the proof of what a CLI remembers. In the last prompt
+/// `[[sleep S]]` delays the answer by S seconds, and `[[status N]]` makes it an HTTP failure.
+pub struct ModelServer {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    requests: Mutex<Vec<Recorded>>,
+    stopped: Mutex<bool>,
+    stop: Condvar,
+}
+
+impl ModelServer {
+    /// Starts a server on a port of its own.
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound address");
+        let shared = Arc::new(Shared::default());
+        let of_server = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if of_server.is_stopped() {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let of_connection = Arc::clone(&of_server);
+                thread::spawn(move || of_connection.serve(stream));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// The base URL, without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Everything that arrived so far, in order.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.requests().clone()
+    }
+
+    /// The requests that ran the model.
+    pub fn turn_requests(&self) -> Vec<Recorded> {
+        self.shared.requests().iter().filter(|request| request.is_turn()).cloned().collect()
+    }
+}
+
+impl Drop for ModelServer {
+    fn drop(&mut self) {
+        *self.shared.stopped.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = true;
+        self.shared.stop.notify_all();
+        // Wakes the thread that accepts, which then sees that it must end.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Shared {
+    fn requests(&self) -> MutexGuard<'_, Vec<Recorded>> {
+        self.requests.lock().expect("no thread panics while it records")
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stopped.lock().expect("no thread panics while it stops")
+    }
+
+    /// Waits as long as a prompt asked for; false if the server stopped meanwhile.
+    fn pause(&self, duration: Duration) -> bool {
+        let stopped = self.stopped.lock().expect("no thread panics while it stops");
+        let waited = self.stop.wait_timeout_while(stopped, duration, |stopped| !*stopped);
+        !*waited.expect("no thread panics while it stops").0
+    }
+
+    /// Answers the one request of a connection. A client that goes away is no failure.
+    fn serve(&self, stream: TcpStream) {
+        let Ok(Request { method, path, body }) = Request::read(&stream) else { return };
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let recorded = Recorded { method, path, at: SystemTime::now(), body };
+        self.requests().push(recorded.clone());
+        let Some(response) = self.respond(&recorded) else { return };
+        let _ = response.write(&stream, recorded.method == "HEAD");
+    }
+
+    /// The response, or none if the server stopped before it was due.
+    fn respond(&self, request: &Recorded) -> Option<Response> {
+        let Some(dialect) = Dialect::of(&request.method, &request.path) else {
+            return Some(Self::respond_aside(request));
+        };
+        let prompts = dialect.prompts(&request.body);
+        let last = prompts.last().map(String::as_str).unwrap_or_default();
+        if let Some(seconds) = directive(last, "sleep")
+            && !self.pause(Duration::from_secs_f64(seconds))
+        {
+            return None;
+        }
+        if let Some(status) = directive(last, "status") {
+            return Some(Response::failure(status));
+        }
+        Some(dialect.response(request, &answer(&prompts)))
+    }
+
+    /// What CLIs ask beside their turns: reachability, token counts, lists of models.
+    fn respond_aside(request: &Recorded) -> Response {
+        match (request.method.as_str(), request.path.split('?').next().unwrap_or_default()) {
+            ("HEAD", _) => Response::json(&json!({})),
+            (_, path) if path.ends_with("/count_tokens") => {
+                Response::json(&json!({"input_tokens": 1}))
+            }
+            (_, path) if path.ends_with(":countTokens") => {
+                Response::json(&json!({"totalTokens": 1}))
+            }
+            ("GET", path) if path.ends_with("/models") => {
+                Response::json(&json!({"object": "list", "data": [], "models": []}))
+            }
+            _ => Response::failure(404),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn every_request_is_recorded_and_only_turns_run_the_model() {
+        let server = ModelServer::start();
+        let ask = |request: &str| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            response
+        };
+        assert!(ask("HEAD / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
+        assert!(ask("GET /v1/nothing HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
+        let chunked = "POST /v1/messages?beta=true HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
+            e\r\n{\"messages\": [\r\n\
+            24\r\n{\"role\": \"user\", \"content\": \"one\"}]}\r\n0\r\n\r\n";
+        assert!(ask(chunked).contains(r#""text":"FAKE turns=1 first='one' last='one'""#));
+        let failing = r#"{"input": [{"role": "user", "content": "[[status 429]]"}]}"#;
+        let length = failing.len();
+        let failing =
+            format!("POST /v1/responses HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{failing}");
+        assert!(ask(&failing).starts_with("HTTP/1.1 429 "));
+
+        let methods: Vec<_> = server.requests().into_iter().map(|request| request.method).collect();
+        assert_eq!(methods, ["HEAD", "GET", "POST", "POST"]);
+        assert_eq!(server.turn_requests().len(), 2);
+    }
+}

@@ -1,0 +1,94 @@
+//! The real provider CLIs, each at one pinned version, installed once into the target
+//! directory. Knows not how they are used.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A provider CLI as npm distributes it.
+#[derive(Clone, Copy, Debug)]
+pub struct Cli {
+    /// The program's name on `PATH`.
+    pub name: &'static str,
+    /// The npm package.
+    pub package: &'static str,
+    /// The only version that the tests run.
+    pub version: &'static str,
+}
+
+/// Claude Code.
+pub const CLAUDE: Cli =
+    Cli { name: "claude", package: "@anthropic-ai/claude-code", version: "2.1.197" };
+/// Codex.
+pub const CODEX: Cli = Cli { name: "codex", package: "@openai/codex", version: "0.169.0" };
+/// Gemini CLI.
+pub const GEMINI: Cli = Cli { name: "gemini", package: "@google/gemini-cli", version: "0.61.0" };
+
+/// A provider CLI that runs on this machine.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The program's full path.
+    pub program: PathBuf,
+    /// Its version.
+    pub version: &'static str,
+}
+
+/// Installs a CLI unless it is already there. Where npm cannot do it, the test that asked is
+/// to be skipped; on CI that would hide its absence, so there it is a panic.
+pub fn install(cli: &Cli) -> Option<Installed> {
+    let Cli { name, version, .. } = cli;
+    let all = target_dir().join("provider-clis");
+    fs::create_dir_all(&all).expect("a writable target directory");
+    let lock = File::create(all.join(format!("{name}-{version}.lock"))).expect("a lock file");
+    lock.lock().expect("a file system with locks");
+    let directory = all.join(format!("{name}-{version}"));
+    let program = directory.join("node_modules/.bin").join(name);
+    if !directory.exists()
+        && let Err(reason) = install_into(&directory, cli)
+    {
+        assert!(env::var_os("CI").is_none(), "{name} {version} cannot be installed: {reason}");
+        // Not `eprintln`, which the test harness keeps to itself when a test passes.
+        let _ = writeln!(io::stderr(), "SKIPPED: {name} {version} cannot be installed: {reason}");
+        return None;
+    }
+    Some(Installed { program, version })
+}
+
+/// Installs beside the directory, proves that the program runs, and renames: the directory is
+/// there and whole, or not there.
+fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
+    let Cli { name, package, version } = cli;
+    let parent = directory.parent().expect("a directory below the target directory");
+    let staging = tempfile::Builder::new().prefix(".installing-").tempdir_in(parent)?;
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
+    succeed(npm.arg(staging.path()).arg(format!("{package}@{version}")))?;
+
+    let home = tempfile::tempdir()?;
+    let mut program = Command::new(staging.path().join("node_modules/.bin").join(name));
+    program.arg("--version").env("HOME", home.path());
+    let said = succeed(&mut program)?;
+    if !said.contains(version) {
+        return Err(io::Error::other(format!("it says it is {said}")));
+    }
+    fs::rename(staging.path(), directory)
+}
+
+fn succeed(command: &mut Command) -> io::Result<String> {
+    let output = command.output();
+    let output = output.map_err(|error| io::Error::other(format!("{command:?}: {error}")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("{command:?}: {}: {stderr}", output.status)))
+}
+
+/// The target directory that this test was built into; cargo marks it as a cache.
+fn target_dir() -> PathBuf {
+    let program = env::current_exe().expect("the path of this test");
+    let is_target = |directory: &&Path| directory.join("CACHEDIR.TAG").is_file();
+    program.ancestors().find(is_target).expect("a test inside a target directory").to_owned()
+}

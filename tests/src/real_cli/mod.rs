@@ -1,0 +1,132 @@
+//! How the real provider CLIs are set up against the model server, and how a person would use
+//! them: the yardstick for what sessd does with them. Knows nothing of sessd.
+
+mod claude;
+mod codex;
+mod gemini;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use claude::Claude;
+pub use codex::Codex;
+pub use gemini::Gemini;
+
+use crate::model_server::ModelServer;
+use crate::npm::{self, Cli};
+use crate::sandbox::{Output, Sandbox};
+use crate::terminal::{Key, Terminal};
+use crate::wait::{DEADLINE, pause, poll, wait_until};
+
+/// Every real CLI that the tests drive.
+pub const ALL: [&dyn RealCli; 3] = [&Claude, &Codex, &Gemini];
+
+/// How long a person waits before pressing a key again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a one-shot run came to.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The provider's own id of the session.
+    pub session_id: String,
+    /// The model's text.
+    pub text: String,
+}
+
+/// A real provider CLI.
+pub trait RealCli: Sync {
+    /// Its program and pinned version.
+    fn cli(&self) -> Cli;
+
+    /// Writes what it asks for at a first start, and the environment that leads it to the
+    /// server: no login, no trust question, no telemetry, no updates, no retries.
+    fn configure(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]);
+
+    /// The arguments of a one-shot run: a new session, or one more turn of an old one.
+    fn one_shot_arguments(&self, resumed: Option<&str>, prompt: &str) -> Vec<String>;
+
+    /// Reads what a successful one-shot run printed.
+    fn parse(&self, stdout: &str) -> Option<Answer>;
+
+    /// The arguments that open a session full-screen.
+    fn tui_arguments(&self, id: &str) -> Vec<String>;
+
+    /// Where a session's record is, if it is there.
+    fn transcript(&self, sandbox: &Sandbox, cwd: &Path, id: &str) -> Option<PathBuf>;
+
+    /// Installs it and makes it run in the sandbox without a question, in these directories.
+    /// False if it cannot be installed here: the test is to end then, as skipped.
+    fn prepare(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]) -> bool {
+        let cli = self.cli();
+        let Some(installed) = npm::install(&cli) else { return false };
+        sandbox.link(cli.name, &installed.program);
+        self.configure(sandbox, server, workdirs);
+        true
+    }
+
+    /// Runs one prompt in a new session.
+    fn one_shot(&self, sandbox: &Sandbox, cwd: &Path, prompt: &str) -> Answer {
+        self.answer(run(self.cli(), sandbox, cwd, &self.one_shot_arguments(None, prompt)))
+    }
+
+    /// Runs one prompt in an old session.
+    fn one_shot_resume(&self, sandbox: &Sandbox, cwd: &Path, id: &str, prompt: &str) -> Answer {
+        self.answer(run(self.cli(), sandbox, cwd, &self.one_shot_arguments(Some(id), prompt)))
+    }
+
+    /// Opens a session in a terminal.
+    fn tui_resume(&self, sandbox: &Sandbox, cwd: &Path, id: &str) -> Terminal {
+        let mut command = sandbox.command(self.cli().name);
+        command.args(self.tui_arguments(id)).current_dir(cwd);
+        Terminal::spawn(command, 40, 120)
+    }
+
+    /// Sends a prompt in a terminal as a person does: not before it is seen in the input field,
+    /// because some drop what is typed while they start.
+    fn prompt(&self, terminal: &Terminal, prompt: &str) {
+        let seen = || terminal.screen().matches(prompt).count();
+        let before = seen();
+        wait_until("the prompt in the input field", DEADLINE, || {
+            terminal.key(Key::CtrlU);
+            terminal.type_text(prompt);
+            poll(PATIENCE, || (seen() > before).then_some(()))
+        });
+        // An Enter that follows faster than a person types is taken for a pasted line break.
+        pause(Duration::from_millis(200));
+        terminal.key(Key::Enter);
+    }
+
+    /// Leaves a terminal as a person does: Ctrl-C until it warns, and once more.
+    fn quit(&self, terminal: &mut Terminal) {
+        wait_until("the warning before the end", DEADLINE, || {
+            terminal.key(Key::CtrlC);
+            poll(PATIENCE, || {
+                let warned = terminal.screen().to_lowercase().contains("again to");
+                (warned || terminal.has_exited()).then_some(())
+            })
+        });
+        terminal.key(Key::CtrlC);
+        let status = terminal.wait_exit(DEADLINE);
+        assert!(
+            status.success(),
+            "{} ended with {status}:\n{}",
+            self.cli().name,
+            terminal.screen()
+        );
+    }
+
+    /// The answer of a run that must have succeeded.
+    fn answer(&self, output: Output) -> Answer {
+        let answer = if output.status == 0 { self.parse(&output.stdout) } else { None };
+        answer.unwrap_or_else(|| panic!("{} failed: {output:#?}", self.cli().name))
+    }
+}
+
+fn run(cli: Cli, sandbox: &Sandbox, cwd: &Path, arguments: &[String]) -> Output {
+    sandbox.run(sandbox.command(cli.name).args(arguments).current_dir(cwd), DEADLINE)
+}
+
+/// The paths as they are written into a CLI's settings.
+fn names<'a>(workdirs: &'a [&Path]) -> impl Iterator<Item = &'a str> {
+    workdirs.iter().map(|path| path.to_str().expect("a UTF-8 path"))
+}
