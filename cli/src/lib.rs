@@ -1,7 +1,87 @@
-//! sessctl: the thin client.
+//! sessctl: the thin client of sessd. Parse, connect, run, print; knows nothing of its own.
+//!
+//! [`connect`] finds or starts the daemon, `commands` has one file for each verb, and
+//! [`output`] is the only place that prints.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sessd_proto::paths::Paths;
+use sessd_proto::{Environment, Fault};
+
+mod commands;
+pub mod connect;
+pub mod output;
+mod pick;
+
+use output::Output;
+
+/// List, check and resume the coding-agent sessions of this machine
+///
+/// Sessions of every provider are found by themselves; `sessctl list` shows them,
+/// `sessctl resume` continues one. The daemon behind it starts on first use.
+#[derive(Debug, Parser)]
+#[command(name = "sessctl", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Args {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    /// The daemon's socket [default: $SESSD_SOCKET, else in $XDG_RUNTIME_DIR]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: commands::Command,
+}
+
+const AFTER_HELP: &str = "\
+A SELECTOR is @KEY, an id, a provider's own id, or a unique beginning (4 characters or more)
+of one.
+
+Exit codes: 0 ok, 1 fault, 2 usage, 3 not found or ambiguous, 4 busy, 5 not resumable,
+6 provider unavailable, failed or unknown, 7 deadline, 8 daemon unreachable,
+9 protocol mismatch, 70 internal.";
+
+/// What every command gets: the environment as values, and where to print.
+pub struct Context {
+    env: Environment,
+    socket: Option<PathBuf>,
+    output: Output,
+}
+
+impl Context {
+    fn paths(&self) -> Result<Paths, Fault> {
+        Paths::find(self.socket.as_deref(), &self.env)
+    }
+
+    /// A connection to the daemon, which is started if need be.
+    fn connect(&self) -> Result<sessd_proto::client::Client, Fault> {
+        connect::connect(&self.paths()?, &self.env)
+    }
+}
 
 /// Runs the client.
 #[must_use]
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let Args { json, socket, command } = Args::parse();
+    let mut context = Context { env: Environment::of_process(), socket, output: Output::new(json) };
+    match command.run(&mut context) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            context.output.fault(&fault);
+            ExitCode::from(fault.code.exit_code())
+        }
+    }
+}
+
+/// The directory the client was called in, as the caller sees it.
+fn current_dir() -> Result<String, Fault> {
+    let dir = std::env::current_dir().map_err(|error| {
+        Fault::new(
+            sessd_proto::FaultCode::Environment,
+            format!("the current directory cannot be told: {error}"),
+        )
+        .hint("go to a directory that exists: `cd`")
+    })?;
+    Ok(dir.to_string_lossy().into_owned())
 }

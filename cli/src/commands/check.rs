@@ -1,0 +1,55 @@
+//! `sessctl check`.
+
+use sessd_proto::session::CheckRequest;
+use sessd_proto::{Fault, Session};
+
+use super::list::Sessions;
+use crate::Context;
+
+/// Check now whether sessions can be resumed; free, and nothing is written at the provider
+///
+/// Exits with 0 whatever the verdict; the status and its reason are the answer.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The sessions
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    selectors: Vec<String>,
+    /// All sessions
+    #[arg(long)]
+    all: bool,
+    /// Believe that sessions are gone even if more than half of their home vanished at once
+    #[arg(long)]
+    accept_losses: bool,
+}
+
+pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
+    let mut client = context.connect()?;
+    let mut request = CheckRequest {
+        selectors: args.selectors,
+        accept_losses: args.accept_losses,
+        ..CheckRequest::default()
+    };
+    let mut sessions = Vec::new();
+    loop {
+        let mut page = client.check(request.clone())?;
+        sessions.append(&mut page.sessions);
+        request.after = page.next;
+        if request.after.is_none() {
+            break;
+        }
+    }
+    if context.output.is_json() {
+        return context.output.json(&Sessions { sessions, next: None });
+    }
+    let row = |session: &Session| {
+        vec![
+            context.output.id(&session.id),
+            session.provider.clone(),
+            session.status.to_string(),
+            session.reason.clone().unwrap_or_else(|| "-".to_owned()),
+            session.title.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    };
+    let rows: Vec<_> = sessions.iter().map(row).collect();
+    context.output.table(&["ID", "PROVIDER", "STATUS", "REASON", "TITLE"], &rows)
+}

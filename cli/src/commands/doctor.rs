@@ -1,0 +1,34 @@
+//! `sessctl doctor`.
+
+use sessd_proto::doctor::{DoctorRequest, Finding, Level};
+use sessd_proto::{Fault, FaultCode};
+
+use crate::Context;
+
+/// Show what the daemon sees: PATH, programs, homes, permissions, clock
+///
+/// Exits with 1 if something does not work.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
+    let report = context.connect()?.doctor(DoctorRequest {})?;
+    if context.output.is_json() {
+        context.output.json(&report)?;
+    } else {
+        for finding in &report.findings {
+            context.output.data(&line(finding))?;
+        }
+    }
+    match report.findings.iter().filter(|finding| finding.level == Level::Problem).count() {
+        0 => Ok(()),
+        1 => Err(Fault::new(FaultCode::Environment, "there is 1 problem")),
+        count => Err(Fault::new(FaultCode::Environment, format!("there are {count} problems"))),
+    }
+}
+
+fn line(finding: &Finding) -> String {
+    let Finding { level, subject, message, hint } = finding;
+    let hint = hint.as_ref().map(|hint| format!("\n{:18}hint: {hint}", "")).unwrap_or_default();
+    format!("{level:8} {subject:8} {message}{hint}\n")
+}

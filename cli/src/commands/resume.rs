@@ -1,0 +1,166 @@
+//! `sessctl resume`: the plan and the lease from the daemon, then this process becomes the
+//! provider.
+
+use std::io::{self, IsTerminal};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use sessd_proto::client::Client;
+use sessd_proto::launch::{EnvironmentRequest, ResumeRequest};
+use sessd_proto::session::ListRequest;
+use sessd_proto::{Fault, FaultCode, LaunchPlan, Status};
+
+use crate::{Context, current_dir, pick};
+
+/// Continue a session at this terminal
+///
+/// Without a selector: a list to pick from on a terminal, elsewhere like --last.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The session
+    #[arg(conflicts_with = "last")]
+    selector: Option<String>,
+    /// The newest session of this project that can be resumed
+    #[arg(long)]
+    last: bool,
+    /// Print how the provider would be started, take no lease and start nothing
+    #[arg(long)]
+    plan: bool,
+    /// Start there instead of the session's own directory, where the provider can
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+    /// Try although it cannot be told whether the session can be resumed
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
+    let mut client = context.connect()?;
+    let here = current_dir()?;
+    let at_terminal = io::stdin().is_terminal() && context.output.is_terminal();
+    let selector = match args.selector {
+        Some(selector) => Some(selector),
+        None if args.last || !at_terminal => None,
+        None => Some(picked(context, &mut client, &here)?),
+    };
+    let names = client.environment(EnvironmentRequest {})?;
+    let response = client.resume(ResumeRequest {
+        selector,
+        project: Some(here),
+        cwd: args.cwd.map(|dir| existing(&dir)).transpose()?,
+        force: args.force,
+        plan_only: args.plan,
+        environment: context.env.only(names.iter().map(String::as_str)),
+    })?;
+    let plan = response.plan;
+    if args.plan && context.output.is_json() {
+        context.output.json(&plan)
+    } else if args.plan {
+        context.output.data(&shell_line(&plan))
+    } else {
+        Err(become_provider(&plan))
+    }
+}
+
+/// The session that the person picks: of this project, or of all if it has none.
+fn picked(context: &Context, client: &mut Client, here: &str) -> Result<String, Fault> {
+    let request = |project| ListRequest {
+        project,
+        status: Some(Status::Active),
+        limit: 200,
+        ..ListRequest::default()
+    };
+    let mut sessions = client.list(request(Some(here.to_owned())))?.sessions;
+    if sessions.is_empty() {
+        sessions = client.list(request(None))?.sessions;
+    }
+    if sessions.is_empty() {
+        return Err(Fault::new(FaultCode::NotFound, "there is no session that can be resumed")
+            .hint("all sessions and why not: `sessctl list`"));
+    }
+    Ok(pick::pick(&context.output, context.env.get("HOME"), sessions)?.id)
+}
+
+pub(super) fn existing(dir: &str) -> Result<String, Fault> {
+    let no_directory = |error: io::Error| {
+        Fault::new(FaultCode::Usage, format!("--cwd: `{dir}`: {error}"))
+            .hint("name a directory that exists")
+    };
+    let path = Path::new(dir).canonicalize().map_err(no_directory)?;
+    if path.is_dir() {
+        Ok(path.to_string_lossy().into_owned())
+    } else {
+        Err(no_directory(io::ErrorKind::NotADirectory.into()))
+    }
+}
+
+/// Replaces this process by the provider, which keeps the lease; returns only to say why not.
+fn become_provider(plan: &LaunchPlan) -> Fault {
+    let mut command = Command::new(&plan.program);
+    command.args(&plan.args).current_dir(&plan.cwd);
+    for (name, value) in &plan.env {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let error = command.exec();
+    let what = format!("cannot start {} in {}: {error}", plan.program, plan.cwd);
+    let fault = Fault::new(FaultCode::ProviderUnavailable, what);
+    if error.kind() == io::ErrorKind::NotFound && Path::new(&plan.cwd).is_dir() {
+        fault.hint(format!("install {}, or name it in the configuration: [programs]", plan.program))
+    } else {
+        fault.hint("how it would be started: `sessctl resume --plan`")
+    }
+}
+
+/// The plan as a line to paste into a shell.
+fn shell_line(plan: &LaunchPlan) -> String {
+    let mut words = vec!["cd".to_owned(), quoted(&plan.cwd), "&&".to_owned(), "env".to_owned()];
+    for (name, value) in &plan.env {
+        match value {
+            None => words.extend(["-u".to_owned(), name.clone()]),
+            Some(value) => words.push(format!("{name}={}", quoted(value))),
+        }
+    }
+    // `env` takes its options before its assignments.
+    words[4..].sort_by_key(|word| word.contains('='));
+    if plan.env.is_empty() {
+        words.pop();
+    }
+    words.push(quoted(&plan.program));
+    words.extend(plan.args.iter().map(|argument| quoted(argument)));
+    words.join(" ") + "\n"
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_can_be_pasted_into_a_shell() {
+        let mut plan = LaunchPlan {
+            program: "claude".to_owned(),
+            args: vec!["--resume=1".to_owned(), "it's".to_owned()],
+            cwd: "/my work".to_owned(),
+            ..LaunchPlan::default()
+        };
+        assert_eq!(shell_line(&plan), "cd '/my work' && claude --resume=1 'it'\\''s'\n");
+        plan.env.insert("A".to_owned(), Some("x y".to_owned()));
+        plan.env.insert("B".to_owned(), None);
+        assert_eq!(
+            shell_line(&plan),
+            "cd '/my work' && env -u B A='x y' claude --resume=1 'it'\\''s'\n"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! Finds the daemon, or starts it: one daemon however many clients come at once.
+//!
+//! The lock file beside the registry names the living daemon and its socket, so a client whose
+//! environment computes another path still finds it. Starting happens under a lock of its own.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sessd_proto::client::{Client, ConnectError};
+use sessd_proto::paths::Paths;
+use sessd_proto::preface::{Preface, Version};
+use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
+
+/// How long a daemon that starts or ends may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a condition is looked at meanwhile.
+const INTERVAL: Duration = Duration::from_millis(5);
+
+/// A connection to the daemon, which is started if there is none.
+///
+/// # Errors
+/// Why it cannot be reached or started.
+pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
+    match Client::connect(&paths.socket) {
+        Ok(client) => Ok(client),
+        Err(ConnectError::Refused(fault)) => Err(fault),
+        Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(no_permission(&paths.socket))
+        }
+        Err(ConnectError::NoDaemon(_)) => start(paths, env),
+        Err(ConnectError::Mismatch { daemon, pid }) => {
+            replace(paths, daemon, pid)?;
+            start(paths, env)
+        }
+    }
+}
+
+/// The daemon that lives already, if one does; none is started.
+///
+/// # Errors
+/// When it lives but cannot be talked to.
+pub fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
+    let named = holder(paths).map(|(_, socket)| socket);
+    for socket in [Some(paths.socket.clone()), named].into_iter().flatten() {
+        match Client::connect(&socket) {
+            Ok(client) => return Ok(Some(client)),
+            Err(ConnectError::NoDaemon(_)) => {}
+            Err(ConnectError::Refused(fault)) => return Err(fault),
+            Err(ConnectError::Mismatch { daemon, .. }) => return Err(mismatch(daemon)),
+        }
+    }
+    Ok(None)
+}
+
+/// Waits until no daemon holds the registry.
+///
+/// # Errors
+/// When it takes too long.
+pub fn wait_until_gone(paths: &Paths) -> Result<(), Fault> {
+    let give_up = Instant::now() + PATIENCE;
+    while let Some((pid, _)) = holder(paths) {
+        if Instant::now() > give_up {
+            let what = format!("the daemon (process {pid}) does not end");
+            return Err(Fault::new(FaultCode::Deadline, what).hint(format!("`kill {pid}`")));
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(())
+}
+
+/// Starts the daemon under the start lock, unless somebody else has meanwhile.
+fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
+    let _one_starter = start_lock(paths)?;
+    let give_up = Instant::now() + PATIENCE;
+    loop {
+        if let Some(client) = living(paths)? {
+            return Ok(client);
+        }
+        if holder(paths).is_none() {
+            match spawn(paths, env) {
+                // Somebody started one by hand in this very moment.
+                Err(fault) if fault.code == FaultCode::Busy && Instant::now() < give_up => {}
+                Err(fault) => return Err(fault),
+                Ok(()) => {}
+            }
+        } else if Instant::now() > give_up {
+            return Err(silent(paths));
+        }
+        std::thread::sleep(INTERVAL);
+    }
+}
+
+fn start_lock(paths: &Paths) -> Result<File, Fault> {
+    let failed = |error: io::Error| {
+        let what = format!("cannot write to {}: {error}", paths.state.display());
+        Fault::new(FaultCode::Environment, what)
+            .hint("the registry lives there; make it writable, or set XDG_STATE_HOME")
+    };
+    DirBuilder::new().recursive(true).mode(0o700).create(&paths.state).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(paths.state.join("start.lock")).map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
+}
+
+/// The process and the socket of the daemon that holds the registry, if one does.
+fn holder(paths: &Paths) -> Option<(u32, PathBuf)> {
+    let mut file = File::open(paths.lock()).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        _ => return None,
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    let (pid, socket) = text.trim_end().split_once('\n').unwrap_or(("0", ""));
+    Some((pid.parse().unwrap_or_default(), socket.into()))
+}
+
+/// Runs `sessd --daemonize`, whose exit status tells whether the daemon answers.
+fn spawn(paths: &Paths, env: &Environment) -> Result<(), Fault> {
+    let program = program(env)?;
+    let output = Command::new(&program)
+        .arg("--daemonize")
+        .arg("--socket")
+        .arg(&paths.socket)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output();
+    let output = output.map_err(|error| {
+        let what = format!("cannot run {}: {error}", program.display());
+        Fault::new(FaultCode::DaemonUnreachable, what).hint("name sessd with SESSD_BIN")
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(repeat(&String::from_utf8_lossy(&output.stderr), output.status.code()))
+}
+
+/// The daemon's own words and exit status as a fault of ours.
+fn repeat(words: &str, status: Option<i32>) -> Fault {
+    let line = |prefix: &str| words.lines().find_map(|line| line.strip_prefix(prefix));
+    let code = match status {
+        Some(1) => FaultCode::Environment,
+        Some(4) => FaultCode::Busy,
+        Some(70) => FaultCode::Internal,
+        _ => FaultCode::DaemonUnreachable,
+    };
+    let message = line("error: ").map_or_else(
+        || format!("the daemon does not start: {}", words.trim()),
+        |message| format!("the daemon does not start: {message}"),
+    );
+    Fault { code, message, hint: line("hint: ").map(str::to_owned) }
+}
+
+/// The daemon's program: named, beside ours, or on PATH.
+fn program(env: &Environment) -> Result<PathBuf, Fault> {
+    if let Some(named) = env.get("SESSD_BIN") {
+        return Ok(named.into());
+    }
+    let own = std::env::current_exe().ok();
+    let beside = own.as_deref().and_then(Path::parent).map(|dir| dir.join("sessd"));
+    let on_path = std::env::split_paths(env.get("PATH").unwrap_or_default());
+    let mut candidates = beside.into_iter().chain(on_path.map(|dir| dir.join("sessd")));
+    candidates.find(|path| path.is_file()).ok_or_else(|| {
+        Fault::new(FaultCode::DaemonUnreachable, "the daemon's program sessd cannot be found")
+            .hint("put it beside sessctl or on PATH, or name it with SESSD_BIN")
+    })
+}
+
+/// Ends an older daemon that has nothing to finish, so that one of our version can start.
+fn replace(paths: &Paths, daemon: Preface, pid: u32) -> Result<(), Fault> {
+    if daemon.protocol > PROTOCOL_VERSION || daemon.busy {
+        return Err(mismatch(daemon));
+    }
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        kill_process(pid, Signal::TERM).map_err(Fault::internal)?;
+    }
+    wait_until_gone(paths)
+}
+
+fn mismatch(daemon: Preface) -> Fault {
+    let ours = Version::current();
+    let what = format!(
+        "the daemon is of version {} (protocol {}), this sessctl of version {ours} (protocol {})",
+        daemon.version, daemon.protocol, PROTOCOL_VERSION
+    );
+    let fault = Fault::new(FaultCode::ProtocolMismatch, what);
+    if daemon.protocol > PROTOCOL_VERSION {
+        fault.hint("install the sessctl that came with the daemon")
+    } else {
+        fault.hint("it has turns to finish; then: `sessctl daemon restart`")
+    }
+}
+
+fn no_permission(socket: &Path) -> Fault {
+    let what = format!("no permission to talk to {}", socket.display());
+    Fault::new(FaultCode::DaemonUnreachable, what)
+        .hint("it belongs to somebody else; choose another with --socket or SESSD_SOCKET")
+}
+
+fn silent(paths: &Paths) -> Fault {
+    let what = format!("a daemon holds {} but does not answer", paths.lock().display());
+    Fault::new(FaultCode::DaemonUnreachable, what)
+        .hint(format!("its log: {}; then `sessctl daemon restart`", paths.log().display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_daemons_own_words_and_exit_status_are_kept() {
+        let fault = repeat("error: no room\nhint: make some\n", Some(1));
+        assert_eq!(fault.message, "the daemon does not start: no room");
+        assert_eq!(fault.hint.as_deref(), Some("make some"));
+        assert_eq!(fault.code.exit_code(), 1);
+        assert_eq!(repeat("boom", None).code, FaultCode::DaemonUnreachable);
+    }
+
+    #[test]
+    fn a_mismatch_names_both_versions_and_the_side_to_change() {
+        let other = |protocol| Preface { version: Version(9, 8, 7), busy: true, protocol };
+        let newer = mismatch(other(u32::MAX));
+        assert!(newer.message.contains("9.8.7") && newer.message.contains("4294967295"));
+        assert!(newer.hint.unwrap().contains("sessctl that came with"));
+        assert!(mismatch(other(0)).hint.unwrap().contains("daemon restart"));
+    }
+}

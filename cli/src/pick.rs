@@ -1,0 +1,43 @@
+//! The list from which a person picks a session, filtered by typing.
+
+use inquire::{InquireError, Select};
+use sessd_proto::{Fault, FaultCode, Session};
+
+use crate::output::Output;
+
+/// Lets the person at the terminal pick one session; Enter takes the newest.
+///
+/// # Errors
+/// When they decline.
+pub(crate) fn pick(
+    output: &Output,
+    home: Option<&str>,
+    sessions: Vec<Session>,
+) -> Result<Session, Fault> {
+    let line = |session: &Session| {
+        let Session { id, provider, project, title, last_activity, .. } = session;
+        let title: String =
+            title.as_deref().unwrap_or("-").chars().filter(|c| !c.is_control()).collect();
+        format!(
+            "{}  {:>4}  {provider:8}  {}  {title}",
+            output.id(id),
+            output.moment(Some(*last_activity)),
+            output.dir(project, home),
+        )
+    };
+    let lines: Vec<String> = sessions.iter().map(line).collect();
+    let picked = Select::new("resume", lines)
+        .with_help_message("type to filter, ↑↓ to move, Enter to resume, Esc to leave")
+        .with_page_size(15)
+        .raw_prompt();
+    match picked {
+        Ok(choice) => sessions
+            .into_iter()
+            .nth(choice.index)
+            .ok_or_else(|| Fault::internal("a choice beyond the list")),
+        Err(InquireError::OperationCanceled | InquireError::OperationInterrupted) => {
+            Err(Fault::new(FaultCode::NotFound, "no session was picked"))
+        }
+        Err(error) => Err(Fault::internal(error)),
+    }
+}
