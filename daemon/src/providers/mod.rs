@@ -11,10 +11,16 @@ use std::path::PathBuf;
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Live, Status, Timestamp};
 
+pub mod claude;
+pub mod listing;
+pub mod record;
 pub mod window;
 
+#[cfg(test)]
+mod contract;
+
 /// Every provider, in the order shown to people.
-pub static ALL: &[&dyn Provider] = &[];
+pub static ALL: &[&dyn Provider] = &[&claude::Claude];
 
 /// The provider with this id.
 #[must_use]
