@@ -12,6 +12,7 @@ use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Live, Status, Timestamp};
 
 pub mod claude;
+pub mod codex;
 pub mod listing;
 pub mod record;
 pub mod window;
@@ -20,7 +21,7 @@ pub mod window;
 mod contract;
 
 /// Every provider, in the order shown to people.
-pub static ALL: &[&dyn Provider] = &[&claude::Claude];
+pub static ALL: &[&dyn Provider] = &[&claude::Claude, &codex::Codex];
 
 /// The provider with this id.
 #[must_use]
