@@ -13,6 +13,7 @@ use sessd_proto::{Environment, Event, Kind, LaunchPlan, Live, Status, Timestamp}
 
 pub mod claude;
 pub mod codex;
+pub mod gemini;
 pub mod listing;
 pub mod record;
 pub mod window;
@@ -21,7 +22,7 @@ pub mod window;
 mod contract;
 
 /// Every provider, in the order shown to people.
-pub static ALL: &[&dyn Provider] = &[&claude::Claude, &codex::Codex];
+pub static ALL: &[&dyn Provider] = &[&claude::Claude, &codex::Codex, &gemini::Gemini];
 
 /// The provider with this id.
 #[must_use]
