@@ -188,7 +188,7 @@ fn transcript_of(home: &Home, bound: &Bound) -> PathBuf {
 
 /// A transcript that is not there is gone only if the store could be listed.
 fn absent(home: &Home) -> Verdict {
-    match listing::root(&projects(home)) {
+    match Claude.discover(home) {
         Ok(_) => Verdict::new(Status::Expired, "transcript_missing"),
         Err(Unreadable::Missing) => Verdict::new(Status::Unknown, "home_missing"),
         Err(Unreadable::Denied(_)) => Verdict::new(Status::Unknown, "home_unreadable"),

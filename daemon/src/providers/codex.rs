@@ -13,7 +13,7 @@ use super::{Bound, Found, Home, Listed, LiveSession, Provider, Retention, Unread
 mod live;
 mod rollout;
 
-use rollout::Rollout;
+use rollout::{Base, Rollout};
 
 /// Codex.
 pub struct Codex;
@@ -155,12 +155,12 @@ fn locate(home: &Home, bound: &Bound) -> Result<Option<String>, Unreadable> {
         return Ok(Some(bound.location.clone()));
     }
     let rollouts = Codex.discover(home)?;
-    Ok(rollout_of(&rollouts, &bound.provider_session_id).map(str::to_owned))
+    let found = rollout_of(&rollouts, &bound.provider_session_id);
+    Ok(found.map(|listed| listed.location.clone()))
 }
 
-fn rollout_of<'a>(rollouts: &'a [Listed], id: &str) -> Option<&'a str> {
-    let mut locations = rollouts.iter().map(|listed| listed.location.as_str());
-    locations.find(|location| id_in_name(location) == Some(id))
+fn rollout_of<'a>(rollouts: &'a [Listed], id: &str) -> Option<&'a Listed> {
+    rollouts.iter().find(|listed| id_in_name(&listed.location) == Some(id))
 }
 
 /// The rules of the CLI, in its order.
@@ -171,10 +171,10 @@ fn judge(home: &Home, location: &str, rollout: &Rollout) -> Verdict {
     if rollout.meta.as_ref().is_some_and(|meta| !is_uuid(&meta.id)) {
         return MALFORMED;
     }
-    if let Some(base) = rollout.meta.as_ref().and_then(|meta| meta.base.as_deref()) {
-        match is_lineage_whole(home, base) {
-            Ok(true) => {}
-            Ok(false) => return Verdict::new(Status::Invalid, "lineage_missing"),
+    if let Some(base) = rollout.meta.as_ref().and_then(|meta| meta.base.as_ref()) {
+        match lineage(home, base) {
+            Ok(None) => {}
+            Ok(Some(fault)) => return Verdict::new(Status::Invalid, fault),
             Err(error) => return unknown(&error),
         }
     }
@@ -184,21 +184,27 @@ fn judge(home: &Home, location: &str, rollout: &Rollout) -> Verdict {
     Verdict::ACTIVE
 }
 
-/// A fork holds only what came after it; each of its ancestors must be there.
-fn is_lineage_whole(home: &Home, base: &str) -> Result<bool, Unreadable> {
+/// Why the CLI would refuse a fork: it holds only what came after it, so each of its ancestors
+/// must be there, and as long as it was.
+fn lineage(home: &Home, base: &Base) -> Result<Option<&'static str>, Unreadable> {
     const GENERATIONS: usize = 100;
+    const BROKEN: Option<&str> = Some("lineage_broken");
     let rollouts = Codex.discover(home)?;
-    let mut next = Some(base.to_owned());
+    let mut next = Some(base.clone());
     for _ in 0..GENERATIONS {
-        let Some(id) = next else { return Ok(true) };
-        let Some(location) = rollout_of(&rollouts, &id) else { return Ok(false) };
-        let Ok(ancestor) = rollout::open(Path::new(location)) else { return Ok(false) };
-        if ancestor.fault.is_some() {
-            return Ok(false);
+        let Some(base) = next else { return Ok(None) };
+        let Some(ancestor) = rollout_of(&rollouts, &base.thread_id) else {
+            return Ok(Some("lineage_missing"));
+        };
+        // The offset counts unpacked bytes.
+        let is_packed = ancestor.location.ends_with(".zst");
+        let Ok(rollout) = rollout::open(Path::new(&ancestor.location)) else { return Ok(BROKEN) };
+        if rollout.fault.is_some() || (!is_packed && ancestor.stamp.size < base.end) {
+            return Ok(BROKEN);
         }
-        next = ancestor.meta.and_then(|meta| meta.base);
+        next = rollout.meta.and_then(|meta| meta.base);
     }
-    Ok(false)
+    Ok(BROKEN)
 }
 
 fn unknown(error: &Unreadable) -> Verdict {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use sessd_proto::Environment;
+use sessd_proto::{Environment, Status};
 
 use super::{ALL, Bound, Home, Provider, Stamp, Unreadable, Verdict};
 
@@ -24,6 +24,9 @@ fn every_provider_reads_its_fixture_as_approved() {
         let before = tree(folder.path());
         let seen = render(*provider, folder.path());
         assert_eq!(tree(folder.path()), before, "{} changed its home", provider.id());
+        let expired = Verdict::new(Status::Expired, "transcript_missing");
+        let home = home(*provider, folder.path());
+        assert_eq!(provider.check(&home, &absent()), expired, "{}", provider.id());
         approve(&fixture.join("expected.json"), &seen);
     }
 }
@@ -33,15 +36,38 @@ fn no_provider_calls_anything_gone_in_a_home_it_cannot_list() {
     for provider in ALL {
         let folder = tempfile::tempdir().unwrap();
         let home = home(*provider, folder.path());
-        let bound = Bound {
-            provider_session_id: "00000000-0000-4000-8000-000000000000".to_owned(),
-            scope: "scope".to_owned(),
-            ..Bound::default()
-        };
         assert_eq!(provider.discover(&home), Err(Unreadable::Missing), "{}", provider.id());
-        let verdict = Verdict::new(sessd_proto::Status::Unknown, "home_missing");
-        assert_eq!(provider.check(&home, &bound), verdict, "{}", provider.id());
+        let verdict = Verdict::new(Status::Unknown, "home_missing");
+        assert_eq!(provider.check(&home, &absent()), verdict, "{}", provider.id());
         assert!(!home.path.exists(), "{} created its home", provider.id());
+    }
+}
+
+#[test]
+fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
+    for provider in ALL {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&fixtures().join(provider.id()).join("home"), folder.path());
+        let home = home(*provider, folder.path());
+        let listed = provider.discover(&home).unwrap();
+        let holds =
+            |path: &PathBuf| listed.iter().any(|it| Path::new(&it.location).starts_with(path));
+        let watched = provider.watched(&home).into_iter().filter(holds);
+        let store = watched.min_by_key(|path| path.as_os_str().len()).unwrap();
+        std::os::unix::fs::symlink("/not/mounted", store.join("link")).unwrap();
+        let found = provider.discover(&home);
+        assert!(matches!(found, Err(Unreadable::Denied(_))), "{}", provider.id());
+        let verdict = Verdict::new(Status::Unknown, "home_unreadable");
+        assert_eq!(provider.check(&home, &absent()), verdict, "{}", provider.id());
+    }
+}
+
+/// A session that no fixture has.
+fn absent() -> Bound {
+    Bound {
+        provider_session_id: "00000000-0000-4000-8000-000000000000".to_owned(),
+        scope: "scope".to_owned(),
+        ..Bound::default()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use sessd_proto::Environment;
@@ -70,15 +71,15 @@ impl Entry {
         Ok(Some(Listed { location, stamp: Stamp::of(&metadata) }))
     }
 
+    /// `None` if it vanished. A link that leads nowhere is an error: what it leads to may be on
+    /// a disk that is not mounted now.
     fn metadata(&self) -> Result<Option<fs::Metadata>, Unreadable> {
-        let found = self.entry.metadata().and_then(|metadata| {
-            if metadata.is_symlink() { fs::metadata(self.path()) } else { Ok(metadata) }
-        });
-        match found {
-            Ok(metadata) => Ok(Some(metadata)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(denied(&self.path(), &error)),
-        }
+        let found = match self.entry.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Ok(metadata) if metadata.is_symlink() => fs::metadata(self.path()),
+            found => found,
+        };
+        found.map(Some).map_err(|error| denied(&self.path(), &error))
     }
 }
 
@@ -133,8 +134,11 @@ pub fn folders(path: &Path) -> Vec<PathBuf> {
     entries.iter().filter(|entry| entry.is_dir() == Ok(true)).map(Entry::path).collect()
 }
 
+/// Hidden names are never transcripts, but editors leave dangling links under them.
 fn read(path: &Path) -> io::Result<Vec<Entry>> {
-    fs::read_dir(path)?.map(|entry| Ok(Entry { entry: entry? })).collect()
+    let entries = fs::read_dir(path)?.map(|entry| Ok(Entry { entry: entry? }));
+    let is_hidden = |entry: &Entry| entry.entry.file_name().as_bytes().starts_with(b".");
+    entries.filter(|entry| !entry.as_ref().is_ok_and(is_hidden)).collect()
 }
 
 fn denied(path: &Path, error: &io::Error) -> Unreadable {
@@ -164,9 +168,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         assert!(matches!(root(&path.join("none")), Err(Unreadable::Missing)));
-        std::os::unix::fs::symlink("loop", path.join("loop")).unwrap();
-        assert!(matches!(root(&path.join("loop")), Err(Unreadable::Denied(_))));
-        let found = walk(root(path).unwrap(), 3, |_| false, &mut Vec::new());
-        assert!(matches!(found, Err(Unreadable::Denied(_))));
+        let walk = |wanted| walk(root(path).unwrap(), 3, wanted, &mut Vec::new());
+        std::os::unix::fs::symlink("nowhere", path.join(".#edited")).unwrap();
+        assert_eq!(walk(|_| true), Ok(()));
+        std::os::unix::fs::symlink("unmounted", path.join("link")).unwrap();
+        assert!(matches!(walk(|_| true), Err(Unreadable::Denied(_))));
+        assert!(matches!(walk(|_| false), Err(Unreadable::Denied(_))));
     }
 }

@@ -9,12 +9,18 @@ use serde_json::value::RawValue;
 const TITLE: usize = 200;
 
 /// The records in one line: none if it is garbage, several if lines were glued together.
-/// What follows the first error in a line is skipped, as the providers skip it.
+/// What follows the first error in a line is skipped.
 pub fn records<'a, T: Deserialize<'a>>(line: &'a [u8]) -> impl Iterator<Item = T> {
     // A crash can leave blocks of NUL where the last bytes should be.
     let line = line.trim_ascii_end();
     let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
     serde_json::Deserializer::from_slice(&line[..end]).into_iter().map_while(Result::ok)
+}
+
+/// The record that is the whole line, as the providers themselves read lines.
+#[must_use]
+pub fn whole<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(line).ok()
 }
 
 /// A value parsed on its own, so that a surprise in it spoils nothing around it.

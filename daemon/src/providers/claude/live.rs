@@ -67,9 +67,8 @@ mod tests {
         let pid = std::process::id();
         let ticks = process::start_ticks(pid).unwrap();
         let write = |name: &str, ticks: u64, status: &str| {
-            let text = format!(
-                r#"{{"pid":{pid},"sessionId":"{name}","procStart":"{ticks}",{status}"updatedAt":7}}"#
-            );
+            let who = format!(r#""pid":{pid},"sessionId":"{name}","procStart":"{ticks}""#);
+            let text = format!(r#"{{{who},{status}"updatedAt":7}}"#);
             fs::write(folder.path().join(format!("{name}.json")), text).unwrap();
         };
         write("idle", ticks, r#""status":"idle","#);

@@ -217,7 +217,8 @@ pub(super) fn read(path: &Path) -> Option<Found> {
     })
 }
 
-/// The rule that matches what the CLI does with damaged files: one message with text will do.
+/// One message with text will do: damaged lines around it cost the CLI context, nothing more.
+/// Without any it refuses, or starts with nothing to go on.
 pub(super) fn check(path: &Path) -> io::Result<Verdict> {
     judge(path, &Window::read(path, SIDE)?)
 }
@@ -237,7 +238,10 @@ fn has_text(window: &Window) -> bool {
     window.head().any(line_has_text) || window.tail_reversed().any(line_has_text)
 }
 
+/// The CLI takes the first record of a line and drops what was glued to it.
 fn line_has_text(line: &[u8]) -> bool {
-    let counts = |record: &Record<'_>| record.is_message() && !record.is_sidechain;
-    records::<Record<'_>>(line).any(|record| counts(&record) && record.text().is_some())
+    records::<Record<'_>>(line).next().is_some_and(|record| {
+        let counts = record.is_message() && !record.is_sidechain && record.timestamp.is_some();
+        counts && record.text().is_some()
+    })
 }

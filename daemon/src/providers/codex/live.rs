@@ -25,10 +25,7 @@ pub(super) fn read(folder: &Path) -> Option<Vec<LiveSession>> {
     let mut found = Vec::new();
     for entry in entries {
         let (name, path) = (entry.name(), entry.path());
-        // `.coordination.lock` guards the folder, not a session.
-        let Some(id) = name.strip_suffix(".lock").filter(|id| !id.starts_with('.')) else {
-            continue;
-        };
+        let Some(id) = name.strip_suffix(".lock") else { continue };
         let Ok(metadata) = fs::metadata(&path) else { continue };
         let holder =
             held.iter().find(|lock| lock.inode == metadata.ino() && has_open(lock.pid, &path));

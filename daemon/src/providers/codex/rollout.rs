@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Timestamp};
 
-use crate::providers::record::{self, part, records};
+use crate::providers::record::{self, part, records, whole};
 use crate::providers::window::{self, Window};
 use crate::providers::{Found, Stamp};
 
@@ -47,9 +47,12 @@ struct MetaPayload<'a> {
     git: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct Base {
-    thread_id: String,
+/// The rollout that holds the history before a fork, and how far it belongs to it.
+#[derive(Clone, Deserialize)]
+pub(super) struct Base {
+    pub(super) thread_id: String,
+    #[serde(default, rename = "end_byte_offset")]
+    pub(super) end: u64,
 }
 
 #[derive(Deserialize)]
@@ -86,8 +89,7 @@ struct Item<'a> {
 #[derive(Default)]
 pub(super) struct Meta {
     pub(super) id: String,
-    /// The rollout that holds the history before the fork.
-    pub(super) base: Option<String>,
+    pub(super) base: Option<Base>,
     parent: Option<String>,
     kind: Kind,
     cwd: Option<String>,
@@ -182,7 +184,7 @@ fn is_enough(window: &Window) -> bool {
 
 /// The CLI takes a rollout only if its first line is the `session_meta`.
 fn fault(window: &Window) -> Option<&'static str> {
-    let first = window.head().next().and_then(|line| records::<Record<'_>>(line).next());
+    let first = window.head().next().and_then(whole::<Record<'_>>);
     if first.as_ref().is_some_and(|record| meta(record).is_some()) {
         return None;
     }
@@ -198,7 +200,7 @@ fn meta(record: &Record<'_>) -> Option<Meta> {
     let (kind, spawner) = kind(payload.source);
     Some(Meta {
         id: payload.id,
-        base: part::<Base>(payload.history_base).map(|base| base.thread_id),
+        base: part(payload.history_base),
         parent: payload.forked_from_id.or(spawner),
         kind,
         cwd: payload.cwd,

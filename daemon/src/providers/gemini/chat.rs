@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::Timestamp;
 
-use crate::providers::record::{self, part, records};
+use crate::providers::record::{self, part, whole};
 use crate::providers::window;
 
 /// Larger files of the old format, which is one JSON object, are unreadable.
@@ -78,11 +78,12 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// Applies the whole log: any line may replace all before it.
+    /// Applies the whole log: any line may replace all before it. A damaged line counts for
+    /// nothing, as for the CLI.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let mut chat = Self::default();
         window::scan(path, |line| {
-            records::<Record<'_>>(line).for_each(|record| chat.apply(&record));
+            whole::<Record<'_>>(line).iter().for_each(|record| chat.apply(record));
             true
         })?;
         if !chat.has_header {
@@ -245,14 +246,15 @@ mod tests {
     fn damage_costs_only_the_damaged_lines() {
         let user = r#"{"id":"1","type":"user","content":"hi"}"#;
         for log in [
-            format!("{HEADER}{user}"),
+            format!("{HEADER}\n{user}\n{user}{}\n", r#"{"$rewindTo":"1"}"#),
             format!("garbage\n{HEADER}\n\0\0\n{user}\n{{\"id\":"),
-            format!("{HEADER}\n{}\n{user}", r#"{"id":7}{"$set":{"messages":3,"summary":{}}}"#),
+            format!("{HEADER}\n{}\n{user}", r#"{"$set":{"messages":3,"summary":{}}}"#),
+            format!("{HEADER}\n{}\n{user}", r#"{"id":7}"#),
         ] {
             let chat = chat(&log);
             assert!(chat.has_header && chat.prompt() == Some("hi"), "{log}");
         }
-        assert!(!chat(user).has_header);
+        assert!(!chat(user).has_header && !chat(&format!("{HEADER}{user}")).has_header);
         assert!(!chat("garbage").has_header);
     }
 }
