@@ -101,7 +101,7 @@ impl Provider for Echo {
 
     fn read(&self, _home: &Home, location: &str) -> Option<Found> {
         let path = Path::new(location);
-        let window = Window::read(path, 64 * 1024, 64 * 1024).ok()?;
+        let window = Window::read(path, 64 * 1024).ok()?;
         let parse = |line: &[u8]| serde_json::from_slice::<Record>(line).ok();
         let first = window.head().find_map(parse)?;
         let last = window.tail_reversed().find_map(parse)?;

@@ -11,13 +11,21 @@ use std::path::PathBuf;
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Live, Status, Timestamp};
 
+mod claude;
+mod codex;
 mod echo;
-pub mod window;
+mod gemini;
+mod listing;
+mod record;
+mod window;
+
+#[cfg(test)]
+mod contract;
 
 pub use echo::converse as echo;
 
 /// Every provider, in the order shown to people.
-pub static ALL: &[&dyn Provider] = &[&echo::Echo];
+pub static ALL: &[&dyn Provider] = &[&claude::Claude, &codex::Codex, &gemini::Gemini, &echo::Echo];
 
 /// The provider with this id.
 #[must_use]

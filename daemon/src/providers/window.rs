@@ -1,11 +1,15 @@
-//! The head and the tail of a large line-oriented file. Knows no format.
+//! The head and the tail of a large line-oriented file, and its lines one by one.
+//! Knows no format.
 
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use super::Stamp;
+
+/// Windows grow until this; a file that needs more is read as far as this.
+const LARGEST: usize = 32 << 20;
 
 /// The first and the last bytes of a file, cut at line ends.
 #[derive(Debug, Default)]
@@ -13,28 +17,82 @@ pub struct Window {
     head: Vec<u8>,
     /// Empty when the head holds the whole file.
     tail: Vec<u8>,
+    whole: bool,
     stamp: Stamp,
 }
 
 impl Window {
-    /// Reads at most `head` bytes from the start and `tail` bytes from the end.
+    /// Reads at most `side` bytes from the start and as many from the end.
     ///
     /// # Errors
-    /// Those of opening and reading.
-    pub fn read(path: &Path, head: usize, tail: usize) -> io::Result<Self> {
-        let file = File::open(path)?;
+    /// Those of opening and reading; anything but a regular file is refused.
+    pub fn read(path: &Path, side: usize) -> io::Result<Self> {
+        let file = open(path)?;
         let metadata = file.metadata()?;
         let size = metadata.len();
-        let whole = size <= (head + tail) as u64;
-        let mut window = Self { stamp: Stamp::of(&metadata), ..Self::default() };
-        window.head = read_at(&file, 0, if whole { head + tail } else { head })?;
+        let whole = size <= 2 * side as u64;
+        let mut window = Self { whole, stamp: Stamp::of(&metadata), ..Self::default() };
+        window.head = read_at(&file, 0, if whole { 2 * side } else { side })?;
         if !whole {
-            window.tail = read_at(&file, size - tail as u64, tail)?;
-            window.head.truncate(line_end(&window.head, false));
-            let start = line_end(&window.tail, true);
-            window.tail.drain(..start);
+            window.tail = read_at(&file, size - side as u64, side)?;
+            window.cut();
         }
         Ok(window)
+    }
+
+    /// Reads windows that grow until `enough` holds, the file is whole, or it gets too much:
+    /// a single record may be larger than any window chosen in advance.
+    ///
+    /// # Errors
+    /// Those of [`Window::read`].
+    pub fn grow(path: &Path, side: usize, enough: impl Fn(&Self) -> bool) -> io::Result<Self> {
+        let mut side = side;
+        loop {
+            let window = Self::read(path, side)?;
+            if window.whole || side >= LARGEST || enough(&window) {
+                return Ok(window);
+            }
+            side *= 4;
+        }
+    }
+
+    /// The window of a stream, which must be read to its end to know its tail.
+    ///
+    /// # Errors
+    /// Those of reading, and a stream of more than `limit` bytes.
+    pub fn of_stream(stream: impl Read, side: usize, limit: u64) -> io::Result<Self> {
+        let mut stream = stream.take(limit + 1);
+        let mut window = Self { whole: true, ..Self::default() };
+        stream.by_ref().take(2 * side as u64).read_to_end(&mut window.head)?;
+        let mut total = window.head.len() as u64;
+        let mut piece = vec![0; 1 << 16];
+        loop {
+            let read = stream.read(&mut piece)?;
+            if read == 0 {
+                break;
+            }
+            total += read as u64;
+            window.whole = false;
+            window.tail.extend_from_slice(&piece[..read]);
+            let surplus = window.tail.len().saturating_sub(side);
+            window.tail.drain(..surplus);
+        }
+        if total > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if !window.whole {
+            window.cut();
+        }
+        Ok(window)
+    }
+
+    /// Drops what is only a part of a line.
+    fn cut(&mut self) {
+        let is_end = |byte: &u8| *byte == b'\n';
+        let end = self.head.iter().rposition(is_end).map_or(0, |at| at + 1);
+        self.head.truncate(end);
+        let start = self.tail.iter().position(is_end).map_or(self.tail.len(), |at| at + 1);
+        self.tail.drain(..start);
     }
 
     /// The fingerprint of the file that was read.
@@ -46,17 +104,17 @@ impl Window {
     /// True if every line of the file is in the window.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.tail.is_empty()
+        self.whole
     }
 
     /// The lines from the start; the whole file if it is small.
     pub fn head(&self) -> impl Iterator<Item = &[u8]> {
-        lines(&self.head)
+        self.head.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
     }
 
     /// The lines at the end, last one first; the whole file if it is small.
     pub fn tail_reversed(&self) -> impl Iterator<Item = &[u8]> {
-        let bytes = if self.is_whole() { &self.head } else { &self.tail };
+        let bytes = if self.whole { &self.head } else { &self.tail };
         bytes.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty())
     }
 }
@@ -64,7 +122,7 @@ impl Window {
 impl Stamp {
     /// The fingerprint in a file's metadata.
     #[must_use]
-    pub fn of(metadata: &std::fs::Metadata) -> Self {
+    pub fn of(metadata: &fs::Metadata) -> Self {
         Self {
             size: metadata.size(),
             mtime_ns: metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec(),
@@ -73,15 +131,31 @@ impl Stamp {
     }
 }
 
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+/// Shows every line to `each` until it answers false, one in memory at a time. A line larger
+/// than any window is cut into pieces, none of which will parse.
+///
+/// # Errors
+/// Those of opening and reading; anything but a regular file is refused.
+pub fn scan(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.by_ref().take(LARGEST as u64).read_until(b'\n', &mut line)? == 0 {
+            return Ok(());
+        }
+        if !each(line.strip_suffix(b"\n").unwrap_or(&line)) {
+            return Ok(());
+        }
+    }
 }
 
-/// Where the last complete line ends, or where the first one does.
-fn line_end(bytes: &[u8], first: bool) -> usize {
-    let is_end = |byte: &u8| *byte == b'\n';
-    let found = if first { bytes.iter().position(is_end) } else { bytes.iter().rposition(is_end) };
-    found.map_or(if first { bytes.len() } else { 0 }, |at| at + 1)
+/// Opening a pipe would wait for its writer, so only regular files are opened.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    File::open(path)
 }
 
 fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -97,4 +171,40 @@ fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
+        lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect()
+    }
+
+    #[test]
+    fn windows_are_cut_at_line_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
+        let window = Window::read(&path, 6).unwrap();
+        assert!(!window.is_whole());
+        assert_eq!(lines(window.head()), ["one"]);
+        assert_eq!(lines(window.tail_reversed()), ["four"]);
+        let stream = fs::read(&path).unwrap();
+        let window = Window::of_stream(&*stream, 6, 100).unwrap();
+        assert_eq!(lines(window.head()), ["one", "two"]);
+        assert_eq!(lines(window.tail_reversed()), ["four"]);
+        assert!(Window::of_stream(&*stream, 5, 17).is_err());
+    }
+
+    #[test]
+    fn a_record_larger_than_the_window_is_not_taken_for_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, format!("{}\n{}\n", "a".repeat(50), "b".repeat(50))).unwrap();
+        let window = Window::read(&path, 8).unwrap();
+        assert!(!window.is_whole() && window.head().next().is_none());
+        let window = Window::grow(&path, 8, |window| window.head().next().is_some()).unwrap();
+        assert_eq!(lines(window.tail_reversed()), ["b".repeat(50), "a".repeat(50)]);
+    }
 }

@@ -1,0 +1,189 @@
+//! What every provider must do with a home, compared with what it did when it was approved:
+//! `fixtures/<id>/home` is read, `fixtures/<id>/expected.json` is the answer.
+//! `UPDATE=1 cargo test` rewrites the answers.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use sessd_proto::{Environment, Status};
+
+use super::{ALL, Bound, Home, Provider, Stamp, Unreadable, Verdict};
+
+/// 2026-01-02T03:04:05Z, the modification time of every file.
+const MODIFIED: u64 = 1_767_323_045;
+
+#[test]
+fn every_provider_reads_its_fixture_as_approved() {
+    for provider in ALL {
+        let fixture = fixtures().join(provider.id());
+        assert!(fixture.join("home").is_dir(), "{} has no fixture", provider.id());
+        let folder = tempfile::tempdir().unwrap();
+        copy(&fixture.join("home"), folder.path());
+        let before = tree(folder.path());
+        let seen = render(*provider, folder.path());
+        assert_eq!(tree(folder.path()), before, "{} changed its home", provider.id());
+        let expired = Verdict::new(Status::Expired, "transcript_missing");
+        let home = home(*provider, folder.path());
+        assert_eq!(provider.check(&home, &absent()), expired, "{}", provider.id());
+        approve(&fixture.join("expected.json"), &seen);
+    }
+}
+
+#[test]
+fn no_provider_calls_anything_gone_in_a_home_it_cannot_list() {
+    for provider in ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let home = home(*provider, folder.path());
+        assert_eq!(provider.discover(&home), Err(Unreadable::Missing), "{}", provider.id());
+        let verdict = Verdict::new(Status::Unknown, "home_missing");
+        assert_eq!(provider.check(&home, &absent()), verdict, "{}", provider.id());
+        assert!(!home.path.exists(), "{} created its home", provider.id());
+    }
+}
+
+#[test]
+fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
+    for provider in ALL {
+        let folder = tempfile::tempdir().unwrap();
+        copy(&fixtures().join(provider.id()).join("home"), folder.path());
+        let home = home(*provider, folder.path());
+        let listed = provider.discover(&home).unwrap();
+        let holds =
+            |path: &PathBuf| listed.iter().any(|it| Path::new(&it.location).starts_with(path));
+        let watched = provider.watched(&home).into_iter().filter(holds);
+        let store = watched.min_by_key(|path| path.as_os_str().len()).unwrap();
+        std::os::unix::fs::symlink("/not/mounted", store.join("link")).unwrap();
+        let found = provider.discover(&home);
+        assert!(matches!(found, Err(Unreadable::Denied(_))), "{}", provider.id());
+        let verdict = Verdict::new(Status::Unknown, "home_unreadable");
+        assert_eq!(provider.check(&home, &absent()), verdict, "{}", provider.id());
+    }
+}
+
+/// A session that no fixture has.
+fn absent() -> Bound {
+    Bound {
+        provider_session_id: "00000000-0000-4000-8000-000000000000".to_owned(),
+        scope: "scope".to_owned(),
+        ..Bound::default()
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/providers/fixtures")
+}
+
+fn home(provider: &dyn Provider, root: &Path) -> Home {
+    let root = root.to_str().unwrap().to_owned();
+    let mut homes = provider.homes(&Environment([("HOME".to_owned(), root)].into()));
+    assert_eq!(homes.len(), 1, "{} has one home for one environment", provider.id());
+    homes.remove(0)
+}
+
+/// Everything the provider says about the home, with its path replaced.
+fn render(provider: &dyn Provider, root: &Path) -> String {
+    let home = home(provider, root);
+    let mut listed = provider.discover(&home).unwrap();
+    listed.sort_by(|a, b| a.location.cmp(&b.location));
+    let mut transcripts = serde_json::Map::new();
+    for entry in &listed {
+        assert_eq!(entry.stamp, Stamp::of(&fs::metadata(&entry.location).unwrap()));
+        let seen = render_one(provider, &home, &entry.location);
+        transcripts.insert(entry.location.clone(), seen);
+    }
+    let mut watched = provider.watched(&home);
+    watched.sort();
+    let seen = json!({
+        "home": { "path": home.path, "env": home.env },
+        "watched": watched,
+        "retention": provider.retention(&home).map(|rule| format!("{rule:?}")),
+        "transcripts": transcripts,
+    });
+    let text = serde_json::to_string_pretty(&seen).unwrap() + "\n";
+    text.replace(root.to_str().unwrap(), "[HOME]")
+}
+
+fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
+    let Some(found) = provider.read(home, location) else { return Value::Null };
+    let bound = Bound {
+        provider_session_id: found.provider_session_id.clone(),
+        scope: found.scope.clone(),
+        location: location.to_owned(),
+        launch_dir: found.launch_dir.clone(),
+    };
+    let lost = Bound { location: format!("{location}.gone"), ..bound.clone() };
+    let checked = provider.check(home, &bound);
+    assert_eq!(checked, found.verdict, "read and check disagree on {location}");
+    let plan = provider.plan_resume(home, &bound, None);
+    let elsewhere = provider.plan_resume(home, &bound, Some("/else/where"));
+    assert_eq!(plan.env, home.env);
+    json!({
+        "id": found.provider_session_id,
+        "scope": found.scope,
+        "kind": found.kind,
+        "launch_dir": found.launch_dir,
+        "cwd": found.cwd,
+        "title": found.title,
+        "model": found.model,
+        "git_branch": found.git_branch,
+        "created_at": found.created_at,
+        "last_activity": found.last_activity,
+        "parent": found.parent,
+        "check": verdict(checked),
+        "check_moved": verdict(provider.check(home, &lost)),
+        "resume": format!("{} {} in {}", plan.program, plan.args.join(" "), plan.cwd),
+        "resume_elsewhere": format!("{} in {}", elsewhere.args.join(" "), elsewhere.cwd),
+    })
+}
+
+fn verdict(verdict: Verdict) -> String {
+    let reason = verdict.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    format!("{}{reason}", verdict.status)
+}
+
+fn approve(expected: &Path, seen: &str) {
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(expected, seen).unwrap();
+    }
+    let approved = fs::read_to_string(expected).unwrap_or_default();
+    let differs = approved.lines().zip(seen.lines()).position(|(a, b)| a != b);
+    assert!(
+        approved == seen,
+        "{} differs from line {}; after a look: UPDATE=1 cargo test\n{seen}",
+        expected.display(),
+        differs.map_or(approved.lines().count(), |line| line + 1),
+    );
+}
+
+/// Copies a tree, all of it modified at the same moment.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::write(&target, fs::read(&path).unwrap()).unwrap();
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(MODIFIED);
+            File::options().write(true).open(&target).unwrap().set_modified(at).unwrap();
+        }
+    }
+}
+
+/// Every path in a tree with its fingerprint.
+fn tree(root: &Path) -> Vec<(PathBuf, Stamp)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            found.extend(tree(&path));
+        }
+        found.push((path, Stamp::of(&metadata)));
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}

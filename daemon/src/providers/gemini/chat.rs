@@ -1,0 +1,260 @@
+//! A chat: the state that its patch log leads to. Knows neither homes nor folders.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sessd_proto::Timestamp;
+
+use crate::providers::record::{self, part, whole};
+use crate::providers::window;
+
+/// Larger files of the old format, which is one JSON object, are unreadable.
+const LARGEST: u64 = 256 << 20;
+
+/// One line of the log; what is in it decides what it is. The old format is one such record.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Record<'a> {
+    #[serde(borrow, rename = "$rewindTo")]
+    rewind_to: Option<&'a RawValue>,
+    #[serde(borrow, rename = "$set")]
+    set: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    session_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    project_hash: Option<&'a RawValue>,
+    #[serde(borrow)]
+    start_time: Option<&'a RawValue>,
+    #[serde(borrow)]
+    last_updated: Option<&'a RawValue>,
+    #[serde(borrow)]
+    kind: Option<&'a RawValue>,
+    #[serde(borrow)]
+    summary: Option<&'a RawValue>,
+    #[serde(borrow)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow, rename = "type")]
+    of: Option<&'a RawValue>,
+    #[serde(borrow)]
+    timestamp: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
+    #[serde(borrow)]
+    thoughts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+}
+
+/// A message, as far as metadata needs it.
+struct Message {
+    id: String,
+    at: Option<Timestamp>,
+    prompt: Option<String>,
+    is_answer: bool,
+    model: Option<String>,
+}
+
+/// A chat, as far as metadata needs it.
+#[derive(Default)]
+pub(super) struct Chat {
+    pub(super) session_id: Option<String>,
+    /// Whether the CLI would accept it as a chat at all.
+    pub(super) has_header: bool,
+    pub(super) start_time: Option<Timestamp>,
+    pub(super) last_updated: Option<Timestamp>,
+    pub(super) summary: Option<String>,
+    pub(super) is_subagent: bool,
+    messages: Vec<Message>,
+    /// Where in `messages` an id is.
+    places: HashMap<String, usize>,
+}
+
+impl Chat {
+    /// Applies the whole log: any line may replace all before it. A damaged line counts for
+    /// nothing, as for the CLI.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        let mut chat = Self::default();
+        window::scan(path, |line| {
+            whole::<Record<'_>>(line).iter().for_each(|record| chat.apply(record));
+            true
+        })?;
+        if !chat.has_header {
+            chat.read_old(path)?;
+        }
+        Ok(chat)
+    }
+
+    /// The old format: one object over many lines, without patches.
+    fn read_old(&mut self, path: &Path) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let file = window::open(path)?;
+        io::Read::read_to_end(&mut io::Read::take(file, LARGEST), &mut bytes)?;
+        let Ok(record) = serde_json::from_slice::<Record<'_>>(&bytes) else { return Ok(()) };
+        if string(record.session_id).is_some() && record.id.is_none() && record.set.is_none() {
+            self.set(&record);
+            self.has_header = true;
+        }
+        Ok(())
+    }
+
+    /// Whether there is anything to go on with. An answer will do: the CLI takes every prompt
+    /// that begins with `/` for a command.
+    pub(super) fn has_content(&self) -> bool {
+        self.messages.iter().any(|message| message.is_answer || message.prompt.is_some())
+    }
+
+    /// The first thing that was asked, as a title.
+    pub(super) fn prompt(&self) -> Option<&str> {
+        self.messages.iter().find_map(|message| message.prompt.as_deref())
+    }
+
+    /// The model that answered last.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.messages.iter().rev().find_map(|message| message.model.as_deref())
+    }
+
+    /// When the last message was written.
+    pub(super) fn last_message(&self) -> Option<Timestamp> {
+        self.messages.iter().rev().find_map(|message| message.at)
+    }
+
+    fn apply(&mut self, record: &Record<'_>) {
+        if let Some(id) = string(record.rewind_to) {
+            self.rewind(&id);
+        } else if record.id.is_some() {
+            self.put(record);
+        } else if let Some(patch) = part::<Record<'_>>(record.set) {
+            self.set(&patch);
+        } else if record.session_id.is_some() && record.project_hash.is_some() {
+            self.set(record);
+            self.has_header = true;
+        }
+    }
+
+    fn set(&mut self, patch: &Record<'_>) {
+        replace(&mut self.session_id, string(patch.session_id));
+        replace(&mut self.start_time, time(patch.start_time));
+        replace(&mut self.last_updated, time(patch.last_updated));
+        replace(&mut self.summary, string(patch.summary));
+        if let Some(kind) = string(patch.kind) {
+            self.is_subagent = kind == "subagent";
+        }
+        if let Some(messages) = part::<Vec<Record<'_>>>(patch.messages) {
+            self.messages.clear();
+            self.places.clear();
+            messages.iter().for_each(|message| self.put(message));
+        }
+    }
+
+    /// Adds a message; one with a known id takes the place of the earlier.
+    fn put(&mut self, record: &Record<'_>) {
+        let Some(id) = string(record.id) else { return };
+        let of = string(record.of);
+        let message = Message {
+            at: time(record.timestamp),
+            prompt: if of.as_deref() == Some("user") { prompt(record.content) } else { None },
+            is_answer: of.as_deref() == Some("gemini") && is_answer(record),
+            model: string(record.model),
+            id,
+        };
+        match self.places.get(&message.id) {
+            Some(place) => self.messages[*place] = message,
+            None => {
+                self.places.insert(message.id.clone(), self.messages.len());
+                self.messages.push(message);
+            }
+        }
+    }
+
+    /// Takes back this message and all after it; everything, if it is not known.
+    fn rewind(&mut self, id: &str) {
+        let place = self.places.get(id).copied().unwrap_or(0);
+        for message in self.messages.drain(place..) {
+            self.places.remove(&message.id);
+        }
+    }
+}
+
+fn replace<T>(old: &mut Option<T>, new: Option<T>) {
+    if new.is_some() {
+        *old = new;
+    }
+}
+
+fn string(value: Option<&RawValue>) -> Option<String> {
+    part::<Cow<'_, str>>(value).map(Cow::into_owned)
+}
+
+fn time(value: Option<&RawValue>) -> Option<Timestamp> {
+    Timestamp::parse(&string(value)?)
+}
+
+/// What a person asked, cut for a title. The CLI ignores commands, and what it wrote itself.
+fn prompt(content: Option<&RawValue>) -> Option<String> {
+    const IGNORED: [&str; 4] = ["/", "?", "<session_context>", "<hook_context>"];
+    let text = record::text(content)?;
+    let is_ignored = IGNORED.iter().any(|opening| text.trim_start().starts_with(opening));
+    if is_ignored { None } else { record::title(&text) }
+}
+
+fn is_answer(record: &Record<'_>) -> bool {
+    let parts = [record.tool_calls, record.thoughts];
+    let has_parts = |part: Option<&RawValue>| !matches!(part.map(RawValue::get), None | Some("[]"));
+    record::text(record.content).is_some() || parts.into_iter().any(has_parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(lines: &str) -> Chat {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), lines).unwrap();
+        Chat::read(file.path()).unwrap()
+    }
+
+    const HEADER: &str = r#"{"sessionId":"s","projectHash":"h","kind":"main"}"#;
+
+    #[test]
+    fn the_log_is_applied_in_its_order() {
+        let log = format!(
+            "{HEADER}\n{}\n{}\n{}\n",
+            r#"{"id":"1","type":"user","content":[{"text":"first"}]}"#,
+            r#"{"id":"2","type":"gemini","content":"answer","model":"m1"}"#,
+            r#"{"id":"2","type":"gemini","content":"better","model":"m2"}"#,
+        );
+        assert_eq!(chat(&log).model(), Some("m2"));
+        assert_eq!(chat(&log).messages.len(), 2);
+        let rewound = chat(&format!("{log}{}\n", r#"{"$rewindTo":"2"}"#));
+        assert_eq!((rewound.prompt(), rewound.model()), (Some("first"), None));
+        assert_eq!(chat(&format!("{log}{}\n", r#"{"$rewindTo":"?"}"#)).prompt(), None);
+        let set =
+            r#"{"$set":{"messages":[{"id":"3","type":"user","content":"x"}],"sessionId":"t"}}"#;
+        let replaced = chat(&format!("{log}{set}\n"));
+        assert_eq!((replaced.prompt(), replaced.session_id.as_deref()), (Some("x"), Some("t")));
+    }
+
+    #[test]
+    fn damage_costs_only_the_damaged_lines() {
+        let user = r#"{"id":"1","type":"user","content":"hi"}"#;
+        for log in [
+            format!("{HEADER}\n{user}\n{user}{}\n", r#"{"$rewindTo":"1"}"#),
+            format!("garbage\n{HEADER}\n\0\0\n{user}\n{{\"id\":"),
+            format!("{HEADER}\n{}\n{user}", r#"{"$set":{"messages":3,"summary":{}}}"#),
+            format!("{HEADER}\n{}\n{user}", r#"{"id":7}"#),
+        ] {
+            let chat = chat(&log);
+            assert!(chat.has_header && chat.prompt() == Some("hi"), "{log}");
+        }
+        assert!(!chat(user).has_header && !chat(&format!("{HEADER}{user}")).has_header);
+        assert!(!chat("garbage").has_header);
+    }
+}

@@ -1,0 +1,113 @@
+//! What the settings say about the deletion of old chats.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::providers::{Basis, Retention};
+
+const HOUR_MS: i64 = 3_600_000;
+
+/// The prediction; `None` when nothing is deleted by age, or the settings cannot be read.
+/// The limit by number (`maxCount`) is not predicted.
+pub(super) fn retention(settings: &Path) -> Option<Retention> {
+    let text = match fs::read_to_string(settings) {
+        Err(error) if error.kind() == ErrorKind::NotFound => "{}".to_owned(),
+        read => read.ok()?,
+    };
+    let settings: Value = serde_json::from_str(&without_comments(&text)).ok()?;
+    let rules = settings.pointer("/general/sessionRetention").unwrap_or(&Value::Null);
+    if rules.get("enabled").is_some_and(|enabled| enabled != &Value::Bool(true)) {
+        return None;
+    }
+    let age = |name: &str, default: &str| match rules.get(name) {
+        None => period_ms(default),
+        Some(period) => period.as_str().and_then(period_ms),
+    };
+    // The CLI refuses to delete anything by rules that contradict each other.
+    let age_ms = age("maxAge", "30d")?;
+    let least_ms = age("minRetention", "1d").unwrap_or(24 * HOUR_MS);
+    (age_ms >= least_ms).then_some(Retention { basis: Basis::LastActivity, age_ms })
+}
+
+/// `12h`, `30d`, `2w`, `1m` (30 days).
+fn period_ms(text: &str) -> Option<i64> {
+    let unit = text.chars().last()?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        'w' => 7 * 24,
+        'm' => 30 * 24,
+        _ => return None,
+    };
+    let digits = &text[..text.len() - 1];
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number: i64 = is_number.then(|| digits.parse().ok())??;
+    number.checked_mul(hours * HOUR_MS).filter(|ms| *ms > 0)
+}
+
+/// The settings may hold comments; strings may hold what looks like one.
+fn without_comments(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['"', '/']) {
+        clean.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let end = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if rest.starts_with("/*") {
+            rest.find("*/").map_or(rest.len(), |end| end + 2)
+        } else {
+            let end = if rest.starts_with('"') { string_end(rest) } else { 1 };
+            clean.push_str(&rest[..end]);
+            end
+        };
+        rest = &rest[end..];
+    }
+    clean + rest
+}
+
+/// Where the string ends that the text starts with.
+fn string_end(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_follows_the_settings_the_cli_would_accept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("settings.json");
+        let days = |path: &Path| retention(path).map(|rule| rule.age_ms / 24 / HOUR_MS);
+        assert_eq!(days(&path), Some(30));
+        for (rules, expected) in [
+            (r#"{"maxAge":"2w"}"#, Some(14)),
+            (r#"{"maxAge":"48h", /* "x" */ "enabled":true} // "y"#, Some(2)),
+            (r#"{"enabled":false}"#, None),
+            (r#"{"maxAge":"12h"}"#, None),
+            (r#"{"maxAge":"12h","minRetention":"1h"}"#, Some(0)),
+            (r#"{"maxAge":"soon // \" "}"#, None),
+            (r#"{"maxAge":"0d"}"#, None),
+            (r#"{"maxAge":"é"}"#, None),
+            (r#"{"maxAge":30}"#, None),
+            (r#"{"maxAge":"#, None),
+        ] {
+            let text = format!("{{\"general\":{{\"sessionRetention\":{rules}\n}}}}");
+            fs::write(&path, text).unwrap();
+            assert_eq!(days(&path), expected, "{rules}");
+        }
+    }
+}

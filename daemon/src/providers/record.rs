@@ -1,0 +1,99 @@
+//! JSON records in lines, and the text in them. Knows no provider.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Characters of a title.
+const TITLE: usize = 200;
+
+/// The records in one line: none if it is garbage, several if lines were glued together.
+/// What follows the first error in a line is skipped.
+pub fn records<'a, T: Deserialize<'a>>(line: &'a [u8]) -> impl Iterator<Item = T> {
+    // A crash can leave blocks of NUL where the last bytes should be.
+    let line = line.trim_ascii_end();
+    let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
+    serde_json::Deserializer::from_slice(&line[..end]).into_iter().map_while(Result::ok)
+}
+
+/// The record that is the whole line, as the providers themselves read lines.
+#[must_use]
+pub fn whole<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(line).ok()
+}
+
+/// A value parsed on its own, so that a surprise in it spoils nothing around it.
+#[must_use]
+pub fn part<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
+    serde_json::from_str(value?.get()).ok()
+}
+
+/// The text of a message: a string, or the text blocks of a list. `None` if there is none.
+#[must_use]
+pub fn text(content: Option<&RawValue>) -> Option<String> {
+    let found = match part::<Cow<'_, str>>(content) {
+        Some(text) => text.into_owned(),
+        None => {
+            let texts = part::<Vec<&RawValue>>(content)?;
+            let texts = texts.into_iter().filter_map(block_text);
+            texts.collect::<Vec<_>>().join("\n")
+        }
+    };
+    (!found.trim().is_empty()).then_some(found)
+}
+
+/// The text of one block; results of tools are blocks without a `text` of their own.
+fn block_text(block: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Block<'a> {
+        #[serde(borrow)]
+        text: Cow<'a, str>,
+    }
+    serde_json::from_str::<Block<'_>>(block.get()).ok().map(|block| block.text)
+}
+
+/// A title for lists: one line, no control characters, cut at 200 characters.
+#[must_use]
+pub fn title(text: &str) -> Option<String> {
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    let words: String = text.chars().map(clean).take(8 * TITLE).collect();
+    let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    (!line.is_empty()).then(|| line.chars().take(TITLE).collect())
+}
+
+/// Whether the bytes are in the line, for a cheap look before parsing.
+#[must_use]
+pub fn contains(line: &[u8], bytes: &[u8]) -> bool {
+    line.windows(bytes.len()).any(|at| at == bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize, Debug, PartialEq)]
+    struct Record {
+        #[serde(default)]
+        n: u32,
+    }
+
+    fn numbers(line: &[u8]) -> Vec<u32> {
+        records::<Record>(line).map(|record| record.n).collect()
+    }
+
+    #[test]
+    fn glued_torn_and_nul_lines_are_read_as_far_as_they_go() {
+        assert_eq!(numbers(br#"{"n":1}{"n":2,"new":[]}"#), [1, 2]);
+        assert_eq!(numbers(b"{\"n\":1}\0\0\0"), [1]);
+        assert_eq!(numbers(br#"{"n":1}{"n":2,"#), [1]);
+        assert!(numbers(b"\0\0\0").is_empty() && numbers(b"garbage").is_empty());
+    }
+
+    #[test]
+    fn titles_are_one_short_line() {
+        assert_eq!(title(" a\n\tb \u{7}c").as_deref(), Some("a b c"));
+        assert_eq!(title(&"é".repeat(300)).map(|title| title.chars().count()), Some(200));
+        assert_eq!(title(" \n"), None);
+    }
+}
