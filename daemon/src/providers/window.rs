@@ -74,9 +74,11 @@ impl Window {
             total += read as u64;
             window.whole = false;
             window.tail.extend_from_slice(&piece[..read]);
-            let surplus = window.tail.len().saturating_sub(side);
-            window.tail.drain(..surplus);
+            if window.tail.len() > 4 * side {
+                window.keep_tail(side);
+            }
         }
+        window.keep_tail(side);
         if total > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -84,6 +86,11 @@ impl Window {
             window.cut();
         }
         Ok(window)
+    }
+
+    fn keep_tail(&mut self, side: usize) {
+        let surplus = self.tail.len().saturating_sub(side);
+        self.tail.drain(..surplus);
     }
 
     /// Drops what is only a part of a line.

@@ -17,6 +17,8 @@ use crate::providers::{Found, Stamp};
 const SIDE: usize = 64 << 10;
 /// A small file may unpack to any size; beyond this it is unreadable.
 const UNPACKED: u64 = 1 << 30;
+/// Unpacking may take 32 MiB of memory; what the CLI packs needs a quarter of it.
+const MEMORY_LOG: u32 = 25;
 
 #[derive(Deserialize)]
 struct Record<'a> {
@@ -114,7 +116,8 @@ pub(super) struct Rollout {
 pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     let stamp = Stamp::of(&fs::metadata(path)?);
     let window = if path.extension().is_some_and(|extension| extension == "zst") {
-        let unpacked = zstd::Decoder::new(window::open(path)?)?;
+        let mut unpacked = zstd::Decoder::new(window::open(path)?)?;
+        unpacked.window_log_max(MEMORY_LOG)?;
         Window::of_stream(unpacked, 16 * SIDE, UNPACKED)?
     } else {
         Window::grow(path, SIDE, is_enough)?
