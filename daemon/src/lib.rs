@@ -70,7 +70,7 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     let outcome = match &args.agent {
         Some(Agent::Echo { home, session, once }) => {
-            providers::echo(home, session, *once).map_err(Fault::internal)
+            providers::echo::converse(home, session, *once).map_err(Fault::internal)
         }
         None if args.print_config => {
             io::stdout().write_all(config::defaults_text().as_bytes()).map_err(Fault::internal)

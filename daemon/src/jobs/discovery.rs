@@ -6,9 +6,9 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
 use sessd_proto::Fault;
 use tokio::sync::Notify;
@@ -17,6 +17,9 @@ use crate::registry::Registry;
 
 /// Changes come in bursts: wait for this long before a sweep.
 const DEBOUNCE: Duration = Duration::from_millis(150);
+
+/// Rest for this many times as long as a sweep took: a busy home must not keep us busy.
+const REST: u32 = 10;
 
 /// New homes are watched after at most this long.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -31,7 +34,12 @@ pub(super) fn watch(registry: Arc<Registry>) {
         // One permit however many events: a burst cannot fill anything.
         let changed = Arc::new(Notify::new());
         let hint = Arc::clone(&changed);
-        let watcher = notify::recommended_watcher(move |_| hint.notify_one());
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // Our own reading is no change. Errors are overflows, so they are hints as well.
+            if !event.is_ok_and(|event| event.kind.is_access()) {
+                hint.notify_one();
+            }
+        });
         let Ok(mut watcher) = watcher.inspect_err(|error| {
             tracing::warn!("cannot watch for changes, sweeps go on: {error}");
         }) else {
@@ -44,9 +52,13 @@ pub(super) fn watch(registry: Arc<Registry>) {
                 continue;
             }
             tokio::time::sleep(DEBOUNCE).await;
+            // What is made in a new directory before it is watched is found by the sweep.
+            refresh(&registry, &mut watcher, &mut watched).await;
+            let started = Instant::now();
             if let Err(fault) = registry.sweep().await {
                 tracing::warn!("sweep: {fault}");
             }
+            tokio::time::sleep(started.elapsed() * REST).await;
         }
     });
 }
@@ -62,7 +74,7 @@ async fn refresh(
         if watched.contains(&dir) {
             continue;
         }
-        match watcher.watch(&dir, RecursiveMode::Recursive) {
+        match watcher.watch(&dir, RecursiveMode::NonRecursive) {
             Ok(()) => {
                 watched.insert(dir);
             }

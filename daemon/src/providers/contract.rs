@@ -102,7 +102,8 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
         "transcripts": transcripts,
     });
     let text = serde_json::to_string_pretty(&seen).unwrap() + "\n";
-    text.replace(root.to_str().unwrap(), "[HOME]")
+    let exe = std::env::current_exe().unwrap();
+    text.replace(root.to_str().unwrap(), "[HOME]").replace(exe.to_str().unwrap(), "[EXE]")
 }
 
 fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {

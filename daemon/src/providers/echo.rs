@@ -3,7 +3,6 @@
 //! First runs, documentation and tests need no account. Its program is sessd itself, a real
 //! child process with transcripts on disk, driven like any other provider.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -16,12 +15,15 @@ use sessd_proto::{Environment, Event, Json, Kind, LaunchPlan, Status, Timestamp}
 
 use super::window::Window;
 use super::{
-    Bound, Found, Home, Listed, LiveSession, Provider, Retention, Stamp, TurnSpec, Unreadable,
-    Verdict,
+    Bound, Found, Home, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable, Verdict,
+    listing, record,
 };
 
 /// The built-in provider.
-pub(super) struct Echo;
+pub struct Echo;
+
+/// Selects its home.
+const HOME: &str = "SESSD_ECHO_HOME";
 
 /// One line of a transcript.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,16 +67,13 @@ impl Provider for Echo {
     }
 
     fn environment(&self) -> &'static [&'static str] {
-        &["SESSD_ECHO_HOME"]
+        &[HOME]
     }
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
-        let state = |base: &str| Path::new(base).join("sessd/echo");
-        let path = env.get("SESSD_ECHO_HOME").map(PathBuf::from).or_else(|| {
-            let xdg = env.get("XDG_STATE_HOME").map(state);
-            xdg.or_else(|| Some(state(&format!("{}/.local/state", env.get("HOME")?))))
-        });
-        path.into_iter().map(|path| Home { path, env: BTreeMap::new() }).collect()
+        let state = env.get("XDG_STATE_HOME").map(|state| format!("{state}/sessd/echo"));
+        let default = state.unwrap_or_else(|| ".local/state/sessd/echo".to_owned());
+        listing::home(env, HOME, "", &default).into_iter().collect()
     }
 
     fn watched(&self, home: &Home) -> Vec<PathBuf> {
@@ -82,27 +81,16 @@ impl Provider for Echo {
     }
 
     fn discover(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
-        let entries = fs::read_dir(&home.path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Unreadable::Missing,
-            _ => Unreadable::Denied(error.to_string()),
-        })?;
-        let denied = |error: io::Error| Unreadable::Denied(error.to_string());
         let mut listed = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(denied)?;
-            if entry.path().extension().is_some_and(|extension| extension == "jsonl") {
-                let stamp = Stamp::of(&entry.metadata().map_err(denied)?);
-                let location = entry.path().to_string_lossy().into_owned();
-                listed.push(Listed { location, stamp });
-            }
-        }
+        let is_transcript = |name: &str| name.ends_with(".jsonl");
+        listing::walk(listing::root(&home.path)?, 1, is_transcript, &mut listed)?;
         Ok(listed)
     }
 
     fn read(&self, _home: &Home, location: &str) -> Option<Found> {
         let path = Path::new(location);
         let window = Window::read(path, 64 * 1024).ok()?;
-        let parse = |line: &[u8]| serde_json::from_slice::<Record>(line).ok();
+        let parse = |line: &[u8]| record::whole::<Record>(line);
         let first = window.head().find_map(parse)?;
         let last = window.tail_reversed().find_map(parse)?;
         Some(Found {
@@ -110,7 +98,7 @@ impl Provider for Echo {
             kind: if first.typed { Kind::Interactive } else { Kind::Headless },
             launch_dir: first.cwd,
             cwd: Some(last.cwd),
-            title: first.text.lines().next().map(|line| line.chars().take(200).collect()),
+            title: record::title(&first.text),
             model: Some("echo".to_owned()),
             created_at: first.at,
             last_activity: last.at,
@@ -123,7 +111,7 @@ impl Provider for Echo {
         match self.discover(home) {
             Err(Unreadable::Missing) => Verdict::new(Status::Unknown, "home_missing"),
             Err(Unreadable::Denied(_)) => Verdict::new(Status::Unknown, "home_unreadable"),
-            Ok(listed) if !listed.iter().any(|entry| entry.location == bound.location) => {
+            Ok(_) if !Path::new(&bound.location).exists() => {
                 Verdict::new(Status::Expired, "transcript_missing")
             }
             Ok(_) => self
@@ -162,13 +150,13 @@ impl Provider for Echo {
 fn plan(home: &Home, id: &str, cwd: &str, more: &[&str]) -> LaunchPlan {
     // The client executes this plan too, so the program cannot be /proc/self/exe there.
     let program = std::env::current_exe().unwrap_or_else(|_| "sessd".into());
-    let home = home.path.to_string_lossy();
-    let args = ["echo", "--home", &*home, "--session", id].into_iter().chain(more.iter().copied());
+    let path = home.path.to_string_lossy();
+    let args = ["echo", "--home", &*path, "--session", id].into_iter().chain(more.iter().copied());
     LaunchPlan {
         program: program.to_string_lossy().into_owned(),
         args: args.map(str::to_owned).collect(),
         cwd: cwd.to_owned(),
-        env: BTreeMap::new(),
+        env: home.env.clone(),
     }
 }
 

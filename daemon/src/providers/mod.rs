@@ -11,18 +11,16 @@ use std::path::PathBuf;
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Live, Status, Timestamp};
 
-mod claude;
-mod codex;
-mod echo;
-mod gemini;
-mod listing;
-mod record;
-mod window;
+pub mod claude;
+pub mod codex;
+pub mod echo;
+pub mod gemini;
+pub mod listing;
+pub mod record;
+pub mod window;
 
 #[cfg(test)]
 mod contract;
-
-pub use echo::converse as echo;
 
 /// Every provider, in the order shown to people.
 pub static ALL: &[&dyn Provider] = &[&claude::Claude, &codex::Codex, &gemini::Gemini, &echo::Echo];

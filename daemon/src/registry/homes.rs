@@ -125,8 +125,14 @@ impl Registry {
     async fn remember_configured(&self, provider: &str, path: &Path) -> Result<(), Fault> {
         let Some(provider) = providers::by_id(provider) else { return Ok(()) };
         // The provider knows which variable selects a home: ask it with that variable set.
-        let selecting = provider.environment().iter().map(|name| {
-            Environment([((*name).to_owned(), path.to_string_lossy().into_owned())].into())
+        // Some variables name the directory that holds the home.
+        let values = [Some(path), path.parent()].into_iter().flatten();
+        let selecting = values.flat_map(|value| {
+            let value = value.to_string_lossy().into_owned();
+            provider
+                .environment()
+                .iter()
+                .map(move |name| Environment([((*name).to_owned(), value.clone())].into()))
         });
         let home = selecting.flat_map(|env| provider.homes(&env)).find(|home| home.path == path);
         let home = home.unwrap_or_else(|| Home { path: path.to_owned(), env: BTreeMap::new() });
@@ -345,8 +351,14 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub async fn watched(&self) -> Result<Vec<PathBuf>, Fault> {
-        let homes = self.known_homes().await?;
-        Ok(homes.iter().flat_map(|known| known.provider.watched(&known.home)).collect())
+        let mut watched = Vec::new();
+        for KnownHome { provider, home, .. } in self.known_homes().await? {
+            watched.extend(provider.watched(&home));
+            // A home or a store that is not there yet shows up in the directory above it.
+            watched.extend(home.path.parent().filter(|_| !home.path.is_dir()).map(Path::to_owned));
+            watched.push(home.path);
+        }
+        Ok(watched)
     }
 
     pub(super) fn home_info(&self, known: &KnownHome) -> HomeInfo {
