@@ -103,6 +103,17 @@ impl Store {
         run(&self.main, move |connection| transact(connection, job)).await
     }
 
+    /// Writes everything back into the one file, as the last thing before the end.
+    ///
+    /// # Errors
+    /// Those of SQLite; nothing is lost then, the next start reads the rest.
+    pub async fn fold(&self) -> Result<()> {
+        let fold = |connection: &mut Connection| {
+            Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+        };
+        run(&self.main, fold).await
+    }
+
     /// Runs a transaction that a caller was promised: on disk before it is answered.
     ///
     /// # Errors
