@@ -1,7 +1,7 @@
 //! What sessd can do, one file per noun; the only code that knows the store *and* the providers.
 //!
-//! Start with [`sessions`] (list, show), then [`homes`] (sweeps), [`checks`], [`launches`]
-//! (resume, leases) and [`turns`] (send).
+//! Start with [`sessions`] (list, show), then [`homes`] and [`sweeps`], [`checks`], [`launches`]
+//! (resume, leases), [`turns`] (send) and [`queues`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,8 +19,10 @@ pub mod checks;
 pub mod homes;
 pub mod launches;
 pub mod live;
+pub mod queues;
 pub mod sessions;
 pub mod surroundings;
+pub mod sweeps;
 pub mod turns;
 
 /// How long a first list waits for the first sweep.
@@ -38,7 +40,7 @@ pub struct Registry {
     homes: Mutex<HashMap<i64, homes::State>>,
     sweeping: tokio::sync::Mutex<()>,
     swept: watch::Sender<bool>,
-    turns: turns::Queues,
+    turns: queues::Queues,
 }
 
 impl Registry {
@@ -52,7 +54,7 @@ impl Registry {
         env: Environment,
     ) -> Result<Arc<Self>, crate::store::Error> {
         let store = Store::open(&paths.database())?;
-        let turns = turns::Queues::new(config.turns.per_provider);
+        let turns = queues::Queues::new(config.turns.per_provider);
         let registry = Arc::new(Self {
             store,
             config,

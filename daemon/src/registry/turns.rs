@@ -1,7 +1,6 @@
-//! Turns: accepted once, run in order, written down while the answer arrives.
+//! Turns: accepted once, followed while they run, ended with the daemon.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -9,62 +8,20 @@ use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::turn::{
     SendRequest, SendResponse, Turn, TurnOutput, TurnOutputRequest, TurnState,
 };
-use sessd_proto::{Environment, Event, Fault, FaultCode, Kind, LaunchPlan, Status};
-use tokio::sync::{Semaphore, mpsc, watch};
+use sessd_proto::{Fault, FaultCode, Kind, Status};
 use uuid::Uuid;
 
-use super::homes::KnownHome;
+use super::queues::Waiting;
 use super::{Registry, checks, launches};
 use crate::clock::now;
-use crate::process;
-use crate::providers::{self, Provider, TurnSpec};
-use crate::runner::{self, Cause, Ended, Limits, Process};
+use crate::providers::{self, TurnSpec};
 use crate::store::bindings::{self, Discovered};
 use crate::store::sessions::{self, Stored};
-use crate::store::turns::{self as rows, Group};
+use crate::store::turns as rows;
+use crate::{process, runner};
 
 /// Output answered at once, in bytes; well below what a client accepts.
 const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Lines that may wait to be written down before the provider has to.
-const LINES_MAX: usize = 256;
-
-/// Turns that wait for their place, by session.
-#[derive(Debug)]
-pub struct Queues {
-    waiting: Mutex<HashMap<String, VecDeque<Waiting>>>,
-    slots: HashMap<&'static str, Arc<Semaphore>>,
-    /// Counts everything that followers of turns wait for.
-    changed: watch::Sender<u64>,
-}
-
-/// A turn that waits, with what is kept in memory only.
-#[derive(Debug)]
-struct Waiting {
-    turn_id: String,
-    prompt: String,
-    environment: Environment,
-}
-
-impl Queues {
-    pub(super) fn new(per_provider: usize) -> Self {
-        let slot =
-            |provider: &&dyn Provider| (provider.id(), Arc::new(Semaphore::new(per_provider)));
-        Self {
-            waiting: Mutex::default(),
-            slots: providers::ALL.iter().map(slot).collect(),
-            changed: watch::Sender::new(0),
-        }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Waiting>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wake_followers(&self) {
-        self.changed.send_modify(|count| *count += 1);
-    }
-}
 
 impl Registry {
     /// Accepts a prompt. Repeating a request answers the same turn and runs nothing twice.
@@ -202,125 +159,6 @@ impl Registry {
         Ok(turn)
     }
 
-    /// Puts a turn at the end of its session's queue, and starts the queue if it stood still.
-    fn wait_for_place(self: &Arc<Self>, session_id: String, waiting: Waiting) {
-        let mut queues = self.turns.waiting();
-        if let Some(queue) = queues.get_mut(&session_id) {
-            queue.push_back(waiting);
-            return;
-        }
-        queues.insert(session_id.clone(), [waiting].into());
-        drop(queues);
-        let registry = Arc::clone(self);
-        tokio::spawn(async move {
-            while let Some(next) = registry.next_waiting(&session_id) {
-                let turn_id = next.turn_id.clone();
-                let outcome = registry.run_turn(&session_id, next).await;
-                registry.finish(turn_id, outcome).await;
-            }
-        });
-    }
-
-    /// The turn whose turn it is; the queue ends when there is none.
-    fn next_waiting(&self, session_id: &str) -> Option<Waiting> {
-        let mut queues = self.turns.waiting();
-        let next = queues.get_mut(session_id).and_then(VecDeque::pop_front);
-        if next.is_none() {
-            queues.remove(session_id);
-        }
-        next
-    }
-
-    async fn finish(&self, turn_id: String, outcome: Result<(), Fault>) {
-        let state = if outcome.is_ok() { TurnState::Succeeded } else { TurnState::Failed };
-        let fault = outcome.err();
-        let stored = self
-            .store
-            .promise(move |tx| rows::finish(tx, &turn_id, state, now(), fault.as_ref()))
-            .await;
-        if let Err(error) = stored {
-            tracing::error!("cannot write down how a turn ended: {error}");
-        }
-        self.turns.wake_followers();
-    }
-
-    async fn run_turn(self: &Arc<Self>, session_id: &str, waiting: Waiting) -> Result<(), Fault> {
-        let id = session_id.to_owned();
-        let row = self.store.read(move |c| sessions::by_id(c, &id)).await?;
-        let row = row.ok_or_else(|| Fault::new(FaultCode::NotFound, "the session was deleted"))?;
-        let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
-        let slots = self.turns.slots.get(known.provider.id()).cloned();
-        let _slot = match slots {
-            Some(slots) => slots.acquire_owned().await.ok(),
-            None => None,
-        };
-        let live = self.live(&row).await?;
-        if live.blocks() {
-            return Err(launches::busy(&row.session, &live));
-        }
-        let plan = known.provider.plan_turn(&known.home, &turn_spec(&row));
-        let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;
-        let plan = self.completed(&known, plan);
-        let ended = self.converse(&known, &row, plan, waiting).await;
-        self.sweep_home(&known).await?;
-        ended
-    }
-
-    /// Starts the provider and writes down what it says.
-    async fn converse(
-        self: &Arc<Self>,
-        known: &KnownHome,
-        row: &Stored,
-        plan: LaunchPlan,
-        waiting: Waiting,
-    ) -> Result<(), Fault> {
-        let Waiting { turn_id, prompt, environment } = waiting;
-        let mut base = self.env.clone();
-        base.0.extend(environment.0);
-        let process = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;
-        let lease = self.lease(&row.session, process.pid(), "turn").await?;
-        let group = Group {
-            pgid: process.pid(),
-            start_ticks: lease.start_ticks,
-            boot_id: lease.boot_id.clone(),
-        };
-        let id = turn_id.clone();
-        self.store.promise(move |tx| rows::run(tx, &id, now(), &group)).await?;
-        self.turns.wake_followers();
-        let limits = Limits {
-            deadline: Duration::from_secs(self.config.turns.deadline_s),
-            output_bytes_max: self.config.turns.output_bytes_max,
-        };
-        let (lines, incoming) = mpsc::channel(LINES_MAX);
-        let talk = process.talk(prompt, limits, lines);
-        let (ended, heard) =
-            tokio::join!(talk, self.write_down(known.provider, &turn_id, incoming));
-        self.end_lease(lease).await?;
-        judge(known.provider.id(), row, &ended, &heard?)
-    }
-
-    /// Decodes lines and appends their events, a batch at a time; answers the last events of
-    /// the kinds that decide about success.
-    async fn write_down(
-        &self,
-        provider: &'static dyn Provider,
-        turn_id: &str,
-        mut lines: mpsc::Receiver<String>,
-    ) -> Result<Heard, Fault> {
-        let mut heard = Heard::default();
-        let mut batch = Vec::new();
-        while lines.recv_many(&mut batch, LINES_MAX).await > 0 {
-            let decode = |line: String| provider.decode(&line);
-            let stamp = |event| Event { at: now(), ..event };
-            let events: Vec<Event> = batch.drain(..).flat_map(decode).map(stamp).collect();
-            heard.listen(&events);
-            let id = turn_id.to_owned();
-            self.store.write(move |tx| rows::append_output(tx, &id, &events)).await?;
-            self.turns.wake_followers();
-        }
-        Ok(heard)
-    }
-
     /// Long poll for the output of a turn.
     ///
     /// # Errors
@@ -398,57 +236,8 @@ struct NewSession {
     home: providers::Home,
 }
 
-/// What a turn's events said about its success.
-#[derive(Debug, Default)]
-struct Heard {
-    result: bool,
-    error: Option<String>,
-    provider_session_id: Option<String>,
-}
-
-impl Heard {
-    fn listen(&mut self, events: &[Event]) {
-        for event in events {
-            match &*event.kind {
-                "result" => self.result = true,
-                "error" => self.error.clone_from(&event.text),
-                "started" => {
-                    let id = event.data.0["provider_session_id"].as_str();
-                    self.provider_session_id = id.map(str::to_owned);
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Success is the exit code *and* the final event *and* the same session id.
-fn judge(provider: &str, row: &Stored, ended: &Ended, heard: &Heard) -> Result<(), Fault> {
-    let failed = |what: String| {
-        let detail = heard.error.as_deref().unwrap_or(&ended.stderr);
-        let what = if detail.is_empty() { what } else { format!("{what}: {detail}") };
-        Err(Fault::new(FaultCode::ProviderFailed, what)
-            .hint("the session is as it was; send the prompt again"))
-    };
-    match (ended.cause, ended.status) {
-        (Some(Cause::Deadline), _) => {
-            let what = format!("{provider} took too long and was ended");
-            Err(Fault::new(FaultCode::Deadline, what).hint("longer: turns.deadline_s"))
-        }
-        (Some(Cause::Flood), _) => failed(format!("{provider} printed too much and was ended")),
-        (Some(Cause::Io), _) => failed(format!("{provider} could not be read")),
-        (None, None) => failed(format!("{provider} closed its output but did not end")),
-        (None, Some(status)) if !status.success() => failed(format!("{provider} failed: {status}")),
-        (None, Some(_)) if !heard.result => failed(format!("{provider} ended without a result")),
-        (None, Some(_)) if heard.provider_session_id != row.session.provider_session_id => {
-            failed(format!("{provider} answered in another session"))
-        }
-        (None, Some(_)) => Ok(()),
-    }
-}
-
 /// A session that is still starting has no transcript to resume.
-fn turn_spec(row: &Stored) -> TurnSpec {
+pub(super) fn turn_spec(row: &Stored) -> TurnSpec {
     let starting = row.session.reason.as_deref() == Some("starting");
     let bound = checks::bound(row);
     TurnSpec {
@@ -464,15 +253,10 @@ fn no_agent(agent: &str) -> Fault {
         .hint(format!("agents: {}", names.join(", ")))
 }
 
-fn cannot_send(provider: &str) -> Fault {
+pub(super) fn cannot_send(provider: &str) -> Fault {
     let what = format!("prompts cannot be sent to {provider} yet; a later version will");
     Fault::new(FaultCode::Unsupported, what)
         .hint("continue it at a terminal: `sessctl resume`, or try `sessctl send --new echo`")
-}
-
-fn not_started(plan: &LaunchPlan, error: &std::io::Error) -> Fault {
-    let what = format!("cannot start {} in {}: {error}", plan.program, plan.cwd);
-    Fault::new(FaultCode::ProviderUnavailable, what).hint("what the daemon sees: `sessctl doctor`")
 }
 
 fn no_turn(id: &str) -> Fault {
