@@ -44,8 +44,11 @@ pub(crate) fn indexing(home: &Path) -> Vec<(&'static str, Duration)> {
 fn from_nothing(program: &Path, arguments: &[&str], home: &Path) -> Option<Duration> {
     let fresh = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(home.join(".claude"), fresh.path().join(".claude")).unwrap();
+    // Some list only providers whose program is on PATH.
+    std::os::unix::fs::symlink("/usr/bin/true", fresh.path().join("claude")).unwrap();
+    let path = format!("{}:/usr/bin:/bin", fresh.path().display());
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("HOME", fresh.path()).env("PATH", "/usr/bin:/bin");
+    command.args(arguments).env_clear().env("HOME", fresh.path()).env("PATH", path);
     let started = Instant::now();
     quiet(&mut command).then(|| started.elapsed())
 }

@@ -43,14 +43,22 @@ impl Random {
     }
 }
 
-/// Makes `sessions` transcripts below `home`; answers how many bytes they have.
+/// Makes `sessions` transcripts below `home`, and the history of prompts that the CLI keeps;
+/// answers how many bytes the transcripts have.
 pub fn make(home: &Path, sessions: usize) -> u64 {
     let mut random = Random(0x5e55_d000_0000_0001);
-    let made = (0..sessions).map(|number| session(home, number, &mut random));
-    made.sum()
+    fs::create_dir_all(home.join(".claude")).expect("a home that can be written");
+    let history = File::create(home.join(".claude/history.jsonl"));
+    let mut history = BufWriter::new(history.expect("a home that can be written"));
+    let mut bytes = 0;
+    for number in 0..sessions {
+        bytes += session(home, number, &mut random, &mut history);
+    }
+    history.flush().expect("a home that can be written");
+    bytes
 }
 
-fn session(home: &Path, number: usize, random: &mut Random) -> u64 {
+fn session(home: &Path, number: usize, random: &mut Random, history: &mut impl Write) -> u64 {
     let cwd = home.join(format!("work/project-{:04}", number / PER_PROJECT));
     fs::create_dir_all(&cwd).expect("a home that can be written");
     let munged: String = cwd
@@ -67,7 +75,7 @@ fn session(home: &Path, number: usize, random: &mut Random) -> u64 {
     let age = Duration::from_secs(60 + random.next(25 * 86_400));
     let started = SystemTime::now() - age;
     let mut transcript = Transcript { path: path.clone(), id, cwd, started, number: 0 };
-    transcript.write(turns, random);
+    transcript.write(turns, random, history);
     let file = File::options().append(true).open(&path).expect("a home that can be written");
     file.set_modified(started).expect("a home that can be written");
     file.metadata().expect("a home that can be written").len()
@@ -82,18 +90,22 @@ struct Transcript {
 }
 
 impl Transcript {
-    fn write(&mut self, turns: u64, random: &mut Random) {
+    fn write(&mut self, turns: u64, random: &mut Random, history: &mut impl Write) {
         let mut file =
             BufWriter::new(File::create(&self.path).expect("a home that can be written"));
         for _ in 0..turns {
             let tool = format!("toolu_{}", random.uuid());
-            let prompt = json!({ "role": "user", "content": random.words(5, 40) });
+            let prompt = random.words(5, 40);
+            let entry = json!({ "display": prompt, "pastedContents": {},
+                "timestamp": self.at(), "project": self.cwd, "sessionId": self.id });
+            writeln!(history, "{entry}").expect("a home that can be written");
+            let prompt = json!({ "role": "user", "content": prompt });
             let call = json!([{ "type": "tool_use", "id": tool, "name": "Bash",
                 "input": { "command": random.words(3, 9) } }]);
-            let output = random.words(10, 600);
+            let output = random.words(10, 900);
             let result = json!({ "role": "user", "content": [{ "type": "tool_result",
                 "tool_use_id": tool, "content": output, "is_error": false }] });
-            let answer = json!([{ "type": "text", "text": random.words(20, 700) }]);
+            let answer = json!([{ "type": "text", "text": random.words(20, 1_000) }]);
             for (kind, message) in [
                 ("user", prompt),
                 ("assistant", assistant(random, &call)),
@@ -107,14 +119,16 @@ impl Transcript {
         file.flush().expect("a home that can be written");
     }
 
+    /// The moment of the present record, in milliseconds.
+    fn at(&self) -> i64 {
+        let started = self.started.duration_since(SystemTime::UNIX_EPOCH);
+        let started = started.expect("a start after 1970").as_millis() as i64;
+        started + self.number as i64 * 7_000
+    }
+
     fn record(&mut self, kind: &str, message: Value, random: &mut Random) -> Value {
         self.number += 1;
-        let at = self
-            .started
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .expect("a home that can be written");
-        let at = i64::try_from(at.as_millis()).expect("a home that can be written")
-            + self.number as i64 * 7_000;
+        let at = self.at();
         json!({
             "parentUuid": null, "isSidechain": false, "userType": "external", "cwd": self.cwd,
             "sessionId": self.id, "version": "2.1.197", "gitBranch": "main", "type": kind,
