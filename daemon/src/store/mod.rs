@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -26,6 +27,9 @@ pub mod page;
 pub mod selector;
 pub mod sessions;
 pub mod turns;
+
+#[cfg(test)]
+mod tests;
 
 /// What goes wrong in the registry's file.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     main: mpsc::Sender<Work>,
     slow: mpsc::Sender<Work>,
+    /// A read past it is stopped.
+    deadline: Duration,
 }
 
 impl Store {
@@ -67,7 +73,11 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self> {
         let connection = open_writer(path)?;
         let reader = open_reader(path)?;
-        Ok(Self { main: thread("store", connection)?, slow: thread("store-slow", reader)? })
+        Ok(Self {
+            main: thread("store", connection)?,
+            slow: thread("store-slow", reader)?,
+            deadline: Duration::from_millis(DEADLINE_MS),
+        })
     }
 
     /// Runs a short indexed read.
@@ -78,7 +88,8 @@ impl Store {
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        run(&self.main, move |connection| within_deadline(connection, job)).await
+        let deadline = self.deadline;
+        run(&self.main, move |connection| within_deadline(connection, deadline, job)).await
     }
 
     /// Runs a read that may look at every row.
@@ -89,7 +100,8 @@ impl Store {
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        run(&self.slow, move |connection| within_deadline(connection, job)).await
+        let deadline = self.deadline;
+        run(&self.slow, move |connection| within_deadline(connection, deadline, job)).await
     }
 
     /// Runs a transaction whose loss in a power cut would only be seen again by the next sweep.
@@ -137,10 +149,11 @@ async fn run<T: Send + 'static>(
 
 fn within_deadline<T>(
     connection: &mut Connection,
+    deadline: Duration,
     job: impl FnOnce(&Connection) -> Result<T>,
 ) -> Result<T> {
     const OPERATIONS: i32 = 10_000;
-    let deadline = Instant::now() + Duration::from_millis(DEADLINE_MS);
+    let deadline = Instant::now() + deadline;
     connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= deadline))?;
     let result = job(connection);
     connection.progress_handler(0, None::<fn() -> bool>)?;
@@ -181,6 +194,7 @@ fn open_writer(path: &Path) -> Result<Connection> {
         .open(path)
         .and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)))
         .map_err(|error| unopenable(path, &error))?;
+    check_header(path).map_err(|error| unopenable(path, &error))??;
     let mut connection = Connection::open(path)?;
     prepare(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -209,6 +223,25 @@ fn prepare(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(())
+}
+
+/// Refuses a file without SQLite's header before SQLite sees it: taking a torn file for an empty
+/// registry, it would delete the log of changes beside it.
+fn check_header(path: &Path) -> std::io::Result<Result<()>> {
+    let mut header = Vec::new();
+    fs::File::open(path)?.take(16).read_to_end(&mut header)?;
+    let is_new = || fs::metadata(side(path, "-wal")).map_or(true, |wal| wal.len() == 0);
+    if header == b"SQLite format 3\0" || header.is_empty() && is_new() {
+        return Ok(Ok(()));
+    }
+    Ok(Err(Error::Damaged("file is not a database".to_owned())))
+}
+
+/// A file that SQLite keeps beside the registry's.
+fn side(path: &Path, suffix: &str) -> PathBuf {
+    let mut side = path.as_os_str().to_owned();
+    side.push(suffix);
+    side.into()
 }
 
 /// A look at the whole of a small registry, at the schema of a large one.
@@ -241,9 +274,7 @@ pub fn put_aside(path: &Path, at: i64) -> std::io::Result<PathBuf> {
         path.with_file_name(name)
     };
     for suffix in ["-wal", "-shm"] {
-        let mut side = path.as_os_str().to_owned();
-        side.push(suffix);
-        match fs::rename(&side, renamed(suffix)) {
+        match fs::rename(side(path, suffix), renamed(suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -321,7 +352,8 @@ impl From<Error> for Fault {
                 Some(ErrorCode::OperationInterrupted) => Self::new(
                     FaultCode::Deadline,
                     format!("the registry did not answer within {DEADLINE_MS} ms"),
-                ),
+                )
+                .hint("ask for less, or again in a moment"),
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                     Self::new(FaultCode::Storage, "another program has locked the registry")
                         .hint("who: `fuser` on the file that `sessctl status` names")
