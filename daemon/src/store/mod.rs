@@ -131,6 +131,15 @@ impl Store {
         };
         run(&self.main, job).await
     }
+
+    /// Brings everything into the one file, so that a copy of it is complete.
+    ///
+    /// # Errors
+    /// Those of SQLite; nothing is lost then.
+    pub async fn settle(&self) -> Result<()> {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        run(&self.main, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?)).await
+    }
 }
 
 async fn run<T: Send + 'static>(
