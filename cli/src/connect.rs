@@ -19,6 +19,9 @@ use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
 /// How long a daemon that starts or ends may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A daemon that is gone as soon as it answers is started this often.
+const STARTS_MAX: u32 = 3;
+
 /// How often a condition is looked at meanwhile.
 const INTERVAL: Duration = Duration::from_millis(5);
 
@@ -78,16 +81,20 @@ pub fn wait_until_gone(paths: &Paths) -> Result<(), Fault> {
 fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     let _one_starter = start_lock(paths)?;
     let give_up = Instant::now() + PATIENCE;
+    let mut started = 0;
     loop {
         if let Some(client) = living(paths)? {
             return Ok(client);
         }
         if holder(paths).is_none() {
+            if started == STARTS_MAX {
+                return Err(vanished(paths));
+            }
             match spawn(paths, env) {
                 // Somebody started one by hand in this very moment.
                 Err(fault) if fault.code == FaultCode::Busy && Instant::now() < give_up => {}
                 Err(fault) => return Err(fault),
-                Ok(()) => {}
+                Ok(()) => started += 1,
             }
         } else if Instant::now() > give_up {
             return Err(silent(paths));
@@ -211,6 +218,11 @@ fn silent(paths: &Paths) -> Fault {
     let what = format!("a daemon holds {} but does not answer", paths.lock().display());
     Fault::new(FaultCode::DaemonUnreachable, what)
         .hint(format!("its log: {}; then `sessctl daemon restart`", paths.log().display()))
+}
+
+fn vanished(paths: &Paths) -> Fault {
+    Fault::new(FaultCode::DaemonUnreachable, "the daemon starts, but is gone again at once")
+        .hint(format!("its log: {}", paths.log().display()))
 }
 
 #[cfg(test)]

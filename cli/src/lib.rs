@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use sessd_proto::paths::Paths;
-use sessd_proto::{Environment, Fault};
+use sessd_proto::{Environment, Fault, FaultCode};
 
 mod commands;
 pub mod connect;
@@ -63,25 +64,66 @@ impl Context {
 /// Runs the client.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Args { json, socket, command } = Args::parse();
+    let Args { json, socket, command } = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return refuse(&error),
+    };
     let mut context = Context { env: Environment::of_process(), socket, output: Output::new(json) };
     match command.run(&mut context) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            context.output.fault(&fault);
-            ExitCode::from(fault.code.exit_code())
-        }
+        Err(fault) => failed(&context.output, &fault),
     }
+}
+
+fn failed(output: &Output, fault: &Fault) -> ExitCode {
+    output.fault(fault);
+    ExitCode::from(fault.code.exit_code())
+}
+
+/// Arguments that make no sense are a fault like any other, in JSON too; help is help.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        error.exit();
+    }
+    let json = std::env::args_os().take_while(|word| word != "--").any(|word| word == "--json");
+    failed(&Output::new(json), &usage(&error.render().to_string()))
+}
+
+/// The fault in clap's words: its first paragraph, then its tip or how the command is used.
+fn usage(words: &str) -> Fault {
+    let mut paragraphs = words.split("\n\n").map(str::trim);
+    let what = paragraphs.next().unwrap_or_default().trim_start_matches("error: ");
+    let hint = paragraphs.find(|text| text.starts_with("tip: ") || text.starts_with("Usage: "));
+    let hint = hint.map_or("sessctl --help", |text| text.split_once(": ").unwrap_or_default().1);
+    let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
+    Fault::new(FaultCode::Usage, what).hint(hint)
 }
 
 /// The directory the client was called in, as the caller sees it.
 fn current_dir() -> Result<String, Fault> {
     let dir = std::env::current_dir().map_err(|error| {
-        Fault::new(
-            sessd_proto::FaultCode::Environment,
-            format!("the current directory cannot be told: {error}"),
-        )
-        .hint("go to a directory that exists: `cd`")
+        Fault::new(FaultCode::Environment, format!("the current directory cannot be told: {error}"))
+            .hint("go to a directory that exists: `cd`")
     })?;
     Ok(dir.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clap_says_becomes_a_fault() {
+        let refused = |words: &[&str]| {
+            let error = Args::try_parse_from(words).unwrap_err();
+            let fault = usage(&error.render().to_string());
+            (fault.message, fault.hint.unwrap())
+        };
+        let (what, hint) = refused(&["sessctl", "show"]);
+        assert!(what.ends_with("not provided: <SELECTOR>"), "{what}");
+        assert_eq!(hint, "sessctl show <SELECTOR>");
+        let (what, hint) = refused(&["sessctl", "show", "-rf"]);
+        assert_eq!(what, "unexpected argument '-r' found");
+        assert_eq!(hint, "to pass '-r' as a value, use '-- -r'");
+    }
 }

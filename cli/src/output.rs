@@ -267,6 +267,6 @@ mod tests {
         assert_eq!(output.dir("/home/me/work", Some("/home/me")), "~/work");
         assert_eq!(output.dir("/home/mean", Some("/home/me")), "/home/mean");
         let long = "/srv/some/deep/tree/of/directories/project";
-        assert_eq!(output.dir(long, None), "…/directories/project");
+        assert_eq!(output.dir(long, None), "…/of/directories/project");
     }
 }

@@ -36,7 +36,8 @@ pub(crate) fn pick(
             .nth(choice.index)
             .ok_or_else(|| Fault::internal("a choice beyond the list")),
         Err(InquireError::OperationCanceled | InquireError::OperationInterrupted) => {
-            Err(Fault::new(FaultCode::NotFound, "no session was picked"))
+            Err(Fault::new(FaultCode::NotFound, "no session was picked")
+                .hint("by its id: `sessctl resume SELECTOR`"))
         }
         Err(error) => Err(Fault::internal(error)),
     }

@@ -51,7 +51,7 @@ async fn serve(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(
     listener::serve(Arc::clone(&service), listener).await;
     if let Ok((registry, _)) = service.ready() {
         registry.interrupt_turns().await?;
-        registry.store().fold().await?;
+        registry.store().settle().await?;
     }
     tracing::info!("ended");
     Ok(())

@@ -134,6 +134,12 @@ impl Process {
         Ended { status: ended, cause, stderr }
     }
 
+    /// Ends the whole group without having talked to it.
+    pub async fn end(mut self) {
+        end_group(self.pid, Signal::KILL);
+        let _ = self.child.wait().await;
+    }
+
     async fn end_group(&mut self) {
         end_group(self.pid, Signal::TERM);
         let _ = timeout(PATIENCE, self.child.wait()).await;

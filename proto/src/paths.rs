@@ -139,7 +139,7 @@ fn check_socket(socket: &Path) -> Result<(), Fault> {
     };
     if length > SOCKET_PATH_BYTES_MAX {
         fault(format!(
-            "the path of a socket has at most {SOCKET_PATH_BYTES_MAX} bytes, this one {length}: {shown}"
+            "a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes, not {length}: {shown}"
         ))
     } else if !socket.is_absolute() || socket.file_name().is_none() {
         fault(format!("the socket's path is not absolute: {shown}"))
@@ -188,6 +188,6 @@ mod tests {
         let path = |length: usize| format!("/{}", "x".repeat(length - 1));
         let find = |length| Paths::find(Some(Path::new(&path(length))), &env(&[("HOME", "/h")]));
         assert!(find(107).is_ok());
-        assert!(find(108).unwrap_err().message.contains("this one 108"));
+        assert!(find(108).unwrap_err().message.contains("not 108"));
     }
 }

@@ -1,6 +1,7 @@
 //! End-to-end tests: the real programs in a sealed environment, one behaviour a module.
 
 mod real_cli_works;
+mod tidy;
 
 use sessd_tests::sandbox::Binaries;
 

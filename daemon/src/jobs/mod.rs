@@ -67,6 +67,10 @@ impl Jobs {
                 self.fire(entry, due).await;
             }
         }
+        // Lists wait for the first sweep of this daemon, even if the last one's was a moment ago.
+        if !self.registry.has_swept() {
+            self.registry.sweep().await?;
+        }
         if self.registry.config().discovery.watch {
             discovery::watch(Arc::clone(&self.registry));
         }

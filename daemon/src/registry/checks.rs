@@ -38,7 +38,7 @@ impl Registry {
             checked.push(self.check_row(row, request.accept_losses).await?);
         }
         let sessions = self.with_live(checked).await?;
-        Ok(SessionPage { sessions, next, discovering: !*self.swept.borrow() })
+        Ok(SessionPage { sessions, next, discovering: !self.has_swept() })
     }
 
     /// Checks the sessions whose check is oldest; answers how many, and how many changed.

@@ -83,6 +83,12 @@ impl Registry {
         &self.store
     }
 
+    /// True once every home was swept since the start.
+    #[must_use]
+    pub fn has_swept(&self) -> bool {
+        *self.swept.borrow()
+    }
+
     /// Waits until the first sweep after the start is over, but not for ever; answers whether
     /// it is.
     pub async fn first_sweep(&self) -> bool {

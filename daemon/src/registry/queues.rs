@@ -52,6 +52,11 @@ impl Queues {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// True while turns of this session wait or run.
+    pub(super) fn has(&self, session_id: &str) -> bool {
+        self.waiting().contains_key(session_id)
+    }
+
     pub(super) fn wake_followers(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
@@ -134,7 +139,14 @@ impl Registry {
         let mut base = self.env.clone();
         base.0.extend(environment.0);
         let process = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;
-        let lease = self.lease(&row.session, process.pid(), "turn").await?;
+        let lease = match self.lease(&row.session, process.pid(), "turn").await {
+            Ok(lease) => lease,
+            Err(fault) => {
+                // Somebody was faster: it must end before it takes its closed input for a prompt.
+                process.end().await;
+                return Err(fault);
+            }
+        };
         let group = Group {
             pgid: process.pid(),
             start_ticks: lease.start_ticks,

@@ -1,10 +1,11 @@
 //! Sessions: listing them, showing one, finding the one that a selector means.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sessd_proto::session::{ListRequest, SessionPage, ShowRequest};
-use sessd_proto::{Fault, FaultCode, Session, Status};
+use sessd_proto::session::{ListRequest, SessionPage, ShowRequest, Sort};
+use sessd_proto::{Fault, FaultCode, Kind, Session, Status};
 
 use super::Registry;
 use crate::store::sessions::{self as rows, Stored};
@@ -98,13 +99,16 @@ impl Registry {
 
     /// The sessions that somebody runs now and that the other filters want.
     async fn busy(self: &Arc<Self>, request: &ListRequest) -> Result<Vec<Stored>, Fault> {
-        let ids = self.running().await?;
-        let mut found = Vec::new();
-        for row in ids {
-            found.push(row);
-        }
+        let mut found = self.running().await?;
         found.retain(|row| wanted(&row.session, request));
-        found.sort_by_key(|row| std::cmp::Reverse((row.session.last_activity, row.seq)));
+        match request.sort {
+            Sort::Activity => found.sort_by_key(|row| Reverse(row.session.last_activity)),
+            Sort::Created => found.sort_by_key(|row| Reverse(row.session.created_at)),
+            Sort::Expires => found.sort_by_key(|row| {
+                let at = row.session.expires_at;
+                (at.is_none(), at)
+            }),
+        }
         let limit = page::limit(request.limit)? as usize;
         found.truncate(limit);
         Ok(found)
@@ -117,7 +121,7 @@ fn wanted(session: &Session, request: &ListRequest) -> bool {
         && same(&request.provider, &session.provider)
         && same(&request.agent, &session.agent)
         && request.status.is_none_or(|status| status == session.status)
-        && request.kind.is_none_or(|kind| kind == session.kind)
+        && request.kind.map_or(session.kind != Kind::Subagent, |kind| kind == session.kind)
         && request.tag.as_ref().is_none_or(|tag| session.tags.contains(tag))
         && request.since.is_none_or(|since| session.last_activity >= since)
         && session.trashed_at.is_none()

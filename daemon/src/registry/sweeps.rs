@@ -238,7 +238,7 @@ impl Registry {
         }
         let well = trouble.is_none();
         self.set_home_state(known.id, |state| state.trouble = trouble);
-        if well && (before.is_some() || !*self.swept.borrow()) {
+        if well && (before.is_some() || !self.has_swept()) {
             let home_id = known.id;
             let rows = self
                 .store

@@ -33,7 +33,8 @@ impl Registry {
             return Err(Fault::new(FaultCode::Usage, "the turn's id is not a UUID"));
         }
         if request.prompt.trim().is_empty() {
-            return Err(Fault::new(FaultCode::Usage, "the prompt is empty"));
+            return Err(Fault::new(FaultCode::Usage, "the prompt is empty")
+                .hint("give it as the last argument, or pipe it in"));
         }
         self.remember_homes(&request.environment, true).await?;
         let id = request.turn_id.clone();
@@ -100,15 +101,21 @@ impl Registry {
         if known.provider.plan_turn(&known.home, &turn_spec(row)).is_none() {
             return Err(cannot_send(known.provider.id()));
         }
-        if self.turns.waiting().contains_key(&row.session.id) {
+        if self.turns.has(&row.session.id) {
             return Ok(());
         }
         let row = self.check_row(row.clone(), false).await?;
         let live = self.live(&row).await?;
-        if live.blocks() {
+        if live.blocks() && !self.is_own_turn(&row).await? {
             return Err(launches::busy(&row.session, &live));
         }
         launches::may_resume(&row.session, &Default::default(), false)
+    }
+
+    /// True if what was just seen running is a turn that was accepted meanwhile, or has ended.
+    async fn is_own_turn(self: &Arc<Self>, row: &Stored) -> Result<bool, Fault> {
+        let id = &row.session.id;
+        Ok(self.turns.has(id) || !self.live(row).await?.blocks() || self.turns.has(id))
     }
 
     /// Writes the turn down, and a new session with it, then lets it wait its place.

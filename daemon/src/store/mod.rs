@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -26,6 +27,9 @@ pub mod page;
 pub mod selector;
 pub mod sessions;
 pub mod turns;
+
+#[cfg(test)]
+mod tests;
 
 /// What goes wrong in the registry's file.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Store {
     main: mpsc::Sender<Work>,
     slow: mpsc::Sender<Work>,
+    /// A read past it is stopped.
+    deadline: Duration,
 }
 
 impl Store {
@@ -67,7 +73,11 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self> {
         let connection = open_writer(path)?;
         let reader = open_reader(path)?;
-        Ok(Self { main: thread("store", connection)?, slow: thread("store-slow", reader)? })
+        Ok(Self {
+            main: thread("store", connection)?,
+            slow: thread("store-slow", reader)?,
+            deadline: Duration::from_millis(DEADLINE_MS),
+        })
     }
 
     /// Runs a short indexed read.
@@ -78,7 +88,8 @@ impl Store {
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        run(&self.main, move |connection| within_deadline(connection, job)).await
+        let deadline = self.deadline;
+        run(&self.main, move |connection| within_deadline(connection, deadline, job)).await
     }
 
     /// Runs a read that may look at every row.
@@ -89,7 +100,8 @@ impl Store {
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        run(&self.slow, move |connection| within_deadline(connection, job)).await
+        let deadline = self.deadline;
+        run(&self.slow, move |connection| within_deadline(connection, deadline, job)).await
     }
 
     /// Runs a transaction whose loss in a power cut would only be seen again by the next sweep.
@@ -101,17 +113,6 @@ impl Store {
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         run(&self.main, move |connection| transact(connection, job)).await
-    }
-
-    /// Writes everything back into the one file, as the last thing before the end.
-    ///
-    /// # Errors
-    /// Those of SQLite; nothing is lost then, the next start reads the rest.
-    pub async fn fold(&self) -> Result<()> {
-        let fold = |connection: &mut Connection| {
-            Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
-        };
-        run(&self.main, fold).await
     }
 
     /// Runs a transaction that a caller was promised: on disk before it is answered.
@@ -129,6 +130,15 @@ impl Store {
             result
         };
         run(&self.main, job).await
+    }
+
+    /// Brings everything into the one file, so that a copy of it is complete.
+    ///
+    /// # Errors
+    /// Those of SQLite; nothing is lost then.
+    pub async fn settle(&self) -> Result<()> {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        run(&self.main, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?)).await
     }
 }
 
@@ -148,10 +158,11 @@ async fn run<T: Send + 'static>(
 
 fn within_deadline<T>(
     connection: &mut Connection,
+    deadline: Duration,
     job: impl FnOnce(&Connection) -> Result<T>,
 ) -> Result<T> {
     const OPERATIONS: i32 = 10_000;
-    let deadline = Instant::now() + Duration::from_millis(DEADLINE_MS);
+    let deadline = Instant::now() + deadline;
     connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= deadline))?;
     let result = job(connection);
     connection.progress_handler(0, None::<fn() -> bool>)?;
@@ -192,6 +203,7 @@ fn open_writer(path: &Path) -> Result<Connection> {
         .open(path)
         .and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)))
         .map_err(|error| unopenable(path, &error))?;
+    check_header(path).map_err(|error| unopenable(path, &error))??;
     let mut connection = Connection::open(path)?;
     prepare(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -225,6 +237,25 @@ fn prepare(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a file without SQLite's header before SQLite sees it: taking a torn file for an empty
+/// registry, it would delete the log of changes beside it.
+fn check_header(path: &Path) -> std::io::Result<Result<()>> {
+    let mut header = Vec::new();
+    fs::File::open(path)?.take(16).read_to_end(&mut header)?;
+    let is_new = || fs::metadata(side(path, "-wal")).map_or(true, |wal| wal.len() == 0);
+    if header == b"SQLite format 3\0" || header.is_empty() && is_new() {
+        return Ok(Ok(()));
+    }
+    Ok(Err(Error::Damaged("file is not a database".to_owned())))
+}
+
+/// A file that SQLite keeps beside the registry's.
+fn side(path: &Path, suffix: &str) -> PathBuf {
+    let mut side = path.as_os_str().to_owned();
+    side.push(suffix);
+    side.into()
+}
+
 /// A look at the whole of a small registry, at the schema of a large one.
 fn check(connection: &Connection) -> Result<()> {
     const PAGES_MAX: i64 = 4_096;
@@ -255,9 +286,7 @@ pub fn put_aside(path: &Path, at: i64) -> std::io::Result<PathBuf> {
         path.with_file_name(name)
     };
     for suffix in ["-wal", "-shm"] {
-        let mut side = path.as_os_str().to_owned();
-        side.push(suffix);
-        match fs::rename(&side, renamed(suffix)) {
+        match fs::rename(side(path, suffix), renamed(suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -335,7 +364,8 @@ impl From<Error> for Fault {
                 Some(ErrorCode::OperationInterrupted) => Self::new(
                     FaultCode::Deadline,
                     format!("the registry did not answer within {DEADLINE_MS} ms"),
-                ),
+                )
+                .hint("ask for less, or again in a moment"),
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                     Self::new(FaultCode::Storage, "another program has locked the registry")
                         .hint("who: `fuser` on the file that `sessctl status` names")

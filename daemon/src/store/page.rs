@@ -68,9 +68,9 @@ pub fn limit(asked: u32) -> Result<u32> {
 }
 
 /// One walk along one index.
-struct Walk {
-    sql: String,
-    parameters: Vec<Value>,
+pub(super) struct Walk {
+    pub(super) sql: String,
+    pub(super) parameters: Vec<Value>,
 }
 
 /// A condition on one column, and the index that starts with it.
@@ -82,11 +82,11 @@ struct Filter {
 
 impl Walk {
     /// `None` when a filter names something that no session has.
-    fn plan(connection: &Connection, request: &ListRequest) -> Result<Option<Self>> {
+    pub(super) fn plan(connection: &Connection, request: &ListRequest) -> Result<Option<Self>> {
         let Some(mut filters) = filters(connection, request)? else { return Ok(None) };
         let subagents = request.kind == Some(Kind::Subagent);
-        // Only the indexes that start with the kind hold subagents.
-        let wanted = |filter: &Filter| !subagents || filter.index == "kind";
+        // Only the indexes that start with the kind or a tag hold subagents.
+        let wanted = |filter: &Filter| !subagents || matches!(filter.index, "kind" | "tag");
         let first = filters.iter().position(wanted).map(|at| filters.remove(at));
         Ok(Some(Self::build(request, first.as_ref(), &filters)?))
     }

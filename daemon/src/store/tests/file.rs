@@ -1,0 +1,70 @@
+//! The file: a query past its deadline is stopped alone, and damage costs no byte.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use sessd_proto::{Fault, FaultCode};
+
+use super::super::{Error, Store, put_aside, sessions};
+
+const FOR_EVER: &str =
+    "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+
+#[tokio::test]
+async fn a_slow_read_is_stopped_and_the_next_one_works() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("sessd.db")).unwrap();
+    let store = Store { deadline: Duration::from_millis(50), ..store };
+    let started = Instant::now();
+    let slow = store.read_slowly(|c| Ok(c.query_row(FOR_EVER, [], |row| row.get::<_, i64>(0))?));
+    // The other connection serves meanwhile; both answers are awaited together.
+    let (slow, quick) = tokio::join!(slow, store.read(sessions::count));
+    let fault = Fault::from(slow.unwrap_err());
+    assert_eq!(fault.code, FaultCode::Deadline);
+    assert!(fault.hint.is_some());
+    assert!(started.elapsed() >= Duration::from_millis(50));
+    assert_eq!(quick.unwrap(), 0);
+    assert_eq!(store.read_slowly(sessions::count).await.unwrap(), 0);
+    let slow = store.read(|c| Ok(c.query_row(FOR_EVER, [], |row| row.get::<_, i64>(0))?)).await;
+    assert_eq!(Fault::from(slow.unwrap_err()).code, FaultCode::Deadline);
+    assert_eq!(store.read(sessions::count).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_failing_transaction_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("sessd.db")).unwrap();
+    let failed = store.promise(|tx| {
+        tx.execute("INSERT INTO projects (root) VALUES ('/w')", [])?;
+        Err::<(), _>(Error::Other("changed my mind".to_owned()))
+    });
+    failed.await.unwrap_err();
+    let count = |c: &rusqlite::Connection| {
+        Ok(c.query_row("SELECT count(*) FROM projects", [], |row| row.get::<_, i64>(0))?)
+    };
+    assert_eq!(store.read(count).await.unwrap(), 0);
+}
+
+#[test]
+fn a_damaged_registry_is_put_aside_byte_for_byte() {
+    for main in ["not a database", ""] {
+        keeps_every_byte([("", main), ("-wal", "wal"), ("-shm", "shm")]);
+    }
+}
+
+fn keeps_every_byte(files: [(&str, &str); 3]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sessd.db");
+    for (suffix, text) in files {
+        fs::write(dir.path().join(format!("sessd.db{suffix}")), text).unwrap();
+    }
+    assert!(Store::open(&path).unwrap_err().is_damage());
+    assert_eq!(fs::read_to_string(&path).unwrap(), files[0].1);
+    let kept = put_aside(&path, 7).unwrap();
+    assert_eq!(kept, dir.path().join("sessd.db.damaged-7"));
+    assert!(!path.exists());
+    for (suffix, text) in files {
+        let kept = dir.path().join(format!("sessd.db.damaged-7{suffix}"));
+        assert_eq!(fs::read_to_string(kept).unwrap(), text);
+    }
+}

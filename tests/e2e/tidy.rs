@@ -1,0 +1,306 @@
+//! The shape of the code: which place may know which, how large it may grow, and what is easily
+//! forgotten. Reads source files as text, so an alias can fool it; crate borders cannot.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sessd_tests::tree::files_below;
+
+/// A text that must not be in a place, and why. `except` are files where it may be.
+struct Rule {
+    place: &'static str,
+    forbidden: &'static [&'static str],
+    except: &'static [&'static str],
+    why: &'static str,
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        place: "cli/",
+        forbidden: &["rusqlite", "sessd::", "tokio", "sessd.workspace"],
+        except: &[],
+        why: "the client is thin: it knows proto, no store and no runtime",
+    },
+    Rule {
+        place: "proto/",
+        forbidden: &["rusqlite", "sessd::", "sessctl::"],
+        except: &[],
+        why: "proto is what both sides agree on, so it knows neither",
+    },
+    Rule {
+        place: "daemon/src/store/",
+        forbidden: &[
+            "crate::providers",
+            "crate::registry",
+            "crate::listener",
+            "crate::jobs",
+            "crate::runner",
+        ],
+        except: &[],
+        why: "the store keeps rows; what they mean is the registry's",
+    },
+    Rule {
+        place: "daemon/src/providers/",
+        forbidden: &[
+            "crate::registry",
+            "crate::store",
+            "crate::listener",
+            "crate::jobs",
+            "crate::runner",
+            "crate::config",
+            "Command::new",
+        ],
+        except: &[],
+        why: "a provider reads its own store, starts nothing and can be lifted out whole",
+    },
+    Rule {
+        place: "daemon/src/runner.rs",
+        forbidden: &["crate::providers", "crate::store", "crate::registry", "crate::listener"],
+        except: &[],
+        why: "a launch plan is run blindly",
+    },
+    Rule {
+        place: "daemon/src/registry/",
+        forbidden: &["crate::listener", "crate::jobs", "tarpc"],
+        except: &[],
+        why: "what sessd can do does not depend on who asks",
+    },
+    Rule {
+        place: "daemon/src/listener/",
+        forbidden: &["crate::store", "crate::providers", "crate::runner"],
+        except: &[],
+        why: "the listener speaks to the registry and the jobs only",
+    },
+    Rule {
+        place: "daemon/src/jobs/",
+        forbidden: &["crate::providers", "crate::runner", "crate::listener"],
+        except: &[],
+        why: "a job calls the registry",
+    },
+    Rule {
+        place: "daemon/src/jobs/",
+        forbidden: &["crate::store"],
+        except: &["daemon/src/jobs/mod.rs"],
+        why: "a job calls the registry; mod.rs writes down its runs",
+    },
+    Rule {
+        place: "",
+        forbidden: &["println!", "print!(", "io::stdout()", "io::stderr()", "dbg!("],
+        except: &[
+            "cli/src/output.rs",
+            // The built-in agent is a program of its own; its answer is its output.
+            "daemon/src/providers/echo.rs",
+            // `sessd` itself reports a fault like `sessctl` does, and prints its defaults.
+            "daemon/src/background.rs",
+            "daemon/src/lib.rs",
+        ],
+        why: "cli/src/output.rs is the only place that prints",
+    },
+    Rule {
+        place: "",
+        forbidden: &["unsafe {", "unsafe fn", "unsafe impl"],
+        except: &["daemon/src/pidfd.rs"],
+        why: "the only unsafe code is in daemon/src/pidfd.rs",
+    },
+    Rule {
+        place: "",
+        forbidden: &[".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!("],
+        except: &[],
+        why: "a defect must end as a fault with words, not as a panic",
+    },
+];
+
+/// Where a provider is named outside `providers/`, and why.
+const NAMED: &[(&str, &str)] = &[
+    // The process of the built-in agent is sessd itself.
+    ("daemon/src/lib.rs", "providers::echo"),
+];
+
+const FILE_LINES_MAX: usize = 400;
+const FUNCTION_LINES_MAX: usize = 70;
+const LINE_COLUMNS_MAX: usize = 100;
+
+#[test]
+fn no_place_knows_more_than_it_may() {
+    let mut broken = String::new();
+    for source in product() {
+        for rule in RULES.iter().filter(|rule| source.name.starts_with(rule.place)) {
+            if rule.except.contains(&&*source.name) {
+                continue;
+            }
+            for (number, line) in source.code() {
+                if let Some(found) = rule.forbidden.iter().find(|text| line.contains(**text)) {
+                    let Source { name, .. } = &source;
+                    broken += &format!("{name}:{number}: `{found}`: {}\n", rule.why);
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "\n{broken}");
+}
+
+#[test]
+fn nothing_outside_providers_names_a_provider() {
+    let providers = providers();
+    let mut broken = String::new();
+    for source in product() {
+        if source.name.starts_with("daemon/src/providers/") {
+            continue;
+        }
+        for (number, line) in source.code() {
+            for id in &providers {
+                let literal = [format!("\"{id}\""), format!("\"{id} "), format!("providers::{id}")];
+                let Some(found) = literal.iter().find(|text| line.contains(&***text)) else {
+                    continue;
+                };
+                if !NAMED.contains(&(&*source.name, &**found)) {
+                    broken += &format!("{}:{number}: {found}\n", source.name);
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "a provider is one file, nothing else names it:\n{broken}");
+}
+
+#[test]
+fn every_file_says_what_it_is_and_keeps_its_size() {
+    let mut broken = String::new();
+    for Source { name, text } in sources() {
+        if !text.starts_with("//! ") {
+            broken += &format!("{name}: begins without `//!`\n");
+        }
+        let lines = text.lines().count();
+        if lines > FILE_LINES_MAX {
+            broken += &format!("{name}: {lines} lines, split it by noun\n");
+        }
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.chars().count() > LINE_COLUMNS_MAX {
+                broken += &format!("{name}:{number}: longer than {LINE_COLUMNS_MAX} columns\n");
+            }
+        }
+        for (number, lines) in functions(&text).filter(|(_, lines)| *lines > FUNCTION_LINES_MAX) {
+            broken += &format!("{name}:{number}: a function of {lines} lines\n");
+        }
+    }
+    assert!(broken.is_empty(), "\n{broken}");
+}
+
+#[test]
+fn no_file_is_forgotten() {
+    let main = read("tests/e2e/main.rs");
+    for Source { name, .. } in sources() {
+        let Some(module) = name.strip_prefix("tests/e2e/").and_then(|n| n.strip_suffix(".rs"))
+        else {
+            continue;
+        };
+        let declared = module == "main" || main.contains(&format!("mod {module};"));
+        assert!(declared, "{name} is not declared in tests/e2e/main.rs");
+    }
+    let all = read("daemon/src/providers/mod.rs");
+    let all = all.split("pub static ALL").nth(1).and_then(|rest| rest.split(';').next());
+    let all = all.expect("providers::ALL");
+    for id in providers() {
+        assert!(all.contains(&format!("{id}::")), "`{id}` is not in providers::ALL");
+        let fixture = root().join("daemon/src/providers/fixtures").join(&id);
+        assert!(fixture.is_dir(), "`{id}` has no fixture: make {}", fixture.display());
+    }
+}
+
+#[test]
+fn every_index_that_a_query_insists_on_exists() {
+    let schema = read("daemon/src/store/schema.sql");
+    let mut seen = 0;
+    for source in product().into_iter().filter(|s| s.name.starts_with("daemon/src/store/")) {
+        for rest in source.text.split("INDEXED BY ").skip(1) {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let name: String = rest.chars().take_while(|c| is_name(*c)).collect();
+            let whole = !rest[name.len()..].starts_with('{');
+            let wanted = format!("CREATE INDEX {name}{}", if whole { " " } else { "" });
+            assert!(schema.contains(&wanted), "{}: no index {name}", source.name);
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "no query names its index any more: this test looks at nothing");
+}
+
+/// A file of ours.
+struct Source {
+    /// Its path from the workspace's root.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// The numbered lines that are neither comments nor unit tests.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let comment = if self.name.ends_with(".toml") { "#" } else { "//" };
+        let code = self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        (1..).zip(code.lines()).filter(move |(_, line)| !line.trim_start().starts_with(comment))
+    }
+}
+
+/// What is shipped: everything but tests.
+fn product() -> Vec<Source> {
+    let is_test = |name: &str| {
+        name.starts_with("tests/")
+            || name.contains("/tests/")
+            || name.ends_with("/tests.rs")
+            || name.ends_with("/contract.rs")
+    };
+    let manifests = ["cli", "daemon", "proto"].map(|krate| format!("{krate}/Cargo.toml"));
+    let manifests = manifests.map(|name| Source { text: read(&name), name });
+    sources().into_iter().filter(|source| !is_test(&source.name)).chain(manifests).collect()
+}
+
+fn sources() -> Vec<Source> {
+    let mut sources = Vec::new();
+    for folder in ["cli", "daemon", "proto", "tests"] {
+        for path in files_below(&root().join(folder)) {
+            let is_ours = path.extension().is_some_and(|extension| extension == "rs");
+            let name = path.strip_prefix(root()).expect("a file below the root").to_string_lossy();
+            if is_ours && !name.contains("/target/") && !name.contains("/fixtures/") {
+                sources.push(Source { text: read(&name), name: name.into_owned() });
+            }
+        }
+    }
+    assert!(sources.len() > 50, "the sources are not where they were");
+    sources
+}
+
+/// The ids of all providers, by their files.
+fn providers() -> Vec<String> {
+    let name = |source: Source| {
+        let stem = source.name.strip_prefix("daemon/src/providers/")?.strip_suffix(".rs")?;
+        (!stem.contains('/') && source.text.contains("impl Provider for ")).then(|| stem.to_owned())
+    };
+    let providers: Vec<_> = product().into_iter().filter_map(name).collect();
+    assert!(!providers.is_empty(), "no provider found");
+    providers
+}
+
+/// Where each function begins, and how many lines it has; the code is formatted by rustfmt.
+fn functions(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let is_start = |line: &str| {
+        let words = line.trim_start().split('(').next().unwrap_or_default();
+        words.split(' ').any(|word| word == "fn") && !line.trim_start().starts_with("//")
+    };
+    let starts: Vec<usize> = (0..lines.len()).filter(|at| is_start(lines[*at])).collect();
+    starts.into_iter().map(move |start| {
+        let indent = lines[start].len() - lines[start].trim_start().len();
+        let end = format!("{}}}", " ".repeat(indent));
+        // A declaration without a body ends on its first line, or has no such end of its own.
+        let body = !lines[start].ends_with(';');
+        let length = lines[start..].iter().position(|line| body && *line == end);
+        (start + 1, length.unwrap_or(0) + 1)
+    })
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().expect("the workspace above its member").to_owned()
+}
