@@ -34,7 +34,7 @@ impl Registry {
         Ok(found.into_iter().map(live).collect())
     }
 
-    /// Who runs one session .
+    /// Who runs one session now.
     pub(super) async fn live(self: &Arc<Self>, row: &Stored) -> Result<Live, Fault> {
         Ok(self.look(|known| known.id == row.home_id).await?.of(row))
     }
