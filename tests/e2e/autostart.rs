@@ -118,6 +118,20 @@ fn start_stop_and_restart_may_be_repeated() {
 }
 
 #[test]
+fn a_restarted_daemon_knows_everything_at_once() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    // At least one of these restarts is in the minute of the sweep before it.
+    for _ in 0..3 {
+        sandbox.sessctl(&["jobs", "run", "discovery"]);
+        assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+        let listed = sandbox.sessctl(&["list"]);
+        assert_eq!(listed.stderr, "", "the first sweep is not made at once");
+        assert!(listed.stdout.starts_with(&id), "{}", listed.stdout);
+    }
+}
+
+#[test]
 fn a_second_daemon_is_refused_by_name() {
     let sandbox = Sandbox::new(BINARIES);
     let pid = sandbox.json(&["status"])["pid"].to_string();

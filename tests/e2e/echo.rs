@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::sync::Barrier;
 
 use rustix::process::{Pid, test_kill_process_group};
 use sessd_proto::client::Client;
@@ -122,12 +123,16 @@ fn turns_of_one_session_run_one_after_the_other() {
     const TURNS: usize = 20;
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
-    let send = |_| -> SendResponse {
+    // All connections are there before the first prompt: they arrive together.
+    let together = Barrier::new(TURNS);
+    let send = || -> SendResponse {
         let selector = Some(id.clone());
-        sandbox.client().send(SendRequest { selector, ..request("more") }).unwrap()
+        let mut client = sandbox.client();
+        together.wait();
+        client.send(SendRequest { selector, ..request("more") }).unwrap()
     };
     let mut sent = std::thread::scope(|scope| {
-        let started: Vec<_> = (0..TURNS).map(|n| scope.spawn(move || send(n))).collect();
+        let started: Vec<_> = (0..TURNS).map(|_| scope.spawn(send)).collect();
         started.into_iter().map(|thread| thread.join().unwrap().turn).collect::<Vec<_>>()
     });
     let mut client = sandbox.client();
