@@ -49,6 +49,8 @@ pub struct Heartbeat {
     pub batch: u32,
     /// Seconds that a check stays fresh.
     pub fresh_s: u32,
+    /// Seconds before a predicted expiry in which it is announced.
+    pub expiring_s: u32,
 }
 
 /// Turns.

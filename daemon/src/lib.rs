@@ -18,12 +18,12 @@ pub mod daemon;
 pub mod jobs;
 pub mod listener;
 mod log;
-pub mod pidfd;
 pub mod process;
 pub mod providers;
 pub mod registry;
 pub mod runner;
 pub mod store;
+pub mod system;
 
 /// Keeps one durable registry of every coding-agent session on this machine
 ///

@@ -6,6 +6,7 @@
 )]
 
 pub mod daemon;
+pub mod large_home;
 pub mod model_server;
 pub mod npm;
 pub mod real_cli;

@@ -62,12 +62,6 @@ pub fn title(text: &str) -> Option<String> {
     (!line.is_empty()).then(|| line.chars().take(TITLE).collect())
 }
 
-/// Whether the bytes are in the line, for a cheap look before parsing.
-#[must_use]
-pub fn contains(line: &[u8], bytes: &[u8]) -> bool {
-    line.windows(bytes.len()).any(|at| at == bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

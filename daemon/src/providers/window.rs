@@ -40,17 +40,23 @@ impl Window {
         Ok(window)
     }
 
-    /// Reads windows that grow until `enough` holds, the file is whole, or it gets too much:
-    /// a single record may be larger than any window chosen in advance.
+    /// Reads windows that grow until what is parsed from one is enough, the file is whole, or it
+    /// gets too much: a single record may be larger than any window chosen in advance.
     ///
     /// # Errors
     /// Those of [`Window::read`].
-    pub fn grow(path: &Path, side: usize, enough: impl Fn(&Self) -> bool) -> io::Result<Self> {
+    pub fn grow<T>(
+        path: &Path,
+        side: usize,
+        parse: impl Fn(&Self) -> T,
+        enough: impl Fn(&T) -> bool,
+    ) -> io::Result<(Self, T)> {
         let mut side = side;
         loop {
             let window = Self::read(path, side)?;
-            if window.whole || side >= LARGEST || enough(&window) {
-                return Ok(window);
+            let parsed = parse(&window);
+            if window.whole || side >= LARGEST || enough(&parsed) {
+                return Ok((window, parsed));
             }
             side *= 4;
         }
@@ -112,6 +118,13 @@ impl Window {
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    /// Whether the bytes are in the tail; in the whole file if it is small.
+    #[must_use]
+    pub fn tail_contains(&self, bytes: &[u8]) -> bool {
+        let tail = if self.whole { &self.head } else { &self.tail };
+        memchr::memmem::find(tail, bytes).is_some()
     }
 
     /// The lines from the start; the whole file if it is small.
@@ -211,7 +224,8 @@ mod tests {
         fs::write(&path, format!("{}\n{}\n", "a".repeat(50), "b".repeat(50))).unwrap();
         let window = Window::read(&path, 8).unwrap();
         assert!(!window.is_whole() && window.head().next().is_none());
-        let window = Window::grow(&path, 8, |window| window.head().next().is_some()).unwrap();
+        let window =
+            Window::grow(&path, 8, |window| window.head().count(), |lines| *lines > 0).unwrap().0;
         assert_eq!(lines(window.tail_reversed()), ["b".repeat(50), "a".repeat(50)]);
     }
 }

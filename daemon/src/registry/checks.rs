@@ -2,9 +2,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use serde_json::json;
 use sessd_proto::session::{CheckRequest, ListRequest, SessionPage};
-use sessd_proto::{Fault, Status};
+use sessd_proto::{Fault, Status, Timestamp};
 
 use super::homes::{KnownHome, Trouble};
 use super::{Registry, blocking};
@@ -15,6 +17,9 @@ use crate::store::{events, page};
 
 /// How often a check is made when the session changes under it.
 const ATTEMPTS: usize = 3;
+
+/// How long one check may take.
+const CHECK: Duration = Duration::from_secs(5);
 
 impl Registry {
     /// Checks the sessions that were asked for, or a page of all.
@@ -100,12 +105,15 @@ impl Registry {
         Ok(self.known_homes().await?.into_iter().find(|known| known.id == id))
     }
 
-    /// Asks the provider about a session.
+    /// Asks the provider about a session; a store that hangs gives no verdict.
     pub(super) async fn ask(&self, known: &KnownHome, row: &Stored) -> Result<Verdict, Fault> {
         let (known, bound) = (known.clone(), bound(row));
         let launch_dir = row.session.launch_dir.clone();
-        blocking(move || with_directory(known.provider.check(&known.home, &bound), &launch_dir))
-            .await
+        let asked = blocking(move || {
+            with_directory(known.provider.check(&known.home, &bound), &launch_dir)
+        });
+        let hangs = Verdict::new(Status::Unknown, "check_timed_out");
+        tokio::time::timeout(CHECK, asked).await.unwrap_or(Ok(hangs))
     }
 
     /// Stores a verdict; `false` if the session was changed meanwhile.
@@ -118,20 +126,39 @@ impl Registry {
             at: now(),
         };
         let id = row.session.id.clone();
+        let lead_ms = 1000 * i64::from(self.config.heartbeat.expiring_s);
+        let expiring = row.session.expires_at.filter(|expires_at| {
+            begins_to_expire(*expires_at, lead_ms, row.session.checked_at, checked.at)
+        });
         let stored = self.store.write(move |tx| {
             let from = match sessions::set_checked(tx, &checked)? {
                 Outcome::Raced => return Ok(false),
-                Outcome::Confirmed => return Ok(true),
-                Outcome::Changed(from) => from,
+                Outcome::Confirmed => None,
+                Outcome::Changed(from) => Some(from),
             };
-            let data = serde_json::json!({
-                "from": from, "to": checked.status, "reason": checked.reason,
-            });
-            events::append(tx, checked.at, "status_changed", Some(&id), &data)?;
+            let append = |kind, data| events::append(tx, checked.at, kind, Some(&id), &data);
+            if let Some(from) = from {
+                let (to, reason) = (checked.status, &checked.reason);
+                append("status_changed", json!({ "from": from, "to": to, "reason": reason }))?;
+            }
+            if let Some(expires_at) = expiring {
+                append("expiring", json!({ "expires_at": expires_at }))?;
+            }
             Ok(true)
         });
         Ok(stored.await?)
     }
+}
+
+/// True for the first check in the time before a predicted expiry.
+fn begins_to_expire(
+    expires_at: Timestamp,
+    lead_ms: i64,
+    last_check: Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
+    let begin = expires_at.plus_ms(-lead_ms);
+    (begin..expires_at).contains(&now) && last_check.is_none_or(|last| last < begin)
 }
 
 /// A session that could be resumed cannot without its directory.
@@ -150,5 +177,23 @@ pub(super) fn bound(row: &Stored) -> Bound {
         scope: row.scope.clone(),
         location: row.location.clone(),
         launch_dir: row.session.launch_dir.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_announced_once() {
+        let (day, expires_at) = (86_400_000, Timestamp(100 * 86_400_000));
+        let on = |day_of_check: i64, last: Option<i64>| {
+            let last = last.map(|last| Timestamp(last * day));
+            begins_to_expire(expires_at, 3 * day, last, Timestamp(day_of_check * day))
+        };
+        assert!(!on(96, None), "too early");
+        assert!(on(97, None) && on(98, Some(96)));
+        assert!(!on(99, Some(98)), "announced already");
+        assert!(!on(100, Some(96)), "over already");
     }
 }

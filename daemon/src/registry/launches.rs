@@ -15,7 +15,7 @@ use crate::clock::now;
 use crate::providers;
 use crate::store::leases::{self, Lease};
 use crate::store::sessions::Stored;
-use crate::{pidfd, process};
+use crate::{process, system};
 
 impl Registry {
     /// Names of the variables that providers want to know.
@@ -128,7 +128,7 @@ impl Registry {
     fn watch_lease(self: &Arc<Self>, lease: Lease) {
         let registry = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(error) = pidfd::ended(lease.pid).await {
+            if let Err(error) = system::process_ended(lease.pid).await {
                 // It stays in the table, and is_alive() decides when somebody asks.
                 tracing::warn!("cannot watch process {}: {error}", lease.pid);
                 return;

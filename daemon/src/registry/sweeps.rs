@@ -17,9 +17,10 @@ use crate::clock::now;
 use crate::providers::{Basis, Found, Listed, Retention, Unreadable};
 use crate::store::bindings::{self, Discovered};
 use crate::store::{files, sessions};
+use crate::system;
 
-/// Transcripts read and written in one go: short enough for others to get their turn.
-const BATCH: usize = 200;
+/// Transcripts read and written in one go: about 20 ms, so that others get their turn.
+const BATCH: usize = 400;
 
 /// Sessions that must vanish at once before the half rule applies; one is no pattern.
 const LOSS_MIN: usize = 2;
@@ -88,6 +89,7 @@ impl Registry {
         };
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
         self.settle(known, trouble).await?;
+        system::give_back_memory();
         sweep.ms = started.elapsed().as_millis();
         Ok(sweep)
     }
@@ -111,54 +113,58 @@ impl Registry {
             }
         }
         sweep.read = changed.len();
-        let mut roots = HashMap::new();
-        let mut changed = changed.into_iter();
-        loop {
-            let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
-            if batch.is_empty() {
-                break;
-            }
-            roots = self.read_batch(known, batch, retention, roots).await?;
-        }
+        // Oldest first: new rows then go to the end of most indexes, which is twice as fast.
+        changed.sort_unstable_by_key(|entry| entry.stamp.mtime_ns);
+        self.absorb(known, changed, retention).await?;
         self.predict(known, retention).await?;
         let vanished: Vec<String> = seen.into_keys().collect();
         self.bury(known, vanished, sweep).await
     }
 
-    async fn read_batch(
+    /// Reads transcripts and writes down what they say: one batch is read while the one before
+    /// is written.
+    async fn absorb(
         &self,
         known: &KnownHome,
-        batch: Vec<Listed>,
+        changed: Vec<Listed>,
         retention: Option<Retention>,
-        mut roots: HashMap<String, String>,
-    ) -> Result<HashMap<String, String>, Fault> {
-        let reader = known.clone();
-        let (rows, roots) = blocking(move || {
-            let read = |entry: Listed| {
-                let found = reader.provider.read(&reader.home, &entry.location);
-                let found =
-                    found.map(|found| discovered(&reader, &entry, found, retention, &mut roots));
-                (entry, found)
-            };
-            let rows: Vec<_> = batch.into_iter().map(read).collect();
-            (rows, roots)
-        })
-        .await?;
-        let home_id = known.id;
-        self.store
-            .write(move |tx| {
-                for (entry, found) in &rows {
-                    if let Some(found) = found {
-                        bindings::absorb(tx, found)?;
-                    }
-                    let Listed { location, stamp } = entry;
-                    let seen = (stamp.size, stamp.mtime_ns, stamp.inode);
-                    files::remember(tx, home_id, location, seen)?;
+    ) -> Result<(), Fault> {
+        let mut changed = changed.into_iter();
+        let mut roots = HashMap::new();
+        let mut rows = Vec::new();
+        loop {
+            let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
+            if batch.is_empty() && rows.is_empty() {
+                return Ok(());
+            }
+            let reader = known.clone();
+            let read = blocking(move || {
+                let row = |entry| read_one(&reader, entry, retention, &mut roots);
+                let rows: Vec<_> = batch.into_iter().map(row).collect();
+                (rows, roots)
+            });
+            let (read, written) = tokio::join!(read, self.remember(known.id, rows));
+            written?;
+            (rows, roots) = read?;
+        }
+    }
+
+    async fn remember(
+        &self,
+        home_id: i64,
+        rows: Vec<(Listed, Option<Discovered>)>,
+    ) -> Result<(), Fault> {
+        let write = self.store.write(move |tx| {
+            for (Listed { location, stamp }, found) in &rows {
+                if let Some(found) = found {
+                    bindings::absorb(tx, found)?;
                 }
-                Ok(())
-            })
-            .await?;
-        Ok(roots)
+                let seen = (stamp.size, stamp.mtime_ns, stamp.inode);
+                files::remember(tx, home_id, location, seen)?;
+            }
+            Ok(())
+        });
+        Ok(write.await?)
     }
 
     /// Predicts anew when the provider's settings are not those of the last sweep.
@@ -249,6 +255,18 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// A transcript with what it says, if it is a session.
+fn read_one(
+    known: &KnownHome,
+    entry: Listed,
+    retention: Option<Retention>,
+    roots: &mut HashMap<String, String>,
+) -> (Listed, Option<Discovered>) {
+    let found = known.provider.read(&known.home, &entry.location);
+    let found = found.map(|found| discovered(known, &entry, found, retention, roots));
+    (entry, found)
 }
 
 /// The row that a transcript becomes.

@@ -208,6 +208,9 @@ fn open_writer(path: &Path) -> Result<Connection> {
     prepare(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // A first sweep changes every page of every index again and again: copying them back less
+    // often makes it a third faster.
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
     migrations::migrate(&mut connection, path, migrations::ALL)?;
     check(&connection)?;

@@ -1,6 +1,8 @@
 //! Rows of `sessions` with what belongs to them: reading one, changing one.
 
+use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use serde::de::DeserializeOwned;
 use sessd_proto::{Json, Kind, Live, Session, Status, Timestamp};
 
 use super::{Error, Result};
@@ -154,50 +156,73 @@ pub fn count_by_provider(connection: &Connection) -> Result<Vec<(String, i64)>> 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Reads columns in the order of [`SELECT`]: by name, each would be searched among all.
+struct Columns<'a> {
+    row: &'a Row<'a>,
+    at: usize,
+}
+
+impl Columns<'_> {
+    fn next<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        self.at += 1;
+        self.row.get(self.at - 1)
+    }
+
+    fn moment(&mut self) -> rusqlite::Result<Option<Timestamp>> {
+        Ok(self.next::<Option<_>>()?.map(Timestamp))
+    }
+
+    /// A value that the schema allows only in one spelling.
+    fn spelled<T: Default>(&mut self, parse: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+        self.at += 1;
+        Ok(parse(self.row.get_ref(self.at - 1)?.as_str()?).unwrap_or_default())
+    }
+
+    fn json<T: Default + DeserializeOwned>(&mut self) -> rusqlite::Result<T> {
+        self.spelled(|text| serde_json::from_str(text).ok())
+    }
+}
+
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    let list = |text: String| serde_json::from_str(&text).unwrap_or_default();
-    let moment =
-        |column: &str| Ok::<_, rusqlite::Error>(row.get::<_, Option<_>>(column)?.map(Timestamp));
-    let session = Session {
-        id: row.get("id")?,
-        provider: row.get("provider")?,
-        home: row.get::<_, Option<_>>("home")?.unwrap_or_default(),
-        provider_session_id: row.get("provider_session_id")?,
-        project: row.get("project")?,
-        agent: row.get("agent")?,
-        kind: Kind::parse(row.get_ref("kind")?.as_str()?).unwrap_or_default(),
-        launch_dir: row.get("launch_dir")?,
-        cwd: row.get("cwd")?,
-        title: row.get("title")?,
-        model: row.get("model")?,
-        git_branch: row.get("git_branch")?,
-        status: Status::parse(row.get_ref("status")?.as_str()?).unwrap_or_default(),
-        reason: row.get("reason")?,
-        created_at: Timestamp(row.get("created_at")?),
-        last_activity: Timestamp(row.get("last_activity")?),
-        checked_at: moment("checked_at")?,
-        expires_at: moment("expires_at")?,
-        ttl_ms: row.get("ttl_ms")?,
-        pinned: row.get("pinned")?,
-        trashed_at: moment("trashed_at")?,
-        parent_id: row.get("parent_id")?,
-        revision: row.get("revision")?,
-        metadata: Json(
-            serde_json::from_str(row.get_ref("metadata")?.as_str()?).unwrap_or_default(),
-        ),
-        turns: row.get("turns")?,
-        tokens_in: row.get("tokens_in")?,
-        tokens_out: row.get("tokens_out")?,
-        cost_usd: row.get("cost_usd")?,
-        tags: list(row.get("tags")?),
-        keys: list(row.get("keys")?),
-        live: Live::default(),
-    };
+    let mut columns = Columns { row, at: 0 };
+    let c = &mut columns;
     Ok(Stored {
-        seq: row.get("seq")?,
-        session,
-        home_id: row.get::<_, Option<_>>("home_id")?.unwrap_or_default(),
-        scope: row.get::<_, Option<_>>("scope")?.unwrap_or_default(),
-        location: row.get::<_, Option<_>>("location")?.unwrap_or_default(),
+        seq: c.next()?,
+        session: Session {
+            id: c.next()?,
+            provider: c.next()?,
+            home: c.next::<Option<_>>()?.unwrap_or_default(),
+            provider_session_id: c.next()?,
+            project: c.next()?,
+            agent: c.next()?,
+            kind: c.spelled(Kind::parse)?,
+            launch_dir: c.next()?,
+            cwd: c.next()?,
+            title: c.next()?,
+            model: c.next()?,
+            git_branch: c.next()?,
+            status: c.spelled(Status::parse)?,
+            reason: c.next()?,
+            created_at: Timestamp(c.next()?),
+            last_activity: Timestamp(c.next()?),
+            checked_at: c.moment()?,
+            expires_at: c.moment()?,
+            ttl_ms: c.next()?,
+            pinned: c.next()?,
+            trashed_at: c.moment()?,
+            parent_id: c.next()?,
+            revision: c.next()?,
+            metadata: Json(c.json()?),
+            turns: c.next()?,
+            tokens_in: c.next()?,
+            tokens_out: c.next()?,
+            cost_usd: c.next()?,
+            tags: c.json()?,
+            keys: c.json()?,
+            live: Live::default(),
+        },
+        home_id: c.next::<Option<_>>()?.unwrap_or_default(),
+        scope: c.next::<Option<_>>()?.unwrap_or_default(),
+        location: c.next::<Option<_>>()?.unwrap_or_default(),
     })
 }

@@ -15,6 +15,9 @@ use crate::providers::{Found, Verdict};
 /// First prompts follow a few attachments of some kilobytes.
 const SIDE: usize = 32 << 10;
 
+/// In every record that gives a title.
+const TITLED: &[u8] = b"\"customTitle\"";
+
 const EMPTY: Verdict = Verdict::new(Status::Invalid, "empty_transcript");
 
 #[derive(Deserialize)]
@@ -152,10 +155,13 @@ struct Tail {
 impl Tail {
     fn of(window: &Window) -> Self {
         let mut tail = Self::default();
+        // Titles may stand anywhere in the tail; the rest is parsed until it is known.
+        let titled = window.tail_contains(TITLED);
         for line in window.tail_reversed() {
-            // Titles may stand anywhere and are short; the rest is parsed until it is known.
-            if tail.is_complete() && !(line.len() < 2048 && record::contains(line, b"customTitle"))
-            {
+            if tail.is_complete() && !titled {
+                break;
+            }
+            if tail.is_complete() && memchr::memmem::find(line, TITLED).is_none() {
                 continue;
             }
             let glued: Vec<Record<'_>> = records(line).collect();
@@ -191,12 +197,9 @@ impl Tail {
 
 /// The metadata of a transcript; the caller adds what its path says.
 pub(super) fn read(path: &Path) -> Option<Found> {
-    let enough = |window: &Window| {
-        let (head, tail) = (Head::of(window), Tail::of(window));
-        head.is_complete() && tail.last.is_some()
-    };
-    let window = Window::grow(path, SIDE, enough).ok()?;
-    let (head, tail) = (Head::of(&window), Tail::of(&window));
+    let parse = |window: &Window| (Head::of(window), Tail::of(window));
+    let enough = |(head, tail): &(Head, Tail)| head.is_complete() && tail.last.is_some();
+    let (window, (head, tail)) = Window::grow(path, SIDE, parse, enough).ok()?;
     let (first, last) = (head.first?, tail.last.or(head.first)?);
     let modified = Timestamp::from_ns(window.stamp().mtime_ns);
     // A person's session that a program continued stays a person's, and so does one of a

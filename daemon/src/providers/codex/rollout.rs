@@ -120,7 +120,7 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
         unpacked.window_log_max(MEMORY_LOG)?;
         Window::of_stream(unpacked, 16 * SIDE, UNPACKED)?
     } else {
-        Window::grow(path, SIDE, is_enough)?
+        Window::grow(path, SIDE, is_enough, |enough| *enough)?.0
     };
     let mut rollout = Rollout {
         meta: heads(&window).find_map(|record| meta(&record)),

@@ -1,4 +1,5 @@
-//! Waiting for the end of a process that is not our child. The only module with `unsafe`.
+//! What the system offers only without safety: the one module with `unsafe`, each with its
+//! reason. Knows nothing of sessions.
 
 use std::io;
 
@@ -6,11 +7,11 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
 
-/// Returns when the process has ended; at once if it is not there.
+/// Returns when a process has ended that need not be our child; at once if it is not there.
 ///
 /// # Errors
 /// When there are no descriptors left to watch it with.
-pub async fn ended(pid: u32) -> io::Result<()> {
+pub async fn process_ended(pid: u32) -> io::Result<()> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
@@ -23,4 +24,15 @@ pub async fn ended(pid: u32) -> io::Result<()> {
     let registered = unsafe { AsyncFd::register(pidfd) };
     let _ready = registered?.readable().await?;
     Ok(())
+}
+
+/// Gives memory that was freed back to the kernel. The allocator keeps what a large piece of
+/// work needed, as if the next one came at once.
+pub fn give_back_memory() {
+    // SAFETY: the function takes no pointer and may be called at any time from any thread.
+    #[expect(unsafe_code, reason = "a function of the C library")]
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

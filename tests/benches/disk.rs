@@ -1,0 +1,75 @@
+//! A home of many sessions on disk: the first listing, a sweep without news, and memory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sessd_tests::large_home;
+use sessd_tests::sandbox::Sandbox;
+
+use crate::store::resident_mb;
+use crate::timing::{medians, ms, process, ratio, template};
+use crate::{BINARIES, kept, peers, row};
+
+pub(crate) fn sweeps(files: usize) {
+    let (home, bytes) = home_of(files);
+    let at = format!("{files} sessions, {} MB", bytes / 1_000_000);
+    let mut sandbox = Sandbox::new(BINARIES);
+    sandbox.set_env("CLAUDE_CONFIG_DIR", home.join(".claude").to_string_lossy());
+    // The second of two runs from nothing: caches are warm for everybody alike.
+    first_listing(&sandbox, files);
+    let ours = first_listing(&sandbox, files);
+    row("first listing after the first start", &at, &ms(ours), "");
+    for (name, time) in peers::indexing(&home) {
+        let measured = format!("{:.2} × ({})", ratio(ours, time), ms(time));
+        row(&format!("first listing ÷ `{name}`"), &at, &measured, "≤ 0.33");
+    }
+    let peak = format!("{:.1} MB", resident_mb(&sandbox, "VmHWM"));
+    row("daemon memory, peak of that listing", &at, &peak, "≤ 100 MB");
+    let idle = format!("{:.1} MB", resident_mb(&sandbox, "VmRSS"));
+    row("daemon memory, idle afterwards", &at, &idle, "≤ 15 MB");
+    rescan(&sandbox, &home, &at);
+}
+
+/// From nothing to a list with every session counted.
+fn first_listing(sandbox: &Sandbox, files: usize) -> Duration {
+    assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+    let _ = fs::remove_dir_all(sandbox.state_dir());
+    let started = Instant::now();
+    let listed = sandbox.sessctl(&["list"]);
+    let time = started.elapsed();
+    assert_eq!(listed.stdout.lines().count(), 50, "{}", listed.stderr);
+    assert!(listed.stderr.is_empty(), "not complete: {}", listed.stderr);
+    let status = sandbox.sessctl(&["status", "--json"]).stdout;
+    assert!(status.contains(&format!("\"sessions\":{files}")), "{status}");
+    time
+}
+
+fn rescan(sandbox: &Sandbox, home: &Path, at: &str) {
+    let projects = home.join(".claude/projects");
+    let find = move || {
+        let mut find = Command::new("find");
+        find.arg(&projects).args(["-name", "*.jsonl", "-printf", "%p %s %T@ %i\\n"]);
+        find
+    };
+    let sweep = template(sandbox, BINARIES.sessctl, &["jobs", "run", "discovery"]);
+    let times = medians(&mut [process("find", find), process("sweep", sweep)], 20);
+    let measured = format!("{:.2} × ({})", ratio(times[1], times[0]), ms(times[1]));
+    row("sweep with nothing changed ÷ `find -printf`", at, &measured, "≤ 1.5");
+}
+
+/// A home of this many sessions and its bytes, made once.
+fn home_of(files: usize) -> (PathBuf, u64) {
+    let home = kept().join(format!("home-{files}"));
+    let size = home.join("bytes");
+    if let Some(bytes) = fs::read_to_string(&size).ok().and_then(|text| text.parse().ok()) {
+        return (home, bytes);
+    }
+    let _ = fs::remove_dir_all(&home);
+    let bytes = large_home::make(&home, files);
+    fs::write(size, bytes.to_string()).unwrap();
+    // Writing back hundreds of megabytes would disturb what is measured next.
+    let _ = Command::new("sync").stdin(Stdio::null()).status();
+    (home, bytes)
+}

@@ -1,0 +1,75 @@
+//! Timing whole processes and calls, interleaved, so that noise hits all alike.
+
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sessd_tests::sandbox::Sandbox;
+
+/// Something to measure.
+pub(crate) struct Subject<'a> {
+    pub name: &'static str,
+    pub run: Box<dyn FnMut() + 'a>,
+}
+
+/// A subject that runs a whole process.
+pub(crate) fn process(
+    name: &'static str,
+    make: impl Fn() -> Command + 'static,
+) -> Subject<'static> {
+    let run = move || {
+        let mut command = make();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let status = command.status().unwrap();
+        assert!(status.success(), "{name}: {status}");
+    };
+    Subject { name, run: Box::new(run) }
+}
+
+/// Makes the same command in a sandbox again and again.
+pub(crate) fn template(
+    sandbox: &Sandbox,
+    program: &str,
+    arguments: &[&str],
+) -> impl Fn() -> Command + use<> {
+    let model = sandbox.command(program);
+    let pair = |(name, value): (&OsStr, Option<&OsStr>)| Some((name.to_owned(), value?.to_owned()));
+    let environment: Vec<_> = model.get_envs().filter_map(pair).collect();
+    let program = program.to_owned();
+    let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+    let home = sandbox.home();
+    move || {
+        let mut command = Command::new(&program);
+        command.args(&arguments).env_clear().current_dir(&home);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// The medians of the subjects, each run `rounds` times in turn.
+pub(crate) fn medians(subjects: &mut [Subject<'_>], rounds: usize) -> Vec<Duration> {
+    let mut times = vec![Vec::with_capacity(rounds); subjects.len()];
+    for round in 0..rounds + 2 {
+        for (subject, times) in subjects.iter_mut().zip(&mut times) {
+            let started = Instant::now();
+            (subject.run)();
+            // The first rounds warm the caches.
+            if round >= 2 {
+                times.push(started.elapsed());
+            }
+        }
+    }
+    let median = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    times.into_iter().map(median).collect()
+}
+
+pub(crate) fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
+}
+
+pub(crate) fn ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}

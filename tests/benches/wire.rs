@@ -1,0 +1,73 @@
+//! A call through the whole stack, beside a plain tokio echo of 64 bytes.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use sessd_proto::client::Client;
+use sessd_proto::launch::EnvironmentRequest;
+use sessd_tests::sandbox::Sandbox;
+use sessd_tests::wait::wait_until;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::timing::{Subject, medians, ms, ratio};
+use crate::{BINARIES, row};
+
+const ECHO: &str = "SESSD_BENCH_ECHO";
+const ROUNDS: usize = 5_000;
+
+/// The socket on which this process shall only echo.
+pub(crate) fn asked_to_echo() -> Option<PathBuf> {
+    std::env::var_os(ECHO).map(PathBuf::from)
+}
+
+/// Echoes 64 bytes at a time, on one thread, for ever.
+pub(crate) fn echo(socket: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::UnixListener::bind(socket).unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut bytes = [0; 64];
+        while stream.read_exact(&mut bytes).await.is_ok() {
+            stream.write_all(&bytes).await.unwrap();
+        }
+    });
+}
+
+pub(crate) fn round_trip() {
+    let sandbox = Sandbox::new(BINARIES);
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let socket = sandbox.home().join("echo.sock");
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .env(ECHO, &socket)
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Duration::from_secs(10);
+    let mut plain = wait_until("the echo", deadline, || UnixStream::connect(&socket).ok());
+    let mut client = Client::connect(&sandbox.runtime_dir().join("sessd/sessd.sock")).unwrap();
+    let mut bytes = [0; 64];
+    let mut subjects = [
+        Subject {
+            name: "plain",
+            run: Box::new(|| {
+                plain.write_all(&[7; 64]).unwrap();
+                plain.read_exact(&mut bytes).unwrap();
+            }),
+        },
+        Subject {
+            name: "rpc",
+            run: Box::new(|| {
+                client.environment(EnvironmentRequest {}).unwrap();
+            }),
+        },
+    ];
+    let times = medians(&mut subjects, ROUNDS);
+    drop(subjects);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let measured = format!("{:.2} × ({})", ratio(times[1], times[0]), ms(times[1]));
+    row("RPC round trip ÷ plain tokio echo", "", &measured, "≤ 2");
+}
