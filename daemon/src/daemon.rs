@@ -22,7 +22,9 @@ use crate::store;
 /// Why it cannot start. A broken configuration or a damaged registry is no such reason: the
 /// daemon then starts degraded, and every call says why.
 pub fn run(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(), Fault> {
-    let _lock = lock(&paths)?;
+    // Never released by us: whoever waits for it finds the whole process gone, the store's
+    // threads and their locks too.
+    std::mem::forget(lock(&paths)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)

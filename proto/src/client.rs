@@ -113,9 +113,10 @@ impl Client {
         })?;
         let response: Response<SessdResponse> =
             codec::decode(&answer).map_err(|error| unreachable(&error))?;
-        response.message.map_err(|error| match error.kind {
-            io::ErrorKind::WouldBlock => Fault::new(FaultCode::Throttled, error.detail),
-            io::ErrorKind::InvalidData => {
+        response.message.map_err(|error| match &*error.detail {
+            codec::THROTTLED => Fault::new(FaultCode::Throttled, "too many requests at once")
+                .hint("send them one after the other"),
+            codec::TOO_LARGE => {
                 Fault::new(FaultCode::Usage, error.detail).hint("ask for less: `--limit`")
             }
             _ => Fault::internal(error),

@@ -21,6 +21,13 @@ pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// The largest frame a client accepts, in bytes.
 pub const RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// What tarpc answers to a request beyond the limit of a connection. It writes the kind of such
+/// an error as i32 and reads it as u32, which bincode spells differently: only the text arrives.
+pub const THROTTLED: &str = "server throttled the request.";
+
+/// What a daemon answers in the place of a frame above [`RESPONSE_BYTES_MAX`].
+pub const TOO_LARGE: &str = "the answer is larger than 8 MiB";
+
 /// Encodes the body of a frame.
 ///
 /// # Errors

@@ -1,6 +1,19 @@
 //! End-to-end tests: the real programs in a sealed environment, one behaviour a module.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "tests: a broken assumption must end the test at once, and loudly"
+)]
 
+mod autostart;
+mod bad_input;
+mod crash;
+mod damage;
+mod echo;
+mod limits;
+mod list;
 mod real_cli_works;
+mod resume;
 mod tidy;
 
 use sessd_tests::sandbox::Binaries;

@@ -5,6 +5,7 @@
     reason = "support of tests: a broken assumption must end the test at once, and loudly"
 )]
 
+pub mod daemon;
 pub mod large_home;
 pub mod model_server;
 pub mod npm;

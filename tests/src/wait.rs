@@ -30,7 +30,7 @@ pub(crate) fn poll<T>(deadline: Duration, mut condition: impl FnMut() -> Option<
     }
 }
 
-/// Lets time pass where time itself is the input, as between two keys.
-pub(crate) fn pause(duration: Duration) {
+/// Lets time pass where time itself is the input, as between two keys or before a kill.
+pub fn pause(duration: Duration) {
     thread::sleep(duration);
 }

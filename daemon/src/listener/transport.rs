@@ -122,7 +122,7 @@ impl<In, Out: Serialize> Sink<tarpc::Response<Out>> for Transport<In, Out> {
     fn start_send(mut self: Pin<&mut Self>, response: tarpc::Response<Out>) -> io::Result<()> {
         let mut body = codec::encode(&response)?;
         if body.len() > RESPONSE_BYTES_MAX {
-            let what = "the answer is larger than 8 MiB".to_owned();
+            let what = codec::TOO_LARGE.to_owned();
             body = codec::encode(&tarpc::Response::<Out> {
                 request_id: response.request_id,
                 message: Err(ServerError::new(io::ErrorKind::InvalidData, what)),

@@ -10,6 +10,15 @@ pub const PREFIX_MIN: usize = 4;
 /// Candidates that are listed when a selector is ambiguous.
 const CANDIDATES_MAX: usize = 10;
 
+/// Prefixes of ids; a range uses the index where LIKE would look at every row.
+pub(super) const BY_ID: &str = "SELECT seq FROM sessions WHERE id >= ?1 AND id < ?2 LIMIT 11";
+
+/// Prefixes of providers' ids.
+pub(super) const BY_PROVIDER_ID: &str = "
+    SELECT s.seq FROM bindings b JOIN sessions s ON s.id = b.session_id
+    WHERE b.provider_session_id >= ?1 AND b.provider_session_id < ?2 AND b.current = 1
+    LIMIT 11";
+
 /// The rows of the sessions that a selector means, at most a few; an exact match wins alone.
 ///
 /// # Errors
@@ -31,20 +40,9 @@ pub fn resolve(connection: &Connection, selector: &str) -> Result<Vec<i64>> {
     if !exact.is_empty() || selector.chars().count() < PREFIX_MIN {
         return Ok(exact);
     }
-    // A range uses the index where LIKE would look at every row.
     let end = format!("{selector}{}", char::MAX);
-    let mut found = seqs(
-        connection,
-        "SELECT seq FROM sessions WHERE id >= ?1 AND id < ?2 LIMIT 11",
-        &[selector, &end],
-    )?;
-    found.extend(seqs(
-        connection,
-        "SELECT s.seq FROM bindings b JOIN sessions s ON s.id = b.session_id
-         WHERE b.provider_session_id >= ?1 AND b.provider_session_id < ?2 AND b.current = 1
-         LIMIT 11",
-        &[selector, &end],
-    )?);
+    let mut found = seqs(connection, BY_ID, &[selector, &end])?;
+    found.extend(seqs(connection, BY_PROVIDER_ID, &[selector, &end])?);
     found.sort_unstable();
     found.dedup();
     found.truncate(CANDIDATES_MAX);

@@ -206,7 +206,7 @@ fn a_lease_ends_only_for_its_own_process() {
     assert_eq!(leases::of_session(&connection, "id-0001").unwrap(), Some(lease.clone()));
     leases::end(&connection, &Lease { start_ticks: 1, ..lease.clone() }).unwrap();
     leases::end(&connection, &Lease { pid: 1, ..lease.clone() }).unwrap();
-    assert_eq!(leases::all(&connection).unwrap(), [lease.clone()]);
+    assert_eq!(leases::all(&connection).unwrap(), std::slice::from_ref(&lease));
     leases::end(&connection, &lease).unwrap();
     assert_eq!(leases::of_session(&connection, "id-0001").unwrap(), None);
     assert!(leases::put(&connection, &Lease { session_id: "none".to_owned(), ..lease }).is_err());

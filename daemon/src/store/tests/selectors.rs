@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::super::bindings::{self, Discovered};
-use super::super::selector::{PREFIX_MIN, resolve};
+use super::super::selector::{BY_ID, BY_PROVIDER_ID, PREFIX_MIN, resolve};
 use super::super::sessions;
 use super::{explain, found, stored, with_home};
 
@@ -73,12 +73,9 @@ fn an_earlier_binding_selects_nothing() {
 #[test]
 fn a_prefix_is_a_walk_along_an_index() {
     let connection = with_sessions(&[]);
-    let by_id = "SELECT seq FROM sessions WHERE id >= ?1 AND id < ?2 LIMIT 11";
-    let by_theirs = "SELECT session_id FROM bindings
-        WHERE provider_session_id >= ?1 AND provider_session_id < ?2 AND current = 1 LIMIT 11";
-    for sql in [by_id, by_theirs] {
+    for sql in [BY_ID, BY_PROVIDER_ID] {
         let plan = explain(&connection, sql, &["a".to_owned().into(), "b".to_owned().into()]);
-        assert!(plan.contains("SEARCH") && plan.contains("INDEX"), "{plan}");
+        assert!(plan.contains("INDEX") && !plan.contains("SCAN"), "{plan}");
     }
 }
 

@@ -1,0 +1,212 @@
+//! The daemon that starts by itself: one of it however many clients come, found again from
+//! other environments, and its own words when it cannot start.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread;
+
+use sessd_proto::PROTOCOL_VERSION;
+use sessd_proto::preface::{LENGTH, Preface};
+use sessd_tests::sandbox::{Output, Sandbox};
+use sessd_tests::wait::{DEADLINE, wait_until};
+
+use crate::BINARIES;
+use crate::bad_input::assert_fault;
+
+#[test]
+fn however_many_clients_come_at_once_there_is_one_daemon() {
+    let sandbox = Sandbox::new(BINARIES);
+    // At first nothing is there; later a daemon that was killed has left its socket and lock.
+    for round in ["nothing", "stale socket", "stale socket again", "no lock", "plain stop"] {
+        match round {
+            "nothing" => {}
+            "plain stop" => assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0),
+            _ => sandbox.kill_daemon(),
+        }
+        assert_eq!(sandbox.socket().exists(), round != "nothing" && round != "plain stop");
+        if round == "no lock" {
+            fs::remove_file(sandbox.state_dir().join("sessd.lock")).unwrap();
+        }
+        let outputs: Vec<Output> = thread::scope(|scope| {
+            let clients: Vec<_> =
+                (0..24).map(|_| scope.spawn(|| sandbox.sessctl(&["list"]))).collect();
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
+        });
+        for output in outputs {
+            assert_eq!((output.status, &*output.stderr), (0, ""), "{round}");
+        }
+        assert_eq!(sandbox.daemons().len(), 1, "{round}");
+        assert_eq!(sandbox.daemons()[0], sandbox.daemon_pid().unwrap(), "{round}");
+    }
+}
+
+#[test]
+fn clients_that_come_while_the_daemon_is_killed_succeed_with_the_next_one() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..12).map(|_| scope.spawn(|| sandbox.sessctl(&["list"]))).collect();
+        sandbox.kill_daemon();
+        for client in clients {
+            let output = client.join().unwrap();
+            // A request that was under way when the daemon died may say so, and nothing else.
+            let hung_up = output.status == 8 && output.stderr.contains("hung up");
+            assert!(output.status == 0 || hung_up, "{output:?}");
+        }
+    });
+    assert_eq!(sandbox.ids(), [id]);
+    assert_eq!(sandbox.daemons().len(), 1);
+}
+
+#[test]
+fn a_client_with_another_runtime_directory_finds_the_living_daemon() {
+    let sandbox = Sandbox::new(BINARIES);
+    let pid = sandbox.json(&["status"])["pid"].clone();
+    let elsewhere = sandbox.dir("elsewhere");
+    let mut command = sandbox.command(BINARIES.sessctl);
+    command.args(["--json", "status"]).env("XDG_RUNTIME_DIR", &elsewhere);
+    let output = sandbox.run(&mut command, DEADLINE);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let status: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((&status["pid"], sandbox.daemons().len()), (&pid, 1));
+    assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0, "it made something of its own");
+}
+
+#[test]
+fn a_daemon_that_cannot_start_speaks_for_itself() {
+    let mut sandbox = Sandbox::new(BINARIES);
+    let program = sandbox.home().join("sessd");
+    sandbox.set_env("SESSD_BIN", program.to_str().unwrap());
+    assert_fault(&sandbox.sessctl(&["list"]), 8, "a program that is not there");
+    for (status, expected) in [(1, 1), (70, 70), (3, 8)] {
+        let script = format!(
+            "#!/bin/sh\necho 'error: no room' >&2\necho 'hint: make some' >&2\nexit {status}\n"
+        );
+        sandbox.write("sessd", script);
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let output = sandbox.sessctl(&["list"]);
+        assert_eq!(output.status, expected, "{output:?}");
+        let words = "error: the daemon does not start: no room\nhint: make some\n";
+        assert_eq!(output.stderr, words);
+    }
+    sandbox.write("sessd", "#!/bin/sh\nexit 0\n");
+    let output = sandbox.sessctl(&["list"]);
+    assert_fault(&output, 8, "a program that says it started and did not");
+}
+
+#[test]
+fn start_stop_and_restart_may_be_repeated() {
+    let sandbox = Sandbox::new(BINARIES);
+    let call = |action: &str| {
+        let answer = sandbox.json(&["daemon", action]);
+        (answer["state"].as_str().unwrap().to_owned(), answer["pid"].as_i64())
+    };
+    assert_eq!(call("stop"), ("did not run".to_owned(), None));
+    let started = call("start");
+    assert_eq!((&*started.0, started.1), ("running", sandbox.daemon_pid().map(i64::from)));
+    assert_eq!(call("start"), started);
+    let restarted = call("restart");
+    assert_ne!(restarted.1, started.1);
+    assert_eq!(call("stop"), ("stopped".to_owned(), restarted.1));
+    assert_eq!(call("stop").0, "did not run");
+    assert!(!sandbox.socket().exists(), "the socket is left behind");
+    assert_eq!(call("restart").0, "running");
+    assert_eq!(sandbox.daemons().len(), 1);
+}
+
+#[test]
+fn a_restarted_daemon_knows_everything_at_once() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    // At least one of these restarts is in the minute of the sweep before it.
+    for _ in 0..3 {
+        sandbox.sessctl(&["jobs", "run", "discovery"]);
+        assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+        let listed = sandbox.sessctl(&["list"]);
+        assert_eq!(listed.stderr, "", "the first sweep is not made at once");
+        assert!(listed.stdout.starts_with(&id), "{}", listed.stdout);
+    }
+}
+
+#[test]
+fn a_second_daemon_is_refused_by_name() {
+    let sandbox = Sandbox::new(BINARIES);
+    let pid = sandbox.json(&["status"])["pid"].to_string();
+    let output = sandbox.run(&mut sandbox.command(BINARIES.sessd), DEADLINE);
+    assert_fault(&output, 4, "a second daemon");
+    assert!(output.stderr.contains(&pid), "{}", output.stderr);
+    assert_eq!(sandbox.json(&["status"])["pid"].to_string(), pid);
+}
+
+#[test]
+fn nothing_of_it_is_open_to_others_whatever_the_umask() {
+    let sandbox = Sandbox::new(BINARIES);
+    let script = format!("umask 000; exec {} send --new echo hello", BINARIES.sessctl);
+    let output = sandbox.run(sandbox.command("sh").args(["-c", &script]), DEADLINE);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let mut seen = Vec::new();
+    for root in [sandbox.state_dir(), sandbox.runtime_dir().join("sessd")] {
+        look(&root, &mut seen);
+    }
+    for wanted in
+        ["sessd.db", "sessd.db-wal", "sessd.log", "sessd.lock", "start.lock", "sessd.sock"]
+    {
+        assert!(seen.iter().any(|name| name == wanted), "no {wanted} in {seen:?}");
+    }
+    assert!(seen.iter().any(|name| name.ends_with(".jsonl")), "no transcript in {seen:?}");
+}
+
+/// Looks at the modes of a whole tree.
+fn look(path: &Path, seen: &mut Vec<String>) {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    let kind = metadata.file_type();
+    let expected = if kind.is_dir() { 0o700 } else { 0o600 };
+    assert!(kind.is_dir() || kind.is_file() || kind.is_socket(), "{path:?}");
+    assert_eq!(metadata.mode() & 0o777, expected, "{path:?}");
+    seen.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    if kind.is_dir() {
+        fs::read_dir(path).unwrap().for_each(|entry| look(&entry.unwrap().path(), seen));
+    }
+}
+
+#[test]
+fn a_newer_daemon_is_named_with_its_version_and_left_alone() {
+    let sandbox = Sandbox::new(BINARIES);
+    let folder = sandbox.runtime_dir().join("sessd");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    let listener = UnixListener::bind(sandbox.socket()).unwrap();
+    let protocol = PROTOCOL_VERSION + 1;
+    let newer = Preface { protocol, ..Preface::current(false) };
+    let daemon = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&newer.to_bytes()).unwrap();
+        let mut theirs = [0; LENGTH];
+        stream.read_exact(&mut theirs).unwrap();
+        let rest = stream.read(&mut [0; 1]).unwrap();
+        (Preface::from_bytes(theirs), rest)
+    });
+    let output = sandbox.sessctl(&["list"]);
+    assert_fault(&output, 9, "a newer daemon");
+    for protocol in [PROTOCOL_VERSION, protocol] {
+        let named = format!("(protocol {protocol})");
+        assert!(output.stderr.contains(&named), "{}", output.stderr);
+    }
+    let (theirs, rest) = daemon.join().unwrap();
+    assert_eq!(theirs, Some(Preface::current(false)));
+    assert_eq!(rest, 0, "something was asked for all the same");
+    assert_eq!(sandbox.daemons(), [0; 0]);
+}
+
+#[test]
+fn a_killed_daemon_is_missed_by_the_next_call_only_in_time() {
+    let sandbox = Sandbox::new(BINARIES);
+    let first = sandbox.json(&["status"])["pid"].clone();
+    sandbox.kill_daemon();
+    let second = sandbox.json(&["status"])["pid"].clone();
+    assert_ne!(first, second);
+    wait_until("one daemon", DEADLINE, || (sandbox.daemons().len() == 1).then_some(()));
+}

@@ -1,0 +1,147 @@
+//! The daemon is killed at random moments; whatever a client was told is still true afterwards.
+
+use std::collections::HashSet;
+use std::env;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use sessd_proto::LiveState;
+use sessd_proto::client::Client;
+use sessd_proto::job::RunJobRequest;
+use sessd_proto::launch::ResumeRequest;
+use sessd_proto::session::ShowRequest;
+use sessd_proto::turn::{SendRequest, TurnOutputRequest, TurnState};
+use sessd_tests::sandbox::Sandbox;
+use sessd_tests::wait::{DEADLINE, pause, wait_until};
+use uuid::Uuid;
+
+use crate::BINARIES;
+
+/// What clients were told, and how often.
+#[derive(Default)]
+struct Told {
+    turns: Mutex<Vec<(String, String)>>,
+    leases: Mutex<Vec<String>>,
+    count: AtomicUsize,
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+    let rounds = env::var("SESSD_TEST_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let sandbox = Sandbox::new(BINARIES);
+    let mut known = HashSet::new();
+    for round in 0..rounds.unwrap_or(5) {
+        assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+        let told = Told::default();
+        thread::scope(|scope| {
+            scope.spawn(|| send(&sandbox, &told));
+            scope.spawn(|| resume(&sandbox, &told, &known));
+            scope.spawn(|| run_jobs(&sandbox, &told));
+            let moment = Moment::of(round);
+            wait_until("work under way", DEADLINE, || {
+                (told.count.load(Ordering::Relaxed) >= moment.calls).then_some(())
+            });
+            pause(moment.then);
+            sandbox.kill_daemon();
+        });
+        assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+        verify(&sandbox, &told, round);
+        known.extend(told.turns.into_inner().unwrap().into_iter().map(|(id, _)| id));
+    }
+    let listed: HashSet<String> = sandbox.ids().into_iter().collect();
+    assert!(known.is_subset(&listed), "lost: {:?}", known.difference(&listed));
+}
+
+/// When to kill: after some calls, and a little later still.
+struct Moment {
+    calls: usize,
+    then: Duration,
+}
+
+impl Moment {
+    /// Another one in each round, the same in each run.
+    fn of(round: u64) -> Self {
+        let mixed = (round + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let calls = usize::try_from(mixed >> 61).unwrap_or_default();
+        Self { calls, then: Duration::from_micros(mixed >> 20 & 0x7fff) }
+    }
+}
+
+/// Sends prompts to new sessions until the daemon is gone.
+fn send(sandbox: &Sandbox, told: &Told) {
+    let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
+    let cwd = sandbox.home().to_str().unwrap().to_owned();
+    loop {
+        let request = SendRequest {
+            turn_id: Uuid::new_v4().to_string(),
+            new_agent: Some("echo".to_owned()),
+            cwd: cwd.clone(),
+            prompt: "hello".to_owned(),
+            ..SendRequest::default()
+        };
+        let Ok(sent) = client.send(request) else { return };
+        let turn_id = sent.turn.id;
+        let mut output = TurnOutputRequest { turn_id, after: 0, wait_ms: 5_000 };
+        loop {
+            let Ok(part) = client.turn_output(output.clone()) else { return };
+            output.after = part.events.last().map_or(output.after, |event| event.seq);
+            if let Some(session) = part.session {
+                assert_eq!(part.turn.state, TurnState::Succeeded, "{:?}", part.turn.fault);
+                told.turns.lock().unwrap().push((session.id, part.turn.id));
+                told.count.fetch_add(1, Ordering::Relaxed);
+                break;
+            }
+        }
+    }
+}
+
+/// Takes leases for this process until the daemon is gone.
+fn resume(sandbox: &Sandbox, told: &Told, known: &HashSet<String>) {
+    let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
+    for id in known {
+        let selector = Some(id.clone());
+        let Ok(resumed) = client.resume(ResumeRequest { selector, ..ResumeRequest::default() })
+        else {
+            return;
+        };
+        told.leases.lock().unwrap().push(resumed.session.id);
+        told.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Runs jobs one after the other until the daemon is gone.
+fn run_jobs(sandbox: &Sandbox, told: &Told) {
+    let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
+    for job in ["discovery", "heartbeat"].into_iter().cycle() {
+        let Ok(_) = client.run_job(RunJobRequest { job: job.to_owned() }) else { return };
+        told.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn verify(sandbox: &Sandbox, told: &Told, round: u64) {
+    let database = sandbox.state_dir().join("sessd.db");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = Connection::open_with_flags(database, flags).unwrap();
+    let check = |name: &str| {
+        connection.pragma_query_value(None, name, |row| row.get::<_, String>(0)).unwrap()
+    };
+    assert_eq!(check("integrity_check"), "ok", "round {round}");
+    let mut client = sandbox.client();
+    for (session_id, turn_id) in told.turns.lock().unwrap().iter() {
+        let request = TurnOutputRequest { turn_id: turn_id.clone(), ..Default::default() };
+        let output = client.turn_output(request).unwrap();
+        assert_eq!(output.turn.state, TurnState::Succeeded, "round {round}");
+        assert_eq!(output.turn.session_id, *session_id);
+        let text = "turn 1, and you began with: hello";
+        assert!(output.events.iter().any(|event| event.text.as_deref() == Some(text)));
+        let session = client.show(ShowRequest { selector: session_id.clone() }).unwrap();
+        assert_eq!(session.id, *session_id);
+    }
+    for selector in told.leases.lock().unwrap().iter() {
+        let live = client.show(ShowRequest { selector: selector.clone() }).unwrap().live;
+        assert_eq!((live.state, live.pid), (LiveState::Open, Some(std::process::id())));
+    }
+}

@@ -1,0 +1,256 @@
+//! Turns with the built-in agent: sending, order, repetition, and what a crash leaves.
+
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::Barrier;
+
+use rustix::process::{Pid, test_kill_process_group};
+use sessd_proto::client::Client;
+use sessd_proto::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest, TurnState};
+use sessd_proto::{FaultCode, LiveState};
+use sessd_tests::daemon::is_running;
+use sessd_tests::sandbox::{Output, Sandbox};
+use sessd_tests::wait::{DEADLINE, wait_until};
+use uuid::Uuid;
+
+use crate::BINARIES;
+
+const FIRST: &str = "turn 1, and you began with: one\n";
+const SECOND: &str = "turn 2, and you began with: one\n";
+
+#[test]
+fn a_session_is_continued_in_every_way_it_can_be_named() {
+    let sandbox = Sandbox::new(BINARIES);
+    let first = sandbox.sessctl(&["send", "--new", "echo", "one"]);
+    assert_eq!((first.status, &*first.stdout), (0, FIRST), "{}", first.stderr);
+    let id = first.stderr.trim_end().strip_prefix("session: ").expect("its id").to_owned();
+
+    let by_id = sandbox.sessctl(&["send", &id, "two"]);
+    assert_eq!(by_id.stdout, SECOND);
+    let by_prefix = sandbox.sessctl(&["send", &id[..8], "three"]);
+    assert_eq!(by_prefix.stdout, "turn 3, and you began with: one\n");
+    let last = sandbox.sessctl(&["send", "--last", "four"]);
+    assert_eq!(last.stdout, "turn 4, and you began with: one\n");
+    for (count, words) in [(5, vec!["send", &id]), (6, vec!["send", &id, "-"])] {
+        let piped = piped(&sandbox, &words, "from a pipe\n");
+        assert_eq!(piped.stdout, format!("turn {count}, and you began with: one\n"));
+    }
+    assert_eq!(sandbox.ids(), [id]);
+}
+
+/// Runs the client with this on its standard input.
+fn piped(sandbox: &Sandbox, arguments: &[&str], input: &str) -> Output {
+    let mut command = sandbox.command(BINARIES.sessctl);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Output {
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+        status: output.status.code().unwrap(),
+    }
+}
+
+#[test]
+fn what_was_said_is_remembered_by_the_next_daemon() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+    assert_eq!(sandbox.sessctl(&["send", &id, "two"]).stdout, SECOND);
+    assert_eq!(sandbox.ids(), [id]);
+}
+
+#[test]
+fn send_answers_json_of_the_promised_shape() {
+    let sandbox = Sandbox::new(BINARIES);
+    let answer = sandbox.json(&["send", "--new", "echo", "one"]);
+    assert_eq!(answer["text"], FIRST.trim_end());
+    assert_eq!(answer["lost_context"], false);
+    assert_eq!(answer["turn"]["state"], "succeeded");
+    assert!(answer["turn"]["fault"].is_null());
+    let session = &answer["session"];
+    assert_eq!(answer["turn"]["session_id"], session["id"]);
+    assert_eq!((&session["status"], &session["agent"]), (&"active".into(), &"echo".into()));
+    assert_eq!(session["launch_dir"], sandbox.home().to_str().unwrap());
+    assert_eq!(session["kind"], "headless");
+    for column in ["home", "provider_session_id", "project", "tags", "keys", "revision", "live"] {
+        assert!(!session[column].is_null(), "no {column}");
+    }
+    assert!(session.get("launch").is_none());
+}
+
+#[test]
+fn a_repeated_request_runs_once() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    let request = SendRequest { selector: Some(id.clone()), ..request("two") };
+    let turns: Vec<_> = (0..3).map(|_| sandbox.client().send(request.clone()).unwrap()).collect();
+    assert!(turns.iter().all(|sent| sent.turn.id == request.turn_id));
+    let ended = ended(&mut sandbox.client(), &request.turn_id);
+    assert_eq!(said(&ended), SECOND.trim_end());
+    let again = sandbox.client().send(request.clone()).unwrap();
+    assert_eq!(again.turn, ended.turn, "after its end too");
+    let third = "turn 3, and you began with: one\n";
+    assert_eq!(sandbox.sessctl(&["send", &id, "three"]).stdout, third);
+}
+
+fn request(prompt: &str) -> SendRequest {
+    SendRequest {
+        turn_id: Uuid::new_v4().to_string(),
+        prompt: prompt.to_owned(),
+        ..SendRequest::default()
+    }
+}
+
+/// Waits for the end of a turn and answers all of its output.
+fn ended(client: &mut Client, turn_id: &str) -> TurnOutput {
+    let request = TurnOutputRequest { turn_id: turn_id.to_owned(), after: 0, wait_ms: 1_000 };
+    wait_until("the end of a turn", DEADLINE, || {
+        let output = client.turn_output(request.clone()).unwrap();
+        output.session.is_some().then_some(output)
+    })
+}
+
+fn said(output: &TurnOutput) -> String {
+    let texts = output.events.iter().filter(|event| event.kind == "text");
+    texts.filter_map(|event| event.text.clone()).collect()
+}
+
+#[test]
+fn turns_of_one_session_run_one_after_the_other() {
+    const TURNS: usize = 20;
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    // All connections are there before the first prompt: they arrive together.
+    let together = Barrier::new(TURNS);
+    let send = || -> SendResponse {
+        let selector = Some(id.clone());
+        let mut client = sandbox.client();
+        together.wait();
+        client.send(SendRequest { selector, ..request("more") }).unwrap()
+    };
+    let mut sent = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..TURNS).map(|_| scope.spawn(send)).collect();
+        started.into_iter().map(|thread| thread.join().unwrap().turn).collect::<Vec<_>>()
+    });
+    let mut client = sandbox.client();
+    let ended: Vec<_> = sent.drain(..).map(|turn| ended(&mut client, &turn.id)).collect();
+    let mut order: Vec<_> = ended.iter().map(|output| (output.turn.started_at, output)).collect();
+    order.sort_by_key(|(at, _)| *at);
+    for (count, (_, output)) in (2..).zip(&order) {
+        assert_eq!(output.turn.state, TurnState::Succeeded);
+        assert_eq!(said(output), format!("turn {count}, and you began with: one"));
+    }
+    for pair in order.windows(2) {
+        assert!(pair[0].1.turn.finished_at <= pair[1].1.turn.started_at, "two at once");
+    }
+}
+
+#[test]
+fn a_crash_in_the_middle_interrupts_the_turn_and_leaves_no_orphan() {
+    let sandbox = Sandbox::new(BINARIES);
+    let gate = sandbox.gate();
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let mut client = sandbox.client();
+    let new_agent = Some("echo".to_owned());
+    let cwd = sandbox.home().to_str().unwrap().to_owned();
+    let running = SendRequest { new_agent, cwd, ..request("one") };
+    let id = client.send(running.clone()).unwrap().session.id;
+    let queued = SendRequest { selector: Some(id.clone()), ..request("two") };
+    client.send(queued.clone()).unwrap();
+    let pid = wait_until("the agent at the gate", DEADLINE, || {
+        let busy = sandbox.json(&["list", "--busy"]);
+        let live = &busy["sessions"][0]["live"];
+        (live["state"] == "busy").then(|| live["pid"].as_i64())?
+    });
+    let group = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    assert!(test_kill_process_group(group).is_ok(), "the agent leads a group of its own");
+
+    sandbox.kill_daemon();
+    assert!(is_running(group.as_raw_pid()), "nothing but the daemon was killed");
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    for turn_id in [running.turn_id, queued.turn_id] {
+        let turn = ended(&mut sandbox.client(), &turn_id).turn;
+        assert_eq!(turn.state, TurnState::Interrupted);
+        assert!(turn.fault.unwrap().hint.is_some());
+    }
+    wait_until("the end of the orphan", DEADLINE, || {
+        (!is_running(group.as_raw_pid())).then_some(())
+    });
+    gate.open(1);
+    let shown = sandbox.json(&["show", &id]);
+    assert_ne!(shown["live"]["state"], "busy");
+}
+
+#[test]
+fn a_stopped_daemon_takes_its_turns_with_it() {
+    let sandbox = Sandbox::new(BINARIES);
+    let _gate = sandbox.gate();
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let cwd = sandbox.home().to_str().unwrap().to_owned();
+    let running = SendRequest { new_agent: Some("echo".to_owned()), cwd, ..request("one") };
+    sandbox.client().send(running.clone()).unwrap();
+    let pid = wait_until("the agent at the gate", DEADLINE, || {
+        let busy = sandbox.json(&["list", "--busy"]);
+        i32::try_from(busy["sessions"][0]["live"]["pid"].as_i64()?).ok()
+    });
+    let stopped = sandbox.sessctl(&["daemon", "stop"]);
+    assert_eq!(stopped.status, 0, "{}", stopped.stderr);
+    wait_until("the end of the agent", DEADLINE, || (!is_running(pid)).then_some(()));
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let turn = ended(&mut sandbox.client(), &running.turn_id).turn;
+    assert_eq!(turn.state, TurnState::Interrupted);
+}
+
+#[test]
+fn a_running_session_is_listed_as_busy() {
+    let sandbox = Sandbox::new(BINARIES);
+    let idle = Sandbox::new(BINARIES);
+    assert_eq!(idle.json(&["list", "--busy"])["sessions"].as_array().unwrap().len(), 0);
+    let gate = sandbox.gate();
+    gate.open(1);
+    let other = sandbox.new_session("idle");
+    let mut client = sandbox.client();
+    let cwd = sandbox.home().to_str().unwrap().to_owned();
+    let running = SendRequest { new_agent: Some("echo".to_owned()), cwd, ..request("one") };
+    let id = client.send(running.clone()).unwrap().session.id;
+    let busy = wait_until("a busy session", DEADLINE, || {
+        let listed = sandbox.json(&["list", "--busy"]);
+        listed["sessions"].as_array().filter(|listed| !listed.is_empty()).cloned()
+    });
+    assert_eq!(busy.len(), 1);
+    assert_eq!(busy[0]["id"], *id);
+    assert_eq!(busy[0]["live"]["state"], LiveState::Busy.as_str());
+    assert_ne!(id, other);
+    gate.open(1);
+    ended(&mut client, &running.turn_id);
+    assert_eq!(sandbox.json(&["list", "--busy"])["sessions"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn prompts_that_make_no_sense_are_refused() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    let cases: &[(&[&str], i32)] = &[
+        (&["send"], 2),
+        (&["send", &id, ""], 2),
+        (&["send", &id, " \n"], 2),
+        (&["send", &id], 2),
+        (&["send", &id, "one", "two"], 2),
+        (&["send", "--last", "one", "two"], 2),
+        (&["send", "--new", "nobody", "hello"], 3),
+        (&["send", "--new", "echo", "--cwd", "/nowhere", "hello"], 2),
+        (&["send", "--new", "echo", "--last", "hello"], 2),
+    ];
+    for (words, status) in cases {
+        let output = sandbox.sessctl(words);
+        crate::bad_input::assert_fault(&output, *status, &format!("{words:?}"));
+    }
+    let twice = SendRequest { new_agent: Some("echo".to_owned()), ..request("x") };
+    let twice = SendRequest { selector: Some(id), ..twice };
+    assert_eq!(sandbox.client().send(twice).unwrap_err().code, FaultCode::Usage);
+    let no_uuid = SendRequest { turn_id: "1".to_owned(), ..request("x") };
+    assert_eq!(sandbox.client().send(no_uuid).unwrap_err().code, FaultCode::Usage);
+}

@@ -1,0 +1,108 @@
+//! The daemon of a sandbox as a test meets it: asked in JSON, reached without the client, killed
+//! in the middle. Names no provider but the built-in one.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use rustix::fs::{CWD, FileType, Mode};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use sessd_proto::client::Client;
+
+use crate::sandbox::Sandbox;
+use crate::wait::{DEADLINE, wait_until};
+
+impl Sandbox {
+    /// What the client answers in JSON; panics with its words when it fails.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.sessctl(&[&["--json"], arguments].concat());
+        assert_eq!(output.status, 0, "{arguments:?}: {}", output.stderr);
+        serde_json::from_str(&output.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", output.stdout))
+    }
+
+    /// A new session of the built-in agent in the home directory; its id.
+    #[track_caller]
+    pub fn new_session(&self, prompt: &str) -> String {
+        let sent = self.json(&["send", "--new", "echo", prompt]);
+        sent["session"]["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The ids of all sessions in the order of the list.
+    #[track_caller]
+    pub fn ids(&self) -> Vec<String> {
+        let listed = self.json(&["list", "--all"]);
+        let id = |session: &Value| session["id"].as_str().expect("an id").to_owned();
+        listed["sessions"].as_array().expect("sessions").iter().map(id).collect()
+    }
+
+    /// Where the daemon listens.
+    pub fn socket(&self) -> PathBuf {
+        self.runtime_dir().join("sessd/sessd.sock")
+    }
+
+    /// A connection of the test's own process.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        let socket = self.socket();
+        Client::connect(&socket).unwrap_or_else(|error| panic!("{socket:?}: {error:?}"))
+    }
+
+    /// Kills the daemon without warning and waits until it is gone.
+    #[track_caller]
+    pub fn kill_daemon(&self) {
+        let pid = self.daemon_pid().expect("a daemon to kill");
+        let _ = kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL);
+        wait_until("the end of the daemon", DEADLINE, || (!is_running(pid)).then_some(()));
+    }
+
+    /// The daemons that live in this sandbox, found without asking any of them.
+    pub fn daemons(&self) -> Vec<i32> {
+        let marker = self.runtime_dir();
+        let has = |bytes: Vec<u8>, text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
+        let is_daemon = |pid: &i32| {
+            let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            is_running(*pid)
+                && has(read("environ"), marker.as_os_str().as_bytes())
+                && has(read("cmdline"), b"\0--daemonize\0")
+        };
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(is_daemon).collect()
+    }
+
+    /// Makes the built-in agent wait at a gate before it answers; before the daemon starts.
+    pub fn gate(&self) -> Gate {
+        let path = self.home().join("gate");
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a new pipe");
+        let script = "#!/bin/sh\nread -r pass <~/gate && exec \"$SESSD_BIN\" \"$@\"\n";
+        let program = self.write("gated-echo", script);
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("our own file");
+        let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
+        self.write(".config/sessd/config.toml", config);
+        // Open at both ends, so that passes may be written before anybody waits for one.
+        let pipe = File::options().read(true).write(true).open(path).expect("our own pipe");
+        Gate { pipe }
+    }
+}
+
+/// What the built-in agent waits at.
+pub struct Gate {
+    pipe: File,
+}
+
+impl Gate {
+    /// Lets this many more agents through.
+    pub fn open(&self, count: usize) {
+        (&self.pipe).write_all(&vec![b'\n'; count]).expect("room in a pipe");
+    }
+}
+
+/// True if the process runs; a zombie does not.
+pub fn is_running(pid: i32) -> bool {
+    u32::try_from(pid).is_ok_and(|pid| sessd::process::start_ticks(pid).is_some())
+}
