@@ -15,6 +15,7 @@ mod list;
 mod real_cli_works;
 mod resume;
 mod tidy;
+mod upgrade;
 
 use sessd_tests::sandbox::Binaries;
 
