@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use sessd_proto::client::{Client, ConnectError};
 use sessd_proto::paths::Paths;
@@ -44,11 +45,41 @@ pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     }
 }
 
+/// Ends the daemon of whatever version and waits until it is gone; answers its process, if
+/// there was one.
+///
+/// # Errors
+/// When it does not end.
+pub fn stop(paths: &Paths) -> Result<Option<u32>, Fault> {
+    let Some((pid, _)) = holder(paths) else { return Ok(None) };
+    end(paths, pid)?;
+    Ok(Some(pid))
+}
+
+/// A daemon that is told to end finishes what is asked of it, whatever protocol it speaks.
+fn end(paths: &Paths, pid: u32) -> Result<(), Fault> {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        match kill_process(pid, Signal::TERM) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(Fault::internal(error)),
+        }
+    }
+    let give_up = Instant::now() + PATIENCE;
+    while holder(paths).is_some() {
+        if Instant::now() > give_up {
+            let what = format!("the daemon (process {pid}) does not end");
+            return Err(Fault::new(FaultCode::Deadline, what).hint(format!("`kill {pid}`")));
+        }
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(())
+}
+
 /// The daemon that lives already, if one does; none is started.
 ///
 /// # Errors
 /// When it lives but cannot be talked to.
-pub fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
+fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
     let named = holder(paths).map(|(_, socket)| socket);
     for socket in [Some(paths.socket.clone()), named].into_iter().flatten() {
         match Client::connect(&socket) {
@@ -59,22 +90,6 @@ pub fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
         }
     }
     Ok(None)
-}
-
-/// Waits until no daemon holds the registry.
-///
-/// # Errors
-/// When it takes too long.
-pub fn wait_until_gone(paths: &Paths) -> Result<(), Fault> {
-    let give_up = Instant::now() + PATIENCE;
-    while let Some((pid, _)) = holder(paths) {
-        if Instant::now() > give_up {
-            let what = format!("the daemon (process {pid}) does not end");
-            return Err(Fault::new(FaultCode::Deadline, what).hint(format!("`kill {pid}`")));
-        }
-        std::thread::sleep(INTERVAL);
-    }
-    Ok(())
 }
 
 /// Starts the daemon under the start lock, unless somebody else has meanwhile.
@@ -187,11 +202,7 @@ fn replace(paths: &Paths, daemon: Preface, pid: u32) -> Result<(), Fault> {
     if daemon.protocol > PROTOCOL_VERSION || daemon.busy {
         return Err(mismatch(daemon));
     }
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    if let Some(pid) = pid {
-        kill_process(pid, Signal::TERM).map_err(Fault::internal)?;
-    }
-    wait_until_gone(paths)
+    end(paths, pid)
 }
 
 fn mismatch(daemon: Preface) -> Fault {

@@ -21,7 +21,7 @@ use crate::preface::{self, Preface};
 use crate::provider::{ProvidersRequest, ProvidersResponse};
 use crate::service::{DEADLINE_MS, SessdRequest, SessdResponse};
 use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
-use crate::status::{DaemonStatus, ShutdownRequest, ShutdownResponse, StatusRequest};
+use crate::status::{DaemonStatus, StatusRequest};
 use crate::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
 use crate::{Fault, FaultCode, PROTOCOL_VERSION};
 
@@ -195,7 +195,6 @@ impl Deadline for ProvidersRequest {}
 impl Deadline for JobsRequest {}
 impl Deadline for StatusRequest {}
 impl Deadline for DoctorRequest {}
-impl Deadline for ShutdownRequest {}
 
 impl Deadline for TurnOutputRequest {
     fn deadline_ms(&self) -> u64 {
@@ -229,5 +228,4 @@ calls! {
     run_job: RunJob(RunJobRequest) -> Job,
     status: Status(StatusRequest) -> DaemonStatus,
     doctor: Doctor(DoctorRequest) -> DoctorReport,
-    shutdown: Shutdown(ShutdownRequest) -> ShutdownResponse,
 }

@@ -15,7 +15,7 @@ use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
 use crate::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
 use crate::provider::{ProvidersRequest, ProvidersResponse};
 use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
-use crate::status::{DaemonStatus, ShutdownRequest, ShutdownResponse, StatusRequest};
+use crate::status::{DaemonStatus, StatusRequest};
 use crate::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
 
 /// The longest a caller may ask the daemon to work on one request, in milliseconds.
@@ -54,8 +54,6 @@ pub trait Sessd {
     async fn status(request: StatusRequest) -> Result<DaemonStatus, Fault>;
     /// What the daemon sees of its surroundings.
     async fn doctor(request: DoctorRequest) -> Result<DoctorReport, Fault>;
-    /// Ends the daemon after the requests in flight.
-    async fn shutdown(request: ShutdownRequest) -> Result<ShutdownResponse, Fault>;
 }
 
 #[cfg(test)]

@@ -37,14 +37,3 @@ pub struct DaemonStatus {
     /// What is wrong; while this is not empty the daemon is degraded or reports a loss.
     pub problems: Vec<String>,
 }
-
-/// Asks the daemon to end after the requests in flight.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ShutdownRequest {}
-
-/// The daemon ends.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ShutdownResponse {
-    /// The process that ends.
-    pub pid: u32,
-}

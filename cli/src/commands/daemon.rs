@@ -2,7 +2,6 @@
 
 use clap::Subcommand;
 use sessd_proto::Fault;
-use sessd_proto::status::ShutdownRequest;
 
 use crate::{Context, connect};
 
@@ -27,11 +26,11 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
     match args.action {
         Action::Start => start(context),
         Action::Stop => {
-            let stopped = stop(context)?;
+            let stopped = connect::stop(&context.paths()?)?;
             report(context, stopped, if stopped.is_some() { "stopped" } else { "did not run" })
         }
         Action::Restart => {
-            stop(context)?;
+            connect::stop(&context.paths()?)?;
             start(context)
         }
     }
@@ -40,16 +39,6 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
 fn start(context: &Context) -> Result<(), Fault> {
     let pid = context.connect()?.daemon_pid();
     report(context, Some(pid), "running")
-}
-
-/// Ends the daemon and waits until it is gone; answers its process, if there was one.
-fn stop(context: &Context) -> Result<Option<u32>, Fault> {
-    let paths = context.paths()?;
-    let Some(mut client) = connect::living(&paths)? else { return Ok(None) };
-    let pid = client.shutdown(ShutdownRequest {})?.pid;
-    drop(client);
-    connect::wait_until_gone(&paths)?;
-    Ok(Some(pid))
 }
 
 fn report(context: &Context, pid: Option<u32>, state: &str) -> Result<(), Fault> {

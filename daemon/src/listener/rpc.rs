@@ -11,7 +11,7 @@ use sessd_proto::peer::Peer;
 use sessd_proto::provider::{ProvidersRequest, ProvidersResponse};
 use sessd_proto::service::Sessd;
 use sessd_proto::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
-use sessd_proto::status::{DaemonStatus, ShutdownRequest, ShutdownResponse, StatusRequest};
+use sessd_proto::status::{DaemonStatus, StatusRequest};
 use sessd_proto::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
 use sessd_proto::{Fault, FaultCode};
 use tarpc::context::Context;
@@ -133,10 +133,5 @@ impl Sessd for Handler {
                 Ok(DoctorReport { findings })
             }
         }
-    }
-
-    async fn shutdown(self, _: Context, _: ShutdownRequest) -> Result<ShutdownResponse, Fault> {
-        self.service.end();
-        Ok(ShutdownResponse { pid: std::process::id() })
     }
 }
