@@ -32,7 +32,6 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
-    daemon: Preface,
     peer: Peer,
     last_id: u64,
 }
@@ -76,16 +75,10 @@ impl Client {
             ConnectError::Refused(Fault::new(FaultCode::ProtocolMismatch, what))
         })?;
         if daemon.protocol == PROTOCOL_VERSION {
-            Ok(Self { stream, daemon, peer, last_id: 0 })
+            Ok(Self { stream, peer, last_id: 0 })
         } else {
             Err(ConnectError::Mismatch { daemon, pid: peer.pid })
         }
-    }
-
-    /// What the daemon said of itself.
-    #[must_use]
-    pub fn daemon(&self) -> Preface {
-        self.daemon
     }
 
     /// The daemon's process.
