@@ -36,7 +36,7 @@ impl Registry {
         request: ResumeRequest,
         caller: u32,
     ) -> Result<ResumeResponse, Fault> {
-        self.remember_homes(&request.environment, true).await?;
+        self.remember_caller(&request.environment).await?;
         let row = match (&request.selector, &request.project) {
             (Some(selector), _) => {
                 let row = self.resolve(selector).await?;

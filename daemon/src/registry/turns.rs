@@ -78,7 +78,7 @@ impl Registry {
         if request.prompt.trim().is_empty() {
             return Err(Fault::new(FaultCode::Usage, "the prompt is empty"));
         }
-        self.remember_homes(&request.environment, true).await?;
+        self.remember_caller(&request.environment).await?;
         let id = request.turn_id.clone();
         if let Some(turn) = self.store.read(move |c| rows::by_id(c, &id)).await? {
             return self.accepted(turn).await;
