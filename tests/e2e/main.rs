@@ -1,6 +1,16 @@
 //! End-to-end tests: the real programs in a sealed environment, one behaviour a module.
 
+mod capabilities;
+mod discover;
+mod free_checks;
+mod gone;
+mod live;
 mod real_cli_works;
+mod resume_real;
+mod resume_refused;
+mod scene;
+mod traps;
+mod verdicts;
 
 use sessd_tests::sandbox::Binaries;
 
