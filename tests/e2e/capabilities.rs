@@ -81,7 +81,7 @@ fn every_capability_is_backed_by_a_test() {
     for (cell, can, tests) in PROVEN {
         for (can, test) in can.into_iter().zip(tests) {
             let is_test = |source: &&str| source.contains(&format!("#[test]\nfn {test}()"));
-            let backed = SOURCES.iter().any(|source| is_test(&source));
+            let backed = SOURCES.iter().any(is_test);
             assert!(backed || (test == NOT_BUILT && !can), "{cell} is not backed by `{test}`");
         }
     }

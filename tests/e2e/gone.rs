@@ -13,7 +13,7 @@ use sessd_tests::sandbox::Sandbox;
 use uuid::Uuid;
 
 use crate::BINARIES;
-use crate::scene::{NEVER, check, run_job, sessions, set_age, verdict};
+use crate::scene::{NEVER, check, fault, run_job, sessions, set_age, verdict};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -157,6 +157,9 @@ fn gone_is_not_what_a_home_lost_with_more_than_half_of_itself() {
         fs::rename(path, kept.join(path.file_name().unwrap())).unwrap();
     }
     home.assert_nothing_is_concluded("home_held");
+    let held = home.sessions().into_values().find(|found| found.status == Status::Unknown);
+    let refused = fault(&home.sandbox, &["resume", &held.unwrap().id], 6);
+    assert!(refused.message.ends_with(": home_held"), "{}", refused.message);
     let problem = home.problem().unwrap();
     assert!(problem.contains("3 of its 5 sessions vanished"), "{problem}");
     // Nor by a daemon that was not there when it happened.

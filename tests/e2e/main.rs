@@ -1,4 +1,9 @@
 //! End-to-end tests: the real programs in a sealed environment, one behaviour a module.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests: a broken assumption must end the test at once, and loudly"
+)]
 
 mod capabilities;
 mod discover;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use sessd_proto::FaultCode;
+use sessd_proto::{FaultCode, Status};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
 use sessd_tests::wait::DEADLINE;
 
@@ -44,7 +44,9 @@ fn trap_10_stub_files_of_gemini_are_no_sessions() {
     let chat = Gemini.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
     let text = fs::read_to_string(&chat).unwrap();
     let header = text.lines().next().unwrap();
-    let context = r#"{"$set":{"messages":[{"id":"0","type":"user","content":[{"text":"<session_context>x"}]}]}}"#;
+    let context = r#"{"$set":{"messages":[{"id":"0","type":"user","content":
+        [{"text":"<session_context>x"}]}]}}"#
+        .replace('\n', " ");
     let name = chat.file_name().unwrap().to_str().unwrap();
     // Before and after the real one in the order of names.
     for (minute, records) in [
@@ -58,14 +60,13 @@ fn trap_10_stub_files_of_gemini_are_no_sessions() {
     let listed = sessions(&scene.sandbox, &["list", "--all"]);
     assert_eq!(listed.len(), 1);
     assert_eq!((&*listed[0].id, listed[0].title.as_deref()), (&*id, Some("alpha question")));
-    assert_eq!(verdict(&check(&scene.sandbox, &id)), (sessd_proto::Status::Active, None));
+    assert_eq!(verdict(&check(&scene.sandbox, &id)), (Status::Active, None));
 
     // Of a session whose real file is gone, what is left cannot be resumed.
     let kept = scene.sandbox.home().join("kept.jsonl");
     copy(&chat, &kept);
     fs::remove_file(&chat).unwrap();
-    let (status, _) = (check(&scene.sandbox, &id).status, ());
-    assert_ne!(status, sessd_proto::Status::Active);
+    assert_ne!(check(&scene.sandbox, &id).status, Status::Active);
     let run = scene.run(&Gemini.one_shot_arguments(Some(&asked), "beta question"), None);
     assert_eq!(run.status, 42, "{run:#?}");
 }
