@@ -136,6 +136,12 @@ impl Output {
         if self.is_terminal() { id.get(..8).unwrap_or(id).to_owned() } else { id.to_owned() }
     }
 
+    /// The beginning of a line that fits, with some columns left for a mark before it.
+    #[must_use]
+    pub fn cut(&self, line: &str, mark: usize) -> String {
+        cut(line, self.columns.unwrap_or(COLUMNS).saturating_sub(mark + 1))
+    }
+
     /// A directory: under `~` and by its end on a terminal, whole through a pipe.
     #[must_use]
     pub fn dir(&self, dir: &str, home: Option<&str>) -> String {

@@ -5,6 +5,9 @@ use sessd_proto::{Fault, FaultCode, Session};
 
 use crate::output::Output;
 
+/// Columns before each line of the list.
+const MARK: usize = 2;
+
 /// Lets the person at the terminal pick one session; Enter takes the newest.
 ///
 /// # Errors
@@ -18,12 +21,13 @@ pub(crate) fn pick(
         let Session { id, provider, project, title, last_activity, .. } = session;
         let title: String =
             title.as_deref().unwrap_or("-").chars().filter(|c| !c.is_control()).collect();
-        format!(
+        let line = format!(
             "{}  {:>4}  {provider:8}  {}  {title}",
             output.id(id),
             output.moment(Some(*last_activity)),
             output.dir(project, home),
-        )
+        );
+        output.cut(&line, MARK)
     };
     let lines: Vec<String> = sessions.iter().map(line).collect();
     let picked = Select::new("resume", lines)

@@ -7,15 +7,25 @@
 
 mod autostart;
 mod bad_input;
+mod capabilities;
 mod crash;
 mod damage;
+mod discover;
 mod echo;
+mod free_checks;
+mod gone;
 mod limits;
 mod list;
+mod live;
 mod real_cli_works;
 mod resume;
+mod resume_real;
+mod resume_refused;
+mod scene;
 mod tidy;
+mod traps;
 mod upgrade;
+mod verdicts;
 
 use sessd_tests::sandbox::Binaries;
 

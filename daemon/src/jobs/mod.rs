@@ -63,7 +63,9 @@ impl Jobs {
     pub async fn start(self: &Arc<Self>) -> Result<(), Fault> {
         for entry in &self.table {
             let last = self.last_due(entry).await?;
-            if let Some(due) = entry.schedule.missed(last, now()) {
+            // What happened while no daemon ran is only known after a sweep.
+            let at_once = (entry.name == "discovery").then(now);
+            if let Some(due) = entry.schedule.missed(last, now()).or(at_once) {
                 self.fire(entry, due).await;
             }
         }

@@ -37,8 +37,9 @@ pub(super) enum Trouble {
 }
 
 impl Registry {
-    /// Remembers the homes that an environment selects. Homes of a caller count only if they
-    /// exist; those of the daemon and the configuration are remembered in any case.
+    /// Remembers the homes that an environment selects; answers whether one is new. Homes of a
+    /// caller count only if they exist; those of the daemon and the configuration are remembered
+    /// in any case.
     ///
     /// # Errors
     /// Those of the store.
@@ -46,7 +47,8 @@ impl Registry {
         &self,
         env: &Environment,
         only_existing: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
+        let mut is_new = false;
         let known = self.known_homes().await?;
         let is_known = |provider: &dyn Provider, home: &Home| {
             known.iter().any(|k| k.provider.id() == provider.id() && k.home == *home)
@@ -61,7 +63,21 @@ impl Registry {
                     bindings::remember_home(tx, provider.id(), &path, &home.env)
                 };
                 self.store.write(remember).await?;
+                is_new = true;
             }
+        }
+        Ok(is_new)
+    }
+
+    /// Remembers the homes of a caller; what is in a new one is soon in the list.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn remember_caller(self: &Arc<Self>, env: &Environment) -> Result<(), Fault> {
+        if self.remember_homes(env, true).await? {
+            let registry = Arc::clone(self);
+            // Not awaited: the caller came for a session, not for the whole home.
+            tokio::spawn(async move { registry.sweep().await.map(drop) });
         }
         Ok(())
     }

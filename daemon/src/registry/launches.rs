@@ -36,10 +36,14 @@ impl Registry {
         request: ResumeRequest,
         caller: u32,
     ) -> Result<ResumeResponse, Fault> {
-        self.remember_homes(&request.environment, true).await?;
+        self.remember_caller(&request.environment).await?;
         let row = match (&request.selector, &request.project) {
             (Some(selector), _) => {
                 let row = self.resolve(selector).await?;
+                // Before the check: what somebody writes now may look damaged in between.
+                if !request.plan_only {
+                    self.must_be_free(&row).await?;
+                }
                 self.check_row(row, false).await?
             }
             (None, Some(dir)) => self.newest_resumable(dir).await?,
@@ -48,16 +52,18 @@ impl Registry {
         let known = self.home_of(&row).await?.ok_or_else(|| starting(&row.session))?;
         may_resume(&row.session, &request, known.provider.capabilities().resume_anywhere)?;
         if !request.plan_only {
-            let live = self.live(&row).await?;
-            if live.blocks() {
-                return Err(busy(&row.session, &live));
-            }
+            self.must_be_free(&row).await?;
             self.lease(&row.session, caller, "interactive").await?;
         }
         let plan = self.plan_resume(&known, &row, request.cwd.as_deref());
         let mut sessions = self.with_live(vec![row]).await?;
         let session = sessions.pop().unwrap_or_default();
         Ok(ResumeResponse { session, plan })
+    }
+
+    async fn must_be_free(self: &Arc<Self>, row: &Stored) -> Result<(), Fault> {
+        let live = self.live(row).await?;
+        if live.blocks() { Err(busy(&row.session, &live)) } else { Ok(()) }
     }
 
     fn plan_resume(&self, known: &KnownHome, row: &Stored, cwd: Option<&str>) -> LaunchPlan {

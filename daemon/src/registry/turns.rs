@@ -36,7 +36,7 @@ impl Registry {
             return Err(Fault::new(FaultCode::Usage, "the prompt is empty")
                 .hint("give it as the last argument, or pipe it in"));
         }
-        self.remember_homes(&request.environment, true).await?;
+        self.remember_caller(&request.environment).await?;
         let id = request.turn_id.clone();
         if let Some(turn) = self.store.read(move |c| rows::by_id(c, &id)).await? {
             return self.accepted(turn).await;
@@ -71,7 +71,11 @@ impl Registry {
         let mut env = self.env.clone();
         env.0.extend(request.environment.0.clone());
         let home = provider.homes(&env).into_iter().next();
-        let home = home.ok_or_else(|| Fault::internal("the provider has no home"))?;
+        let home = home.ok_or_else(|| {
+            let what =
+                format!("{} has no home: neither HOME nor its own variable is set", provider.id());
+            Fault::new(FaultCode::Environment, what).hint("set HOME to your home directory")
+        })?;
         let id = Uuid::new_v4().to_string();
         let spec = TurnSpec { resume: None, new_id: Some(id.clone()), cwd: request.cwd.clone() };
         if provider.plan_turn(&home, &spec).is_none() {

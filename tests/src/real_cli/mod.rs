@@ -96,16 +96,20 @@ pub trait RealCli: Sync {
         terminal.key(Key::Enter);
     }
 
-    /// Leaves a terminal as a person does: Ctrl-C until it warns, and once more.
+    /// Leaves a terminal as a person does: Ctrl-C until it warns, and once more; and all again if
+    /// that comes to nothing, as when the second falls into the drawing of the warning.
     fn quit(&self, terminal: &mut Terminal) {
-        wait_until("the warning before the end", DEADLINE, || {
+        wait_until("the end", DEADLINE, || {
+            poll(DEADLINE, || {
+                terminal.key(Key::CtrlC);
+                poll(PATIENCE, || {
+                    let warned = terminal.screen().to_lowercase().contains("again to");
+                    (warned || terminal.has_exited()).then_some(())
+                })
+            });
             terminal.key(Key::CtrlC);
-            poll(PATIENCE, || {
-                let warned = terminal.screen().to_lowercase().contains("again to");
-                (warned || terminal.has_exited()).then_some(())
-            })
+            poll(10 * PATIENCE, || terminal.has_exited().then_some(()))
         });
-        terminal.key(Key::CtrlC);
         let status = terminal.wait_exit(DEADLINE);
         assert!(
             status.success(),

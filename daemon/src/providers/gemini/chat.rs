@@ -141,7 +141,8 @@ impl Chat {
 
     fn set(&mut self, patch: &Record<'_>) {
         replace(&mut self.session_id, string(patch.session_id));
-        replace(&mut self.start_time, time(patch.start_time));
+        // Every resume writes a header with a start of its own.
+        self.start_time = self.start_time.or(time(patch.start_time));
         replace(&mut self.last_updated, time(patch.last_updated));
         replace(&mut self.summary, string(patch.summary));
         if let Some(kind) = string(patch.kind) {

@@ -1,0 +1,268 @@
+//! What the tests of real sessions have in common: a machine with a real CLI on it, a shell with
+//! variables of its own, and the answers of `sessctl` as values.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use sessd_proto::{Fault, Live, Session, Status};
+use sessd_tests::model_server::ModelServer;
+use sessd_tests::real_cli::{Answer, RealCli};
+use sessd_tests::sandbox::{Output, Sandbox};
+use sessd_tests::terminal::Terminal;
+use sessd_tests::wait::{DEADLINE, wait_until};
+
+use crate::BINARIES;
+
+/// A schedule that never comes during a test.
+pub(crate) const NEVER: &str = "0 0 0 29 2 *";
+
+/// A variable in the shell of a caller.
+pub(crate) type Variable<'a> = Option<(&'a str, &'a str)>;
+
+/// A machine with one CLI on it, which works in two directories.
+pub(crate) struct Scene {
+    pub(crate) cli: &'static dyn RealCli,
+    // Before the server: what runs in the sandbox may still ask it.
+    pub(crate) sandbox: Sandbox,
+    pub(crate) server: ModelServer,
+    pub(crate) project: PathBuf,
+    pub(crate) elsewhere: PathBuf,
+}
+
+impl Scene {
+    /// `None` if the CLI cannot be installed here. Only what a test asks for happens: no job
+    /// comes in between.
+    pub(crate) fn of(cli: &'static dyn RealCli) -> Option<Self> {
+        let server = ModelServer::start();
+        let mut sandbox = Sandbox::new(BINARIES);
+        sandbox.set_env("SESSD_DISCOVERY_SCHEDULE", NEVER);
+        sandbox.set_env("SESSD_HEARTBEAT_SCHEDULE", NEVER);
+        let [project, elsewhere] = ["project", "elsewhere"].map(|name| sandbox.dir(name));
+        let ready = cli.prepare(&mut sandbox, &server, &[&project, &elsewhere]);
+        ready.then_some(Self { cli, sandbox, server, project, elsewhere })
+    }
+
+    /// The provider's id.
+    pub(crate) fn provider(&self) -> &'static str {
+        self.cli.cli().name
+    }
+
+    /// The home that the CLI has by default.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.sandbox.home().join(format!(".{}", self.provider()))
+    }
+
+    /// The variable that selects another home.
+    pub(crate) fn variable(&self) -> &'static str {
+        match self.provider() {
+            "claude" => "CLAUDE_CONFIG_DIR",
+            "codex" => "CODEX_HOME",
+            _ => "GEMINI_CLI_HOME",
+        }
+    }
+
+    /// The home that a value of the variable selects.
+    pub(crate) fn selected(&self, value: &Path) -> PathBuf {
+        if self.provider() == "gemini" { value.join(".gemini") } else { value.to_owned() }
+    }
+
+    /// Copies a home to where a value of the variable selects it.
+    pub(crate) fn copy_home(&self, value: &Path) {
+        let target = self.selected(value);
+        if self.home().is_dir() {
+            copy(&self.home(), &target);
+        } else {
+            fs::create_dir_all(&target).unwrap();
+        }
+        // It keeps the settings beside its default home, but inside any other.
+        let _ = fs::copy(self.sandbox.home().join(".claude.json"), target.join(".claude.json"));
+        // Its index holds absolute paths to the rollouts of the original.
+        for entry in fs::read_dir(&target).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().contains(".sqlite") {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+    }
+
+    /// One prompt in a new session in the project.
+    pub(crate) fn one_shot(&self, prompt: &str) -> Answer {
+        self.cli.one_shot(&self.sandbox, &self.project, prompt)
+    }
+
+    /// Runs the CLI to its end in the project.
+    pub(crate) fn run(&self, arguments: &[String], variable: Variable<'_>) -> Output {
+        let mut command = self.sandbox.command(self.provider());
+        command.args(arguments).current_dir(&self.project).envs(variable);
+        self.sandbox.run(&mut command, DEADLINE)
+    }
+
+    /// Our session of this provider session.
+    #[track_caller]
+    pub(crate) fn session(&self, provider_session_id: &str) -> Session {
+        let found = self.find(provider_session_id);
+        found.unwrap_or_else(|| panic!("no session {provider_session_id} in the list"))
+    }
+
+    /// Our session of this provider session, if it is in the list.
+    pub(crate) fn find(&self, provider_session_id: &str) -> Option<Session> {
+        let is_it =
+            |session: &Session| session.provider_session_id.as_deref() == Some(provider_session_id);
+        sessions(&self.sandbox, &["list"]).into_iter().find(is_it)
+    }
+
+    /// Opens `sessctl resume …` in a terminal, as from a shell in this directory.
+    pub(crate) fn resume(&self, arguments: &[&str], cwd: &Path) -> Terminal {
+        self.resume_with(arguments, cwd, None)
+    }
+
+    /// The same from a shell with a variable of its own.
+    pub(crate) fn resume_with(
+        &self,
+        arguments: &[&str],
+        cwd: &Path,
+        variable: Variable<'_>,
+    ) -> Terminal {
+        let mut command = self.sandbox.command(BINARIES.sessctl);
+        command.arg("resume").args(arguments).current_dir(cwd).envs(variable);
+        Terminal::spawn(command, 40, 120)
+    }
+
+    /// Puts a program that only writes down how it was called in the place of the CLI.
+    pub(crate) fn replace_cli(&self) -> Calls {
+        Calls::of(&self.sandbox, &[self.provider()])
+    }
+}
+
+/// What was called in the place of real programs.
+pub(crate) struct Calls {
+    log: PathBuf,
+}
+
+impl Calls {
+    /// From now on calls of these programs are only written down.
+    pub(crate) fn of(sandbox: &Sandbox, names: &[&str]) -> Self {
+        let log = sandbox.runtime_dir().join("calls");
+        let script = format!("#!/bin/sh\necho \"${{0##*/}} $*\" >>{}\n", log.display());
+        let program = sandbox.runtime_dir().join("recorder");
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        names.iter().for_each(|name| sandbox.link(name, &program));
+        Self { log }
+    }
+
+    /// Every call so far.
+    pub(crate) fn seen(&self) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+}
+
+/// What `sessctl --json` answers.
+#[track_caller]
+pub(crate) fn answer(sandbox: &Sandbox, arguments: &[&str]) -> Value {
+    let output = sandbox.sessctl(&[&["--json"], arguments].concat());
+    assert_eq!(output.status, 0, "{arguments:?}: {output:#?}");
+    serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:#?}"))
+}
+
+/// The sessions that a command answers.
+#[track_caller]
+pub(crate) fn sessions(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Session> {
+    let mut answer = answer(sandbox, arguments);
+    serde_json::from_value(answer["sessions"].take()).expect("sessions")
+}
+
+/// A session after a check.
+#[track_caller]
+pub(crate) fn check(sandbox: &Sandbox, id: &str) -> Session {
+    sessions(sandbox, &["check", id]).swap_remove(0)
+}
+
+/// Status and reason of a session.
+pub(crate) fn verdict(session: &Session) -> (Status, Option<&str>) {
+    (session.status, session.reason.as_deref())
+}
+
+/// One session as `show` answers it.
+#[track_caller]
+pub(crate) fn show(sandbox: &Sandbox, selector: &str) -> Session {
+    serde_json::from_value(answer(sandbox, &["show", selector])).expect("a session")
+}
+
+/// Runs a job.
+#[track_caller]
+pub(crate) fn run_job(sandbox: &Sandbox, job: &str) {
+    answer(sandbox, &["jobs", "run", job]);
+}
+
+/// The fault of a command that must end with this status.
+#[track_caller]
+pub(crate) fn fault(sandbox: &Sandbox, arguments: &[&str], status: i32) -> Fault {
+    let mut command = sandbox.command(BINARIES.sessctl);
+    fault_of(sandbox, command.arg("--json").args(arguments), status)
+}
+
+/// The same of a command that the test has set up.
+#[track_caller]
+pub(crate) fn fault_of(sandbox: &Sandbox, command: &mut Command, status: i32) -> Fault {
+    let output = sandbox.run(command, DEADLINE);
+    assert_eq!(output.status, status, "{command:?}: {output:#?}");
+    let mut said: Value = serde_json::from_str(&output.stderr).expect("a fault in JSON");
+    serde_json::from_value(said["error"].take()).expect("a fault")
+}
+
+/// Waits until the live state of a session is as wanted.
+#[track_caller]
+pub(crate) fn wait_for_live(
+    sandbox: &Sandbox,
+    id: &str,
+    what: &str,
+    wanted: impl Fn(&Live) -> bool,
+) -> Live {
+    wait_until(what, DEADLINE, || Some(show(sandbox, id).live).filter(&wanted))
+}
+
+/// Waits until a CLI that has just opened a session has written down that it did. Gemini CLI
+/// first empties the chat and a moment later fills it again: killed in between, it has lost it.
+#[track_caller]
+pub(crate) fn wait_until_settled(sandbox: &Sandbox, id: &str) {
+    wait_until("an opened session to be whole again", DEADLINE, || {
+        (check(sandbox, id).status == Status::Active).then_some(())
+    });
+}
+
+/// Whether a process is this one or was started by it, however far away.
+pub(crate) fn is_in(pid: u32, ancestor: u32) -> bool {
+    if pid == ancestor {
+        return true;
+    }
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    let parent = parent.and_then(|pid| pid.parse().ok()).filter(|pid| *pid > 1);
+    parent.is_some_and(|parent| is_in(parent, ancestor))
+}
+
+/// A variable in the environment of a process.
+pub(crate) fn variable_of(pid: u32, name: &str) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let value = text.split('\0').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    value.map(str::to_owned)
+}
+
+/// Copies a tree with the times of its files.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "{} cannot be copied", from.display());
+}
+
+/// Ages a file.
+pub(crate) fn set_age(path: &Path, age: Duration) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - age).unwrap();
+}

@@ -1,0 +1,105 @@
+//! Traps of the real CLIs that belong to no other promise; the others are named `trap_NN_…`
+//! where they belong.
+
+use std::fs;
+use std::path::PathBuf;
+
+use sessd_proto::{FaultCode, Status};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::wait::DEADLINE;
+
+use crate::scene::{Scene, answer, check, copy, fault, sessions, show, verdict};
+
+/// It looks an id up only inside the current project.
+#[test]
+fn trap_04_one_claude_id_in_two_projects_is_two_sessions() {
+    let Some(scene) = Scene::of(&Claude) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let session = format!("--session-id={asked}");
+    let mut command = scene.sandbox.command("claude");
+    command.args(["-p", "--output-format=json", &session, "--", "beta question"]);
+    let run = scene.sandbox.run(command.current_dir(&scene.elsewhere), DEADLINE);
+    assert_eq!(Claude.answer(run).session_id, asked, "the trap itself");
+
+    let found = sessions(&scene.sandbox, &["list"]);
+    assert_eq!(found.len(), 2);
+    assert_ne!(found[0].id, found[1].id);
+    let ambiguous = fault(&scene.sandbox, &["show", &asked], 3);
+    assert_eq!(ambiguous.code, FaultCode::Ambiguous);
+    for session in &found {
+        assert!(ambiguous.message.contains(&session.id), "{}", ambiguous.message);
+        assert_eq!(session.provider_session_id.as_deref(), Some(&*asked));
+        assert_eq!(show(&scene.sandbox, &session.id), *session);
+        let plan = answer(&scene.sandbox, &["resume", "--plan", &session.id]);
+        assert_eq!(plan["cwd"], session.launch_dir);
+    }
+}
+
+/// Resuming in another minute leaves a file with the same id and without a turn.
+#[test]
+fn trap_10_stub_files_of_gemini_are_no_sessions() {
+    let Some(scene) = Scene::of(&Gemini) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let id = scene.session(&asked).id;
+    let chat = Gemini.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
+    let text = fs::read_to_string(&chat).unwrap();
+    let header = text.lines().next().unwrap();
+    let context = r#"{"$set":{"messages":[{"id":"0","type":"user","content":
+        [{"text":"<session_context>x"}]}]}}"#
+        .replace('\n', " ");
+    let name = chat.file_name().unwrap().to_str().unwrap();
+    // Before and after the real one in the order of names.
+    for (minute, records) in [
+        ("2020-01-01T00-00", header.to_owned()),
+        ("2030-01-01T00-00", format!("{header}\n{context}")),
+    ] {
+        let stub = format!("session-{minute}-{}", &name[name.len() - "12345678.jsonl".len()..]);
+        fs::write(chat.with_file_name(stub), format!("{records}\n")).unwrap();
+    }
+    crate::scene::run_job(&scene.sandbox, "discovery");
+    let listed = sessions(&scene.sandbox, &["list", "--all"]);
+    assert_eq!(listed.len(), 1);
+    assert_eq!((&*listed[0].id, listed[0].title.as_deref()), (&*id, Some("alpha question")));
+    assert_eq!(verdict(&check(&scene.sandbox, &id)), (Status::Active, None));
+
+    // Of a session whose real file is gone, what is left cannot be resumed.
+    let kept = scene.sandbox.home().join("kept.jsonl");
+    copy(&chat, &kept);
+    fs::remove_file(&chat).unwrap();
+    assert_ne!(check(&scene.sandbox, &id).status, Status::Active);
+    let run = scene.run(&Gemini.one_shot_arguments(Some(&asked), "beta question"), None);
+    assert_eq!(run.status, 42, "{run:#?}");
+}
+
+/// By itself the TUI copies 404 MB into its home and starts a daemon that keeps the session
+/// locked after the person has left.
+#[test]
+fn trap_12_codex_is_resumed_without_a_daemon() {
+    let Some(scene) = Scene::of(&Codex) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let id = scene.session(&asked).id;
+    let plan = answer(&scene.sandbox, &["resume", "--plan", &id]);
+    let is_it = |argument: &serde_json::Value| argument == "--no-daemon";
+    assert!(plan["args"].as_array().unwrap().iter().any(is_it), "{plan}");
+
+    let mut terminal = scene.resume(&[&id], &scene.elsewhere);
+    terminal.wait_for_text("last='alpha question'", DEADLINE);
+    Codex.quit(&mut terminal);
+    assert!(!scene.home().join("packages/app-server-daemon").exists());
+    assert_eq!(processes_of(&scene, "codex"), [""; 0]);
+    let run = Codex.one_shot_resume(&scene.sandbox, &scene.project, &asked, "beta question");
+    assert!(run.text.contains("turns=2"), "the session is still locked");
+}
+
+/// The command lines of all processes of this sandbox with such a word.
+fn processes_of(scene: &Scene, word: &str) -> Vec<String> {
+    let home = scene.sandbox.home();
+    let home = format!("HOME={}", home.display());
+    let of = |pid: PathBuf| {
+        let environment = fs::read(pid.join("environ")).ok()?;
+        environment.split(|byte| *byte == 0).find(|pair| *pair == home.as_bytes())?;
+        let line = String::from_utf8(fs::read(pid.join("cmdline")).ok()?).ok()?;
+        line.contains(word).then(|| line.replace('\0', " "))
+    };
+    fs::read_dir("/proc").unwrap().filter_map(|entry| of(entry.ok()?.path())).collect()
+}

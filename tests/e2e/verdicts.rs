@@ -1,0 +1,234 @@
+//! Promise: a verdict is what the CLI itself would do. Each damage is done to a home of its own;
+//! `sessctl check` judges it first, then the CLI is asked to resume in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sessd_proto::Session;
+use sessd_proto::Status::{self, Active, Expired, Invalid};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::tree::tree_hash;
+
+use crate::scene::{Scene, check, sessions, verdict};
+
+type Verdict = (Status, Option<&'static str>);
+/// What becomes of a transcript; `None` if it is removed.
+type Damage = fn(&[u8]) -> Option<Vec<u8>>;
+type Case = (&'static str, Damage, Verdict);
+
+const ACTIVE: Verdict = (Active, None);
+const EMPTY: Verdict = (Invalid, Some("empty_transcript"));
+const GONE: Verdict = (Expired, Some("transcript_missing"));
+const NO_META: Verdict = (Invalid, Some("session_meta_missing"));
+const NO_HEADER: Verdict = (Invalid, Some("header_missing"));
+
+#[test]
+fn verdicts_agree_with_claude() {
+    agree(
+        &Claude,
+        &[
+            ("untouched", untouched, ACTIVE),
+            ("removed", removed, GONE),
+            ("truncated-tail", truncated_tail, ACTIVE),
+            ("garbage-middle", garbage_middle, ACTIVE),
+            ("garbage-first", garbage_first, ACTIVE),
+            ("nul-tail", nul_tail, ACTIVE),
+            ("empty", empty, EMPTY),
+            ("all-garbage", all_garbage, EMPTY),
+            ("no-messages", |bytes| without(bytes, &["\"user\"", "\"assistant\""]), EMPTY),
+        ],
+    );
+}
+
+#[test]
+fn verdicts_agree_with_codex() {
+    agree(
+        &Codex,
+        &[
+            ("untouched", untouched, ACTIVE),
+            ("removed", removed, GONE),
+            ("truncated-tail", truncated_tail, ACTIVE),
+            ("garbage-middle", garbage_middle, ACTIVE),
+            ("garbage-first", garbage_first, (Invalid, Some("first_record_broken"))),
+            ("nul-tail", nul_tail, ACTIVE),
+            ("empty", empty, NO_META),
+            ("all-garbage", all_garbage, NO_META),
+            ("no-meta", |bytes| without(bytes, &["\"session_meta\""]), NO_META),
+        ],
+    );
+}
+
+#[test]
+fn verdicts_agree_with_gemini() {
+    agree(
+        &Gemini,
+        &[
+            ("untouched", untouched, ACTIVE),
+            ("removed", removed, GONE),
+            ("truncated-tail", truncated_tail, ACTIVE),
+            ("garbage-middle", garbage_middle, ACTIVE),
+            ("garbage-first", garbage_first, ACTIVE),
+            ("nul-tail", nul_tail, ACTIVE),
+            ("empty", empty, NO_HEADER),
+            ("all-garbage", all_garbage, NO_HEADER),
+            ("no-header", |bytes| without(bytes, &["\"projectHash\""]), NO_HEADER),
+            ("no-messages", |bytes| without(bytes, &["\"type\":"]), EMPTY),
+            ("killed-while-opening", emptied, EMPTY),
+        ],
+    );
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
+fn untouched(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(bytes.to_vec())
+}
+
+fn removed(_: &[u8]) -> Option<Vec<u8>> {
+    None
+}
+
+/// In the middle of the last record, as a crash leaves it.
+fn truncated_tail(bytes: &[u8]) -> Option<Vec<u8>> {
+    let start = bytes.trim_ascii_end().iter().rposition(|byte| *byte == b'\n')?;
+    Some(bytes[..usize::midpoint(start, bytes.len())].to_vec())
+}
+
+fn garbage_middle(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut lines: Vec<&[u8]> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    lines.insert(lines.len() / 2, b"{\"type\":\"us garbage\n");
+    Some(lines.concat())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
+fn garbage_first(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some([b"garbage\n", bytes].concat())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
+fn nul_tail(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some([bytes, &[0; 4096]].concat())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
+fn empty(_: &[u8]) -> Option<Vec<u8>> {
+    Some(Vec::new())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
+fn all_garbage(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(b"nothing here is JSON\n".repeat(bytes.len() / 20))
+}
+
+/// Opening a chat empties it, to fill it again a moment later.
+#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
+fn emptied(bytes: &[u8]) -> Option<Vec<u8>> {
+    let patch = br#"{"$set":{"messages":[]}}"#;
+    Some([bytes, patch, b"\n"].concat())
+}
+
+/// Only the lines in which none of these stands.
+fn without(bytes: &[u8], words: &[&str]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let kept = text.split_inclusive('\n').filter(|line| !words.iter().any(|w| line.contains(w)));
+    Some(kept.collect::<String>().into_bytes())
+}
+
+fn agree(cli: &'static dyn RealCli, cases: &[Case]) {
+    let Some(mut scene) = Scene::of(cli) else { return };
+    let id = scene.one_shot("alpha question").session_id;
+    scene.one_shot("of no interest");
+    let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
+    let transcript = transcript.strip_prefix(scene.home()).unwrap().to_owned();
+    let values: Vec<PathBuf> =
+        cases.iter().map(|(name, ..)| scene.sandbox.home().join("cases").join(name)).collect();
+    values.iter().for_each(|value| scene.copy_home(value));
+    configure_homes(&mut scene, &values);
+    let known: Vec<_> = sessions(&scene.sandbox, &["list", "--all"]);
+    assert_eq!(known.len(), 2 * (cases.len() + 1));
+
+    for ((name, damage, expected), value) in cases.iter().zip(&values) {
+        let path = scene.selected(value).join(&transcript);
+        match damage(&fs::read(&path).unwrap()) {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let is_it = |session: &&Session| {
+            Path::new(&session.home) == scene.selected(value)
+                && session.provider_session_id.as_deref() == Some(&id)
+        };
+        let session = known.iter().find(is_it).unwrap();
+        let before = tree_hash(value);
+        let found = check(&scene.sandbox, &session.id);
+        tree_hash(value).assert_same_as(&before);
+        assert_eq!(verdict(&found), *expected, "{name}");
+        assert_resume_says(&scene, &found);
+        assert_eq!(remembers(&scene, value, &id), expected.0 == Active, "{name}");
+    }
+}
+
+/// Whether the CLI goes on with what it was told before.
+fn remembers(scene: &Scene, value: &Path, id: &str) -> bool {
+    let arguments = scene.cli.one_shot_arguments(Some(id), "beta question");
+    let variable = Some((scene.variable(), value.to_str().unwrap()));
+    let output = scene.run(&arguments, variable);
+    let answer = scene.cli.parse(&output.stdout).filter(|_| output.status == 0);
+    answer.is_some_and(|answer| {
+        answer.session_id == id && answer.text.contains("first='alpha question")
+    })
+}
+
+/// A plan, or exit code 5 with the reason.
+fn assert_resume_says(scene: &Scene, session: &Session) {
+    let output = scene.sandbox.sessctl(&["resume", "--plan", &session.id]);
+    let refused = if session.status == Active { 0 } else { 5 };
+    assert_eq!(output.status, refused, "{output:#?}");
+    let reason = session.reason.as_deref().unwrap_or_default();
+    assert!(output.stderr.contains(reason), "{output:#?}");
+}
+
+fn configure_homes(scene: &mut Scene, values: &[PathBuf]) {
+    let homes: Vec<_> = values.iter().map(|value| scene.selected(value)).collect();
+    let config = format!("[homes]\n{} = {homes:?}\n", scene.provider());
+    scene.sandbox.write(".config/sessd/config.toml", config);
+}
+
+/// A fork holds only what came after it, so it goes with its parent (trap 11).
+#[test]
+fn trap_11_codex_forks_need_their_parents() {
+    let Some(scene) = Scene::of(&Codex) else { return };
+    let parent = scene.one_shot("alpha question").session_id;
+    scene.one_shot("of no interest");
+    let arguments = ["exec", "fork", "--json", "--skip-git-repo-check", &parent, "beta question"];
+    let run = scene.run(&arguments.map(str::to_owned), None);
+    let fork = Codex.answer(run).session_id;
+    let found = scene.session(&fork);
+    assert_eq!(found.parent_id, Some(scene.session(&parent).id));
+    assert_eq!(verdict(&check(&scene.sandbox, &found.id)), ACTIVE);
+
+    let codex = |word: &str| scene.run(&[word.to_owned(), parent.clone()], None);
+    assert_eq!(codex("archive").status, 0);
+    assert_eq!(verdict(&check(&scene.sandbox, &found.id)), ACTIVE, "its parent is only archived");
+    assert!(remembers(&scene, &scene.home(), &fork));
+    assert_eq!(codex("unarchive").status, 0);
+
+    let rollout = Codex.transcript(&scene.sandbox, &scene.project, &parent).unwrap();
+    fs::remove_file(rollout).unwrap();
+    let found = check(&scene.sandbox, &found.id);
+    assert_eq!(verdict(&found), (Invalid, Some("lineage_missing")));
+    assert_eq!(verdict(&check(&scene.sandbox, &found.parent_id.unwrap())), GONE);
+    assert!(!remembers(&scene, &scene.home(), &fork));
+}
+
+#[test]
+fn verdicts_agree_with_codex_on_archived_sessions() {
+    let Some(scene) = Scene::of(&Codex) else { return };
+    let id = scene.one_shot("alpha question").session_id;
+    let session = scene.session(&id);
+    assert_eq!(scene.run(&["archive".to_owned(), id.clone()], None).status, 0);
+    let found = check(&scene.sandbox, &session.id);
+    assert_eq!(verdict(&found), (Status::Archived, Some("archived_by_provider")));
+    assert_resume_says(&scene, &found);
+    assert!(!remembers(&scene, &scene.home(), &id));
+    assert_eq!(scene.run(&["unarchive".to_owned(), id.clone()], None).status, 0);
+    assert_eq!(verdict(&check(&scene.sandbox, &session.id)), ACTIVE);
+}
