@@ -8,6 +8,8 @@ use serde::Deserialize;
 use sessd_proto::{Environment, Fault, FaultCode};
 use toml::{Table, Value};
 
+use crate::providers;
+
 const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// Sections whose keys are names of the user's own.
@@ -106,6 +108,12 @@ impl Config {
     }
 
     fn checked(self) -> Result<Self, Fault> {
+        let ids: Vec<_> = providers::ALL.iter().map(|it| it.id().to_owned()).collect();
+        if let Some(name) =
+            self.homes.keys().chain(self.programs.keys()).find(|name| !ids.contains(name))
+        {
+            return Err(unknown("provider", name, &ids));
+        }
         for (job, schedule) in
             [("discovery", &self.discovery.schedule), ("heartbeat", &self.heartbeat.schedule)]
         {
@@ -228,6 +236,13 @@ mod tests {
         assert_eq!(fault.hint.unwrap(), "did you mean `heartbeat.batch`?");
         let fault = Config::merged("[hartbeat]", &Environment::default()).unwrap_err();
         assert_eq!(fault.hint.unwrap(), "did you mean `heartbeat`?");
+    }
+
+    #[test]
+    fn an_unknown_provider_names_the_nearest_one() {
+        let fault = Config::merged("[homes]\ncluade = []", &Environment::default()).unwrap_err();
+        assert_eq!(fault.message, "unknown provider `cluade`");
+        assert_eq!(fault.hint.unwrap(), "did you mean `claude`?");
     }
 
     #[test]

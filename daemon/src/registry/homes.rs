@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sessd_proto::provider::HomeInfo;
 use sessd_proto::{Environment, Fault};
