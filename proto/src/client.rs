@@ -28,12 +28,17 @@ use crate::{Fault, FaultCode, PROTOCOL_VERSION};
 /// How long the daemon may take beyond the deadline before we give it up.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Bytes asked for before the length of an answer is known.
+const FIRST_READ: usize = 32 * 1024;
+
 /// A connection to the daemon.
 #[derive(Debug)]
 pub struct Client {
     stream: UnixStream,
     peer: Peer,
     last_id: u64,
+    /// The timeout that the socket has now.
+    patience: Duration,
 }
 
 /// Why there is no connection.
@@ -75,7 +80,7 @@ impl Client {
             ConnectError::Refused(Fault::new(FaultCode::ProtocolMismatch, what))
         })?;
         if daemon.protocol == PROTOCOL_VERSION {
-            Ok(Self { stream, peer, last_id: 0 })
+            Ok(Self { stream, peer, last_id: 0, patience: Duration::ZERO })
         } else {
             Err(ConnectError::Mismatch { daemon, pid: peer.pid })
         }
@@ -117,22 +122,36 @@ impl Client {
     }
 
     fn exchange(&mut self, body: &[u8], deadline: Duration) -> io::Result<BytesMut> {
-        self.stream.set_read_timeout(Some(deadline + GRACE))?;
-        self.stream.set_write_timeout(Some(deadline + GRACE))?;
+        if self.patience != deadline + GRACE {
+            self.patience = deadline + GRACE;
+            self.stream.set_read_timeout(Some(self.patience))?;
+            self.stream.set_write_timeout(Some(self.patience))?;
+        }
         let length = u32::try_from(body.len()).map_err(io::Error::other)?;
         let mut frame = Vec::with_capacity(4 + body.len());
         frame.extend_from_slice(&length.to_be_bytes());
         frame.extend_from_slice(body);
         self.stream.write_all(&frame)?;
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length)?;
-        let length = u32::from_be_bytes(length) as usize;
-        if length > RESPONSE_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too large"));
+        self.answer()
+    }
+
+    /// Reads one frame; most fit into the first read, together with their length.
+    fn answer(&mut self) -> io::Result<BytesMut> {
+        let mut frame = BytesMut::zeroed(FIRST_READ);
+        let mut filled = 0;
+        while filled < 4 {
+            match self.stream.read(&mut frame[filled..])? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                length => filled += length,
+            }
         }
-        let mut answer = BytesMut::zeroed(length);
-        self.stream.read_exact(&mut answer)?;
-        Ok(answer)
+        let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+        if length > RESPONSE_BYTES_MAX || filled > 4 + length {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no answer"));
+        }
+        frame.resize(4 + length, 0);
+        self.stream.read_exact(&mut frame[filled..])?;
+        Ok(frame.split_off(4))
     }
 }
 

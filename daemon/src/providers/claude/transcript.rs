@@ -13,7 +13,7 @@ use crate::providers::window::{self, Window};
 use crate::providers::{Found, Verdict};
 
 /// First prompts follow a few attachments of some kilobytes.
-const SIDE: usize = 32 << 10;
+const SIDE: usize = 16 << 10;
 
 /// In every record that gives a title.
 const TITLED: &[u8] = b"\"customTitle\"";
