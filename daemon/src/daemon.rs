@@ -52,7 +52,6 @@ async fn serve(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(
     ready();
     listener::serve(Arc::clone(&service), listener).await;
     if let Ok((registry, _)) = service.ready() {
-        registry.interrupt_turns().await?;
         registry.store().settle().await?;
     }
     tracing::info!("ended");

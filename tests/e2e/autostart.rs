@@ -201,6 +201,16 @@ fn a_newer_daemon_is_named_with_its_version_and_left_alone() {
     assert_eq!(sandbox.daemons(), [0; 0]);
 }
 
+/// A logout takes the folder with the socket away, and the daemon may outlive it.
+#[test]
+fn a_daemon_whose_socket_was_removed_takes_its_name_again() {
+    let sandbox = Sandbox::new(BINARIES);
+    let before = sandbox.json(&["status"])["pid"].clone();
+    fs::remove_dir_all(sandbox.socket().parent().unwrap()).unwrap();
+    assert_eq!(sandbox.json(&["status"])["pid"], before);
+    assert_eq!(sandbox.daemons().len(), 1);
+}
+
 #[test]
 fn a_killed_daemon_is_missed_by_the_next_call_only_in_time() {
     let sandbox = Sandbox::new(BINARIES);

@@ -41,6 +41,9 @@ const PREFACE: Duration = Duration::from_secs(2);
 /// Pause after the system has run out of descriptors.
 const BREATHER: Duration = Duration::from_millis(100);
 
+/// How often we look whether the socket still has its name.
+const LOOK: Duration = Duration::from_secs(5);
+
 /// Requests in flight end within this time when the daemon does.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -116,12 +119,26 @@ fn cannot_bind(socket: &Path, error: &io::Error) -> Fault {
 }
 
 /// Serves until the service ends, then lets requests in flight finish.
-pub async fn serve(service: Arc<Service>, listener: UnixListener) {
+pub async fn serve(service: Arc<Service>, mut listener: UnixListener) {
     let connections = Arc::new(Connections::default());
     let mut ending = service.ending.subscribe();
+    let socket = &service.paths.socket;
+    let mut inode = inode(socket);
+    let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => break,
+            _ = look.tick() => if self::inode(socket) != inode {
+                // A logout takes the folder away; nobody else can have the name, as we have
+                // the lock.
+                match bind(socket) {
+                    Ok(bound) => (listener, inode) = (bound, self::inode(socket)),
+                    Err(fault) => {
+                        tracing::error!("the socket is gone: {fault}");
+                        break;
+                    }
+                }
+            },
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => Connections::add(&connections, &service, stream),
                 Err(error) => {
@@ -131,14 +148,21 @@ pub async fn serve(service: Arc<Service>, listener: UnixListener) {
             }
         }
     }
-    let socket = &service.paths.socket;
-    // Nobody else can have taken the name, as we hold the lock.
-    if fs::symlink_metadata(socket)
-        .is_ok_and(|meta| meta.uid() == rustix::process::getuid().as_raw())
-    {
+    if self::inode(socket) == inode {
         let _ = fs::remove_file(socket);
     }
+    // Their followers would wait for them until the end of our patience.
+    if let Ok((registry, _)) = service.ready()
+        && let Err(fault) = registry.interrupt_turns().await
+    {
+        tracing::error!("cannot interrupt turns: {fault}");
+    }
     let _ = timeout(DRAIN, connections.drained()).await;
+}
+
+/// What tells our socket from another one of the same name.
+fn inode(socket: &Path) -> Option<u64> {
+    fs::symlink_metadata(socket).ok().map(|meta| meta.ino())
 }
 
 /// Every connection, so that the idlest one can give way.

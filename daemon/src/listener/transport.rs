@@ -15,8 +15,8 @@ use sessd_proto::codec::{self, REQUEST_BYTES_MAX, RESPONSE_BYTES_MAX};
 use tarpc::ServerError;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::bytes::Bytes;
-use tokio_util::codec::{Framed, LengthDelimitedCodec};
+use tokio_util::bytes::{Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 
 /// A frame completes within this time.
 const FRAME: Duration = Duration::from_secs(5);
@@ -24,7 +24,30 @@ const FRAME: Duration = Duration::from_secs(5);
 /// A peer takes what is written within this time.
 const STALL: Duration = Duration::from_secs(10);
 
-type Frames = Framed<UnixStream, LengthDelimitedCodec>;
+type Frames = Framed<UnixStream, Codec>;
+
+/// Frames have a length before them, and another limit for each direction.
+struct Codec {
+    inbound: LengthDelimitedCodec,
+    outbound: LengthDelimitedCodec,
+}
+
+impl Decoder for Codec {
+    type Item = BytesMut;
+    type Error = io::Error;
+
+    fn decode(&mut self, bytes: &mut BytesMut) -> io::Result<Option<BytesMut>> {
+        self.inbound.decode(bytes)
+    }
+}
+
+impl Encoder<Bytes> for Codec {
+    type Error = io::Error;
+
+    fn encode(&mut self, body: Bytes, bytes: &mut BytesMut) -> io::Result<()> {
+        self.outbound.encode(body, bytes)
+    }
+}
 
 /// Frames of `In` and `Out` over a socket.
 pub(super) struct Transport<In, Out> {
@@ -67,7 +90,9 @@ impl<In, Out> Transport<In, Out> {
     /// Frames over a socket whose prefaces have been exchanged.
     #[must_use]
     pub(super) fn new(stream: UnixStream) -> Self {
-        let codec = LengthDelimitedCodec::builder().max_frame_length(REQUEST_BYTES_MAX).new_codec();
+        let limit = |bytes| LengthDelimitedCodec::builder().max_frame_length(bytes).new_codec();
+        let codec =
+            Codec { inbound: limit(REQUEST_BYTES_MAX), outbound: limit(RESPONSE_BYTES_MAX) };
         Self {
             frames: Framed::new(stream, codec),
             reading: Patience::new(FRAME),
