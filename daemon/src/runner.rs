@@ -10,7 +10,7 @@ use sessd_proto::{Environment, LaunchPlan};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Variables of our own supervisor that a child would misunderstand.
 const SUPERVISORS: &[&str] = &["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID"];
@@ -121,10 +121,18 @@ impl Process {
             }
         };
         let both = async { tokio::join!(feed, read, keep_end(stderr)) };
-        let (cause, stderr) = match timeout(limits.deadline, both).await {
-            Err(_) => (Some(Cause::Deadline), String::new()),
-            Ok(((), Err(cause), stderr)) => (Some(cause), stderr),
-            Ok(((), Ok(()), stderr)) => (None, stderr),
+        let leader = async {
+            let _ = self.child.wait().await;
+            // What it left in the background may keep the pipes open for ever.
+            sleep(PATIENCE).await;
+        };
+        let (cause, stderr) = tokio::select! {
+            talked = timeout(limits.deadline, both) => match talked {
+                Err(_) => (Some(Cause::Deadline), String::new()),
+                Ok(((), Err(cause), stderr)) => (Some(cause), stderr),
+                Ok(((), Ok(()), stderr)) => (None, stderr),
+            },
+            () = leader => (None, String::new()),
         };
         let ended = match cause {
             None => timeout(PATIENCE, self.child.wait()).await.ok().and_then(Result::ok),
@@ -258,6 +266,19 @@ mod tests {
         assert_eq!(ended.cause, Some(Cause::Deadline));
         let child: u32 = lines[0].parse().unwrap();
         assert_eq!(crate::process::start_ticks(child), None);
+    }
+
+    #[tokio::test]
+    async fn what_a_process_leaves_behind_does_not_delay_its_end() {
+        let (ended, lines) = run("sleep 1000 & echo $!", LIMITS).await;
+        assert_eq!((ended.cause, ended.status.unwrap().code()), (None, Some(0)));
+        let left = lines[0].parse().unwrap();
+        let gone = async {
+            while crate::process::start_ticks(left).is_some() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LIMITS.deadline, gone).await.expect("what it left is ended");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 use std::sync::Barrier;
+use std::thread;
 
 use rustix::process::{Pid, test_kill_process_group};
 use sessd_proto::client::Client;
@@ -146,6 +147,48 @@ fn turns_of_one_session_run_one_after_the_other() {
     for pair in order.windows(2) {
         assert!(pair[0].1.turn.finished_at <= pair[1].1.turn.started_at, "two at once");
     }
+}
+
+/// Its text, its result and all of it again after a reconnection are more than one request may
+/// be, but not more than one answer.
+#[test]
+fn an_answer_may_be_larger_than_a_request() {
+    let sandbox = Sandbox::new(BINARIES);
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let mut client = sandbox.client();
+    let cwd = sandbox.home().to_str().unwrap().to_owned();
+    let prompt = "x".repeat(800_000);
+    let asked = SendRequest { new_agent: Some("echo".to_owned()), cwd, prompt, ..request("") };
+    client.send(asked.clone()).unwrap();
+    let output = ended(&mut client, &asked.turn_id);
+    assert_eq!(output.turn.state, TurnState::Succeeded, "{:?}", output.turn.fault);
+    let whole = TurnOutputRequest { turn_id: asked.turn_id, ..TurnOutputRequest::default() };
+    let events = client.turn_output(whole).unwrap().events;
+    let text: usize = events.iter().filter_map(|event| event.text.as_ref()).map(String::len).sum();
+    assert!(text > 1_600_000, "{text}");
+}
+
+#[test]
+fn a_daemon_that_is_stopped_interrupts_a_turn_and_tells_its_follower() {
+    let sandbox = Sandbox::new(BINARIES);
+    let _gate = sandbox.gate();
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let mut client = sandbox.client();
+    let cwd = sandbox.home().to_str().unwrap().to_owned();
+    let asked = SendRequest { new_agent: Some("echo".to_owned()), cwd, ..request("wait") };
+    client.send(asked.clone()).unwrap();
+    let follower = thread::spawn(move || {
+        let wait_ms = 60_000;
+        client.turn_output(TurnOutputRequest { turn_id: asked.turn_id, after: 1_000, wait_ms })
+    });
+    wait_until("the agent at the gate", DEADLINE, || {
+        let busy = sandbox.json(&["list", "--busy"]);
+        (busy["sessions"][0]["live"]["state"] == "busy").then_some(())
+    });
+    let stopped = sandbox.sessctl(&["daemon", "stop"]);
+    assert_eq!(stopped.status, 0, "{}", stopped.stderr);
+    let told = follower.join().unwrap().unwrap();
+    assert_eq!(told.turn.state, TurnState::Interrupted);
 }
 
 #[test]

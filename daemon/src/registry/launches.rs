@@ -63,7 +63,14 @@ impl Registry {
 
     async fn must_be_free(self: &Arc<Self>, row: &Stored) -> Result<(), Fault> {
         let live = self.live(row).await?;
-        if live.blocks() { Err(busy(&row.session, &live)) } else { Ok(()) }
+        if live.blocks() {
+            return Err(busy(&row.session, &live));
+        }
+        if self.turns.has(&row.session.id) {
+            let what = format!("the session {} has turns to run", row.session.id);
+            return Err(Fault::new(FaultCode::Busy, what).hint("try again when they are done"));
+        }
+        Ok(())
     }
 
     fn plan_resume(&self, known: &KnownHome, row: &Stored, cwd: Option<&str>) -> LaunchPlan {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rusqlite::Transaction;
 use sessd_proto::turn::TurnState;
 use sessd_proto::{Environment, Event, Fault, FaultCode, LaunchPlan};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -19,6 +20,9 @@ use crate::store::turns::{self as rows, Group};
 
 /// Lines that may wait to be written down before the provider has to.
 const LINES_MAX: usize = 256;
+
+/// Pause before the end of a turn is written down again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Turns that wait for their place, by session.
 #[derive(Debug)]
@@ -94,13 +98,17 @@ impl Registry {
 
     async fn finish(&self, turn_id: String, outcome: Result<(), Fault>) {
         let state = if outcome.is_ok() { TurnState::Succeeded } else { TurnState::Failed };
-        let fault = outcome.err();
-        let stored = self
-            .store
-            .promise(move |tx| rows::finish(tx, &turn_id, state, now(), fault.as_ref()))
-            .await;
-        if let Err(error) = stored {
-            tracing::error!("cannot write down how a turn ended: {error}");
+        let (fault, at) = (outcome.err(), now());
+        loop {
+            let (id, fault) = (turn_id.clone(), fault.clone());
+            let finish =
+                move |tx: &Transaction<'_>| rows::finish(tx, &id, state, at, fault.as_ref());
+            match self.store.promise(finish).await {
+                Ok(()) => break,
+                // The disk may be full: followers wait until there is room again.
+                Err(error) => tracing::error!("cannot write down how a turn ended: {error}"),
+            }
+            tokio::time::sleep(RETRY).await;
         }
         self.turns.wake_followers();
     }
@@ -123,7 +131,9 @@ impl Registry {
         let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;
         let plan = self.completed(&known, plan);
         let ended = self.converse(&known, &row, plan, waiting).await;
-        self.sweep_home(&known).await?;
+        if let Err(fault) = self.sweep_home(&known).await {
+            tracing::warn!("sweep after a turn: {fault}");
+        }
         ended
     }
 
@@ -153,7 +163,11 @@ impl Registry {
             boot_id: lease.boot_id.clone(),
         };
         let id = turn_id.clone();
-        self.store.promise(move |tx| rows::run(tx, &id, now(), &group)).await?;
+        if let Err(error) = self.store.promise(move |tx| rows::run(tx, &id, now(), &group)).await {
+            process.end().await;
+            self.end_lease(lease).await?;
+            return Err(error.into());
+        }
         self.turns.wake_followers();
         let limits = Limits {
             deadline: Duration::from_secs(self.config.turns.deadline_s),

@@ -53,7 +53,10 @@ impl Registry {
         if let Some(row) = &row {
             self.may_send(row).await?;
         }
-        let turn = self.enqueue(row.as_ref(), new, request).await?;
+        // A task of its own: a caller that goes away must not leave a turn that nobody runs.
+        let registry = Arc::clone(self);
+        let enqueue = async move { registry.enqueue(row.as_ref(), new, request).await };
+        let turn = tokio::spawn(enqueue).await.map_err(Fault::internal)??;
         self.accepted(turn).await
     }
 
