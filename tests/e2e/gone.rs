@@ -216,3 +216,20 @@ fn gone_as_predicted_raises_no_doubt() {
     assert_eq!(statuses(&home), [Expired, Expired, Expired, Expired, Active]);
     assert_eq!(home.problem(), None);
 }
+
+/// What expired long ago is no part of a home, however much of it there is.
+#[test]
+fn gone_is_not_made_credible_by_what_is_gone_already() {
+    let home = Home::with(9);
+    let transcripts = home.transcripts();
+    for path in &transcripts[..6] {
+        fs::remove_file(path).unwrap();
+        run_job(&home.sandbox, "discovery");
+    }
+    let expired = || home.sessions().into_values().filter(|s| s.status == Status::Expired).count();
+    assert_eq!(expired(), 6, "one at a time is believed");
+    transcripts[6..8].iter().for_each(|path| fs::remove_file(path).unwrap());
+    home.verdicts();
+    assert_eq!(expired(), 6, "two of the three that were left are not");
+    assert!(home.problem().is_some());
+}

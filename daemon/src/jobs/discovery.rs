@@ -74,11 +74,10 @@ async fn refresh(
         if watched.contains(&dir) {
             continue;
         }
-        match watcher.watch(&dir, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                watched.insert(dir);
-            }
-            Err(error) => tracing::warn!("cannot watch {}: {error}", dir.display()),
+        if let Err(error) = watcher.watch(&dir, RecursiveMode::NonRecursive) {
+            tracing::warn!("cannot watch {}, sweeps go on: {error}", dir.display());
         }
+        // Tried once, so that the log does not fill with what will not change.
+        watched.insert(dir);
     }
 }

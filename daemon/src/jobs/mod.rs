@@ -62,7 +62,7 @@ impl Jobs {
     /// When the scheduler does not start.
     pub async fn start(self: &Arc<Self>) -> Result<(), Fault> {
         for entry in &self.table {
-            let last = self.last_due(entry).await?;
+            let last = self.last_due(entry).await.unwrap_or_default();
             // What happened while no daemon ran is only known after a sweep.
             let at_once = (entry.name == "discovery").then(now);
             if let Some(due) = entry.schedule.missed(last, now()).or(at_once) {
@@ -71,7 +71,8 @@ impl Jobs {
         }
         // Lists wait for the first sweep of this daemon, even if the last one's was a moment ago.
         if !self.registry.has_swept() {
-            self.registry.sweep().await?;
+            let swept = self.registry.sweep().await;
+            let _ = swept.inspect_err(|fault| tracing::error!("first sweep: {fault}"));
         }
         if self.registry.config().discovery.watch {
             discovery::watch(Arc::clone(&self.registry));

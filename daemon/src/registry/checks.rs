@@ -76,6 +76,10 @@ impl Registry {
         accept_losses: bool,
     ) -> Result<Stored, Fault> {
         let Some(known) = self.home_of(&row).await? else { return Ok(row) };
+        if row.location.is_empty() && self.turns.has(&row.session.id) {
+            // Its first turn makes the transcript.
+            return Ok(row);
+        }
         let seq = row.seq;
         let mut row = row;
         for _ in 0..ATTEMPTS {

@@ -139,6 +139,8 @@ impl Registry {
             watched.extend(home.path.parent().filter(|_| !home.path.is_dir()).map(Path::to_owned));
             watched.push(home.path);
         }
+        // Our own writing is no hint.
+        watched.retain(|dir| *dir != self.paths.state);
         Ok(watched)
     }
 

@@ -77,7 +77,9 @@ impl Registry {
         loop {
             let asked = request.clone();
             let (found, next) = self.store.read(move |c| page::list(c, &asked)).await?;
-            for row in found {
+            // The sweep has just looked for all that were gone.
+            let there = |row: &Stored| row.session.status != Status::Expired;
+            for row in found.into_iter().filter(there) {
                 let row = self.check_row(row, false).await?;
                 if row.session.status == Status::Active {
                     return Ok(row);

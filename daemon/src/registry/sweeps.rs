@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use sessd_proto::{Fault, Status};
+use sessd_proto::{Fault, Kind, Status};
 use uuid::Uuid;
 
 use super::homes::{HOME_REASONS, KnownHome, Trouble};
@@ -209,6 +209,7 @@ impl Registry {
         let surprising = lost
             .iter()
             .filter(|row| row.session.status != Status::Expired)
+            .filter(|row| row.session.kind != Kind::Subagent)
             .filter(|row| row.session.expires_at.is_none_or(|at| at > now))
             .count();
         let of = usize::try_from(of).unwrap_or(usize::MAX);

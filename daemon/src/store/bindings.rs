@@ -166,8 +166,8 @@ fn update(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
         .prepare_cached("SELECT status, launch_dir, project_id FROM sessions WHERE id = ?1")?;
     let (old_status, old_dir, old_project): (String, String, i64) =
         statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    // A directory that vanished still belongs to the project it was in.
-    let project_id = if old_dir == found.launch_dir {
+    // A directory that vanished with its repository still belongs to the project it was in.
+    let project_id = if old_dir == found.launch_dir && found.project == found.launch_dir {
         old_project
     } else {
         project(connection, &found.project)?
@@ -213,13 +213,17 @@ fn project(connection: &Connection, root: &str) -> Result<i64> {
     Ok(statement.insert([root])?)
 }
 
-/// How many sessions have their current binding in a home.
+/// How many sessions a home is believed to have: those that expired long ago are no part of it,
+/// and subagents come and go with their sessions.
 ///
 /// # Errors
 /// Those of SQLite.
 pub fn count_in_home(connection: &Connection, home_id: i64) -> Result<i64> {
-    let mut statement = connection
-        .prepare_cached("SELECT count(*) FROM bindings WHERE home_id = ?1 AND current = 1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) FROM bindings b JOIN sessions s ON s.id = b.session_id
+         WHERE b.home_id = ?1 AND b.current = 1 AND s.status <> 'expired'
+           AND s.kind <> 'subagent'",
+    )?;
     Ok(statement.query_row([home_id], |row| row.get(0))?)
 }
 

@@ -63,7 +63,7 @@ CREATE TABLE sessions (
 ) STRICT;
 
 -- One index for each sort and each single filter with it. Lists leave out the trash and,
--- unless a kind is asked for, subagents: the conditions below and in sessions.rs are the same.
+-- unless a kind is asked for, subagents: the conditions below and in page.rs are the same.
 CREATE INDEX list_activity ON sessions (last_activity, seq)
     WHERE trashed_at IS NULL AND kind <> 'subagent';
 CREATE INDEX list_created ON sessions (created_at, seq)

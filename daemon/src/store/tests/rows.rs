@@ -94,8 +94,8 @@ proptest! {
             model: again.model.clone().or(first.model),
             git_branch: again.git_branch.clone().or(first.git_branch),
             parent_id: again.parent_id.clone().or(first.parent_id),
-            // A directory that vanished still belongs to the project it was in.
-            project: if again.launch_dir == first.launch_dir {
+            // A directory that vanished with its repository still belongs to its project.
+            project: if again.launch_dir == first.launch_dir && again.project == again.launch_dir {
                 first.project
             } else {
                 again.project.clone()
