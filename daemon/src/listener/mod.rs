@@ -15,7 +15,7 @@ use sessd_proto::paths::{self, Paths};
 use sessd_proto::peer::Peer;
 use sessd_proto::preface::{self, Preface};
 use sessd_proto::service::Sessd;
-use sessd_proto::{Fault, FaultCode};
+use sessd_proto::{Fault, FaultCode, Timestamp};
 use tarpc::server::{BaseChannel, Channel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::clock::now;
 use crate::jobs::Jobs;
 use crate::registry::Registry;
 
@@ -51,6 +52,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub struct Service {
     /// The daemon's paths.
     pub paths: Paths,
+    started_at: Timestamp,
     state: Result<(Arc<Registry>, Arc<Jobs>), Fault>,
     ending: watch::Sender<bool>,
 }
@@ -59,7 +61,7 @@ impl Service {
     /// Serves a registry, or the fault that kept it from being opened.
     #[must_use]
     pub fn new(paths: Paths, state: Result<(Arc<Registry>, Arc<Jobs>), Fault>) -> Arc<Self> {
-        Arc::new(Self { paths, state, ending: watch::Sender::new(false) })
+        Arc::new(Self { paths, started_at: now(), state, ending: watch::Sender::new(false) })
     }
 
     /// The registry and its jobs; while degraded, why not.

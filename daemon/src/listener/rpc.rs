@@ -38,7 +38,11 @@ impl Handler {
         work: impl FnOnce(Arc<Registry>, Arc<Jobs>) -> F,
     ) -> Result<T, Fault> {
         let (registry, jobs) = self.service.ready()?;
-        in_time(context, work(registry, jobs)).await
+        let result = in_time(context, work(Arc::clone(&registry), jobs)).await;
+        if result.as_ref().is_err_and(|fault| fault.code == FaultCode::RegistryDamaged) {
+            registry.suspect();
+        }
+        result
     }
 }
 
@@ -120,7 +124,10 @@ impl Sessd for Handler {
     async fn status(self, context: Context, _: StatusRequest) -> Result<DaemonStatus, Fault> {
         match self.service.ready() {
             Ok((registry, _)) => in_time(context, registry.status()).await,
-            Err(fault) => Ok(surroundings::daemon_status(&self.service.paths, vec![fault.message])),
+            Err(fault) => {
+                let Service { paths, started_at, .. } = &*self.service;
+                Ok(surroundings::daemon_status(paths, *started_at, vec![fault.message]))
+            }
         }
     }
 

@@ -77,6 +77,11 @@ impl Registry {
         &self.config
     }
 
+    /// Has the whole file looked at when the daemon starts again: damage was met in it.
+    pub fn suspect(&self) {
+        crate::store::suspect(&self.paths.database());
+    }
+
     /// The registry's file.
     #[must_use]
     pub fn store(&self) -> &Store {

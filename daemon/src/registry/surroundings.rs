@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sessd_proto::doctor::{DoctorReport, Finding, Level};
+use sessd_proto::paths::Paths;
 use sessd_proto::provider::{ProviderInfo, ProvidersResponse};
 use sessd_proto::status::DaemonStatus;
 use sessd_proto::{Environment, Fault, PROTOCOL_VERSION, Timestamp};
@@ -33,9 +34,20 @@ impl Registry {
             sessions,
             leases: i64::try_from(leases).unwrap_or(i64::MAX),
             turns_pending: i64::try_from(pending).unwrap_or(i64::MAX),
-            started_at: self.started_at,
-            ..daemon_status(&self.paths, Vec::new())
+            ..daemon_status(&self.paths, self.started_at, self.problems().await?)
         })
+    }
+
+    /// What is lost or in doubt.
+    async fn problems(&self) -> Result<Vec<String>, Fault> {
+        let homes = self.known_homes().await?;
+        let in_doubt = homes.iter().filter_map(|known| {
+            let info = self.home_info(known);
+            matches!(&*info.state, "held" | "unreadable")
+                .then(|| format!("{}: {}", info.path, info.detail.unwrap_or_default()))
+        });
+        let lost = put_aside_findings(&self.paths.state).into_iter().map(|it| it.message);
+        Ok(lost.chain(in_doubt).collect())
     }
 
     /// The capability table.
@@ -92,8 +104,9 @@ impl Registry {
 
 /// What can be said of a daemon without its registry.
 #[must_use]
-pub fn daemon_status(paths: &sessd_proto::paths::Paths, problems: Vec<String>) -> DaemonStatus {
+pub fn daemon_status(paths: &Paths, started_at: Timestamp, problems: Vec<String>) -> DaemonStatus {
     DaemonStatus {
+        started_at,
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         protocol: PROTOCOL_VERSION,

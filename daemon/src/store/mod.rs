@@ -54,6 +54,9 @@ pub enum Error {
 /// The result of everything that touches the registry's file.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Marks a registry in which damage was met.
+const SUSPECT: &str = ".suspect";
+
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The registry's file.
@@ -213,7 +216,7 @@ fn open_writer(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
     migrations::migrate(&mut connection, path, migrations::ALL)?;
-    check(&connection)?;
+    check(&connection, path)?;
     Ok(connection)
 }
 
@@ -256,15 +259,25 @@ fn side(path: &Path, suffix: &str) -> PathBuf {
     side.into()
 }
 
-/// A look at the whole of a small registry, at the schema of a large one.
-fn check(connection: &Connection) -> Result<()> {
+/// A look at the whole of a small or suspect registry, at the schema of a large one.
+fn check(connection: &Connection, path: &Path) -> Result<()> {
     const PAGES_MAX: i64 = 4_096;
+    let suspect = side(path, SUSPECT);
     let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-    if pages > PAGES_MAX {
+    if pages > PAGES_MAX && !suspect.exists() {
         return Ok(());
     }
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    // Whether it is well or will be put aside: the doubt is over.
+    let _ = fs::remove_file(suspect);
     if verdict == "ok" { Ok(()) } else { Err(Error::Damaged(verdict)) }
+}
+
+/// Damage was met in use: the next start looks at the whole registry, however large it is.
+pub fn suspect(path: &Path) {
+    if let Err(error) = fs::write(side(path, SUSPECT), "") {
+        tracing::error!("cannot mark the registry as suspect: {error}");
+    }
 }
 
 fn unopenable(path: &Path, error: &std::io::Error) -> Error {

@@ -68,3 +68,23 @@ fn keeps_every_byte(files: [(&str, &str); 3]) {
         assert_eq!(fs::read_to_string(kept).unwrap(), text);
     }
 }
+
+#[tokio::test]
+async fn a_large_registry_in_which_damage_was_met_is_looked_at_as_a_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sessd.db");
+    let store = Store::open(&path).unwrap();
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)
+                INSERT INTO projects (root) SELECT i || hex(zeroblob(2000)) FROM n";
+    store.write(move |tx| Ok(tx.execute(fill, [])?)).await.unwrap();
+    store.settle().await.unwrap();
+    drop(store);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    assert!(bytes.len() > 4_096 * 4_096, "{}", bytes.len());
+    bytes[middle..middle + 4096].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    Store::open(&path).expect("nobody has met the damage yet");
+    super::super::suspect(&path);
+    assert!(Store::open(&path).unwrap_err().is_damage());
+}
