@@ -17,8 +17,11 @@ use sessd_proto::paths::Paths;
 use sessd_proto::preface::{Preface, Version};
 use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
 
-/// How long a daemon that starts or ends may take.
+/// How long a daemon that starts may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one that ends may take: it gives what is asked of it 10 s of its own.
+const PATIENCE_AT_END: Duration = Duration::from_secs(20);
 
 /// A daemon that is gone as soon as it answers is started this often.
 const STARTS_MAX: u32 = 3;
@@ -37,11 +40,7 @@ pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
         Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(no_permission(&paths.socket))
         }
-        Err(ConnectError::NoDaemon(_)) => start(paths, env),
-        Err(ConnectError::Mismatch { daemon, pid }) => {
-            replace(paths, daemon, pid)?;
-            start(paths, env)
-        }
+        Err(ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. }) => start(paths, env),
     }
 }
 
@@ -64,7 +63,7 @@ fn end(paths: &Paths, pid: u32) -> Result<(), Fault> {
             Err(error) => return Err(Fault::internal(error)),
         }
     }
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + PATIENCE_AT_END;
     while holder(paths).is_some() {
         if Instant::now() > give_up {
             let what = format!("the daemon (process {pid}) does not end");
@@ -75,7 +74,7 @@ fn end(paths: &Paths, pid: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The daemon that lives already, if one does; none is started.
+/// The daemon that lives already, if one does; none is started, an older idle one makes room.
 ///
 /// # Errors
 /// When it lives but cannot be talked to.
@@ -86,7 +85,7 @@ fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
             Ok(client) => return Ok(Some(client)),
             Err(ConnectError::NoDaemon(_)) => {}
             Err(ConnectError::Refused(fault)) => return Err(fault),
-            Err(ConnectError::Mismatch { daemon, .. }) => return Err(mismatch(daemon)),
+            Err(ConnectError::Mismatch { daemon, pid }) => replace(paths, daemon, pid)?,
         }
     }
     Ok(None)
@@ -95,7 +94,7 @@ fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
 /// Starts the daemon under the start lock, unless somebody else has meanwhile.
 fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     let _one_starter = start_lock(paths)?;
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + PATIENCE_AT_END;
     let mut started = 0;
     loop {
         if let Some(client) = living(paths)? {
