@@ -17,11 +17,9 @@ use sessd_proto::paths::Paths;
 use sessd_proto::preface::{Preface, Version};
 use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
 
-/// How long a daemon that starts may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long one that ends may take: it gives what is asked of it 10 s of its own.
-const PATIENCE_AT_END: Duration = Duration::from_secs(20);
+/// How long a daemon that starts or ends may take; one that ends takes up to 10 s of it to
+/// finish what was asked.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon that is gone as soon as it answers is started this often.
 const STARTS_MAX: u32 = 3;
@@ -63,7 +61,7 @@ fn end(paths: &Paths, pid: u32) -> Result<(), Fault> {
             Err(error) => return Err(Fault::internal(error)),
         }
     }
-    let give_up = Instant::now() + PATIENCE_AT_END;
+    let give_up = Instant::now() + PATIENCE;
     while holder(paths).is_some() {
         if Instant::now() > give_up {
             let what = format!("the daemon (process {pid}) does not end");
@@ -94,7 +92,7 @@ fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
 /// Starts the daemon under the start lock, unless somebody else has meanwhile.
 fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     let _one_starter = start_lock(paths)?;
-    let give_up = Instant::now() + PATIENCE_AT_END;
+    let give_up = Instant::now() + PATIENCE;
     let mut started = 0;
     loop {
         if let Some(client) = living(paths)? {

@@ -254,6 +254,7 @@ calls! {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixListener;
     use std::sync::mpsc;
     use std::thread;
@@ -263,6 +264,7 @@ mod tests {
     #[test]
     fn a_connection_that_failed_once_is_not_used_again() {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
         let socket = folder.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
         let (done, until_done) = mpsc::channel::<()>();

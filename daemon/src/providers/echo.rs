@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn a_session_that_is_still_starting_is_not_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let home = Home { path: folder.path().to_owned(), ..Home::default() };
+        let home = Home { path: folder.path().to_owned(), env: Default::default() };
         let verdict = Echo.check(&home, &Bound::default());
         assert_eq!(verdict, Verdict::new(Status::Unknown, "starting"));
     }
