@@ -17,8 +17,9 @@ use sessd_proto::paths::Paths;
 use sessd_proto::preface::{Preface, Version};
 use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
 
-/// How long a daemon that starts or ends may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a daemon that starts or ends may take; one that ends takes up to 10 s of it to
+/// finish what was asked.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon that is gone as soon as it answers is started this often.
 const STARTS_MAX: u32 = 3;
@@ -37,11 +38,7 @@ pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
         Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(no_permission(&paths.socket))
         }
-        Err(ConnectError::NoDaemon(_)) => start(paths, env),
-        Err(ConnectError::Mismatch { daemon, pid }) => {
-            replace(paths, daemon, pid)?;
-            start(paths, env)
-        }
+        Err(ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. }) => start(paths, env),
     }
 }
 
@@ -75,7 +72,7 @@ fn end(paths: &Paths, pid: u32) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The daemon that lives already, if one does; none is started.
+/// The daemon that lives already, if one does; none is started, an older idle one makes room.
 ///
 /// # Errors
 /// When it lives but cannot be talked to.
@@ -86,7 +83,7 @@ fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
             Ok(client) => return Ok(Some(client)),
             Err(ConnectError::NoDaemon(_)) => {}
             Err(ConnectError::Refused(fault)) => return Err(fault),
-            Err(ConnectError::Mismatch { daemon, .. }) => return Err(mismatch(daemon)),
+            Err(ConnectError::Mismatch { daemon, pid }) => replace(paths, daemon, pid)?,
         }
     }
     Ok(None)

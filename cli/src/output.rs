@@ -233,7 +233,7 @@ fn cut(text: &str, columns: usize) -> String {
 }
 
 /// Text from elsewhere must not steer the terminal.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

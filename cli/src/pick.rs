@@ -3,7 +3,7 @@
 use inquire::{InquireError, Select};
 use sessd_proto::{Fault, FaultCode, Session};
 
-use crate::output::Output;
+use crate::output::{Output, clean};
 
 /// Columns before each line of the list.
 const MARK: usize = 2;
@@ -19,15 +19,14 @@ pub(crate) fn pick(
 ) -> Result<Session, Fault> {
     let line = |session: &Session| {
         let Session { id, provider, project, title, last_activity, .. } = session;
-        let title: String =
-            title.as_deref().unwrap_or("-").chars().filter(|c| !c.is_control()).collect();
+        let title = title.as_deref().unwrap_or("-");
         let line = format!(
             "{}  {:>4}  {provider:8}  {}  {title}",
             output.id(id),
             output.moment(Some(*last_activity)),
             output.dir(project, home),
         );
-        output.cut(&line, MARK)
+        output.cut(&clean(&line), MARK)
     };
     let lines: Vec<String> = sessions.iter().map(line).collect();
     let picked = Select::new("resume", lines)

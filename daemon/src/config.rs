@@ -15,6 +15,9 @@ const DEFAULTS: &str = include_str!("../config.default.toml");
 /// Sections whose keys are names of the user's own.
 const OPEN: &[&str] = &["homes", "programs"];
 
+/// More turns at a time than this are a slip of the pen.
+const PER_PROVIDER_MAX: usize = 64;
+
 /// Every option; see `config.default.toml` for their meaning.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,6 +117,13 @@ impl Config {
         {
             return Err(unknown("provider", name, &ids));
         }
+        let homes = self.homes.iter().flat_map(|(id, homes)| homes.iter().map(move |it| (id, it)));
+        let homes = homes.map(|(id, path)| ("homes", id, path));
+        let programs = self.programs.iter().map(|(id, path)| ("programs", id, path));
+        if let Some((section, id, path)) = homes.chain(programs).find(|it| !it.2.is_absolute()) {
+            let what = format!("{section}.{id}: `{}` is not an absolute path", path.display());
+            return Err(invalid(what));
+        }
         for (job, schedule) in
             [("discovery", &self.discovery.schedule), ("heartbeat", &self.heartbeat.schedule)]
         {
@@ -122,6 +132,9 @@ impl Config {
         }
         if self.turns.per_provider == 0 || self.heartbeat.batch == 0 {
             return Err(invalid("turns.per_provider and heartbeat.batch must be at least 1"));
+        }
+        if self.turns.per_provider > PER_PROVIDER_MAX {
+            return Err(invalid(format!("turns.per_provider is at most {PER_PROVIDER_MAX}")));
         }
         Ok(self)
     }
@@ -258,5 +271,11 @@ mod tests {
         assert!(message("", &[("SESSD_HEARTBEAT_BATCH", "many")]).contains("`many`"));
         assert!(message("[discovery]\nschedule = \"hourly\"", &[]).contains("discovery.schedule"));
         assert!(message("[turns]\nper_provider = 0", &[]).contains("at least 1"));
+        assert!(message("[turns]\nper_provider = 65", &[]).contains("at most 64"));
+        assert_eq!(
+            message("[homes]\nclaude = [\"/a\", \"b\"]", &[]),
+            "homes.claude: `b` is not an absolute path"
+        );
+        assert!(message("[programs]\ncodex = \"~/codex\"", &[]).starts_with("programs.codex"));
     }
 }

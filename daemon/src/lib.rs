@@ -38,6 +38,7 @@ struct Args {
     #[arg(long, conflicts_with = "foreground")]
     daemonize: bool,
     /// Stay in the foreground and log to standard error (the default)
+    // Never read: a unit file may say `sessd --foreground`, and --daemonize refuses it.
     #[arg(long)]
     foreground: bool,
     /// Print every option of the configuration with its default

@@ -39,6 +39,8 @@ pub struct Client {
     last_id: u64,
     /// The timeout that the socket has now.
     patience: Duration,
+    /// After a failure a late answer could be taken for that to the next call.
+    dead: bool,
 }
 
 /// Why there is no connection.
@@ -80,7 +82,7 @@ impl Client {
             ConnectError::Refused(Fault::new(FaultCode::ProtocolMismatch, what))
         })?;
         if daemon.protocol == PROTOCOL_VERSION {
-            Ok(Self { stream, peer, last_id: 0, patience: Duration::ZERO })
+            Ok(Self { stream, peer, last_id: 0, patience: Duration::ZERO, dead: false })
         } else {
             Err(ConnectError::Mismatch { daemon, pid: peer.pid })
         }
@@ -93,6 +95,9 @@ impl Client {
     }
 
     fn call(&mut self, message: SessdRequest, deadline: Duration) -> Result<SessdResponse, Fault> {
+        if self.dead {
+            return Err(unreachable(&io::ErrorKind::NotConnected.into()));
+        }
         self.last_id += 1;
         let mut context = tarpc::context::current();
         context.deadline = Instant::now() + deadline;
@@ -102,15 +107,15 @@ impl Client {
             let what = format!("the request has {} bytes, the limit is 1 MiB", body.len());
             return Err(Fault::new(FaultCode::Usage, what));
         }
-        let answer = self.exchange(&body, deadline).map_err(|error| match error.kind() {
+        let answer = self.exchange(&body, deadline);
+        self.dead = answer.is_err();
+        let response = answer.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 let what = format!("the daemon did not answer within {deadline:?}");
                 Fault::new(FaultCode::Deadline, what)
             }
             _ => unreachable(&error),
         })?;
-        let response: Response<SessdResponse> =
-            codec::decode(&answer).map_err(|error| unreachable(&error))?;
         response.message.map_err(|error| match &*error.detail {
             codec::THROTTLED => Fault::new(FaultCode::Throttled, "too many requests at once")
                 .hint("send them one after the other"),
@@ -121,7 +126,7 @@ impl Client {
         })
     }
 
-    fn exchange(&mut self, body: &[u8], deadline: Duration) -> io::Result<BytesMut> {
+    fn exchange(&mut self, body: &[u8], deadline: Duration) -> io::Result<Response<SessdResponse>> {
         if self.patience != deadline + GRACE {
             self.patience = deadline + GRACE;
             self.stream.set_read_timeout(Some(self.patience))?;
@@ -132,7 +137,12 @@ impl Client {
         frame.extend_from_slice(&length.to_be_bytes());
         frame.extend_from_slice(body);
         self.stream.write_all(&frame)?;
-        self.answer()
+        let response: Response<SessdResponse> = codec::decode(&self.answer()?)?;
+        if response.request_id != self.last_id {
+            let what = "the answer belongs to another call";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        Ok(response)
     }
 
     /// Reads one frame; most fit into the first read, together with their length.
@@ -240,4 +250,37 @@ calls! {
     run_job: RunJob(RunJobRequest) -> Job,
     status: Status(StatusRequest) -> DaemonStatus,
     doctor: Doctor(DoctorRequest) -> DoctorReport,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_that_failed_once_is_not_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (done, until_done) = mpsc::channel::<()>();
+        let silent = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&Preface::current(false).to_bytes()).unwrap();
+            let _ = until_done.recv();
+        });
+        let mut client = Client::connect(&socket).unwrap();
+        let mut code = || {
+            let request = SessdRequest::Status { request: StatusRequest {} };
+            client.call(request, Duration::ZERO).unwrap_err().code
+        };
+        assert_eq!(code(), FaultCode::Deadline);
+        assert_eq!(code(), FaultCode::DaemonUnreachable);
+        drop(done);
+        silent.join().unwrap();
+    }
 }

@@ -31,7 +31,12 @@ impl Paths {
     pub fn find(socket: Option<&Path>, env: &Environment) -> Result<Self, Fault> {
         let state = base(env, "XDG_STATE_HOME", ".local/state")?.join("sessd");
         let config = match env.get("SESSD_CONFIG") {
-            Some(file) => PathBuf::from(file),
+            Some(file) if Path::new(file).is_absolute() => PathBuf::from(file),
+            Some(file) => {
+                let what = format!("SESSD_CONFIG is not absolute: {file}");
+                return Err(Fault::new(FaultCode::Environment, what)
+                    .hint("set SESSD_CONFIG to an absolute path"));
+            }
             None => base(env, "XDG_CONFIG_HOME", ".config")?.join("sessd/config.toml"),
         };
         let socket = match socket.map(Path::to_owned).or(env.get("SESSD_SOCKET").map(Into::into)) {
@@ -175,6 +180,14 @@ mod tests {
         let fault = Paths::find(None, &env(&[])).unwrap_err();
         assert_eq!(fault.code, FaultCode::Environment);
         assert!(fault.hint.unwrap().contains("set HOME"));
+    }
+
+    #[test]
+    fn a_relative_configuration_is_a_fault() {
+        let env = env(&[("HOME", "/h"), ("SESSD_CONFIG", "config.toml")]);
+        let fault = Paths::find(None, &env).unwrap_err();
+        assert_eq!(fault.code, FaultCode::Environment);
+        assert!(fault.message.contains("SESSD_CONFIG") && fault.hint.is_some());
     }
 
     #[test]

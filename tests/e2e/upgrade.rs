@@ -35,6 +35,17 @@ fn an_idle_older_daemon_is_replaced_by_the_next_call() {
 }
 
 #[test]
+fn an_idle_older_daemon_on_another_socket_is_replaced_too() {
+    let sandbox = Sandbox::new(BINARIES);
+    let mut old = old_daemon(&sandbox, "idle");
+    let socket = sandbox.socket().with_file_name("other.sock");
+    let status = sandbox.json(&["--socket", socket.to_str().unwrap(), "status"]);
+    assert_eq!(status["protocol"], PROTOCOL_VERSION);
+    assert_eq!(status["socket"], socket.to_str().unwrap());
+    wait_until("the end of the old one", DEADLINE, || old.try_wait().unwrap());
+}
+
+#[test]
 fn an_older_daemon_with_turns_to_finish_is_left_alone() {
     let sandbox = Sandbox::new(BINARIES);
     let mut old = old_daemon(&sandbox, "busy");

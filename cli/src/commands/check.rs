@@ -3,7 +3,7 @@
 use sessd_proto::session::CheckRequest;
 use sessd_proto::{Fault, Session};
 
-use super::list::Sessions;
+use super::list::{Sessions, note_discovering};
 use crate::Context;
 
 /// Check now whether sessions can be resumed; free, and nothing is written at the provider
@@ -35,6 +35,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         sessions.append(&mut page.sessions);
         request.after = page.next;
         if request.after.is_none() {
+            note_discovering(context, args.all && page.discovering);
             break;
         }
     }

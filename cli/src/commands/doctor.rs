@@ -4,6 +4,7 @@ use sessd_proto::doctor::{DoctorRequest, Finding, Level};
 use sessd_proto::{Fault, FaultCode};
 
 use crate::Context;
+use crate::output::clean;
 
 /// Show what the daemon sees: PATH, programs, homes, permissions, clock
 ///
@@ -29,6 +30,7 @@ pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
 
 fn line(finding: &Finding) -> String {
     let Finding { level, subject, message, hint } = finding;
-    let hint = hint.as_ref().map(|hint| format!("\n{:18}hint: {hint}", "")).unwrap_or_default();
-    format!("{level:8} {subject:8} {message}{hint}\n")
+    let hint =
+        hint.as_ref().map(|hint| format!("\n{:18}hint: {}", "", clean(hint))).unwrap_or_default();
+    format!("{level:8} {subject:8} {}{hint}\n", clean(message))
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use sessd_proto::session::{ListRequest, Sort};
 use sessd_proto::{Fault, Kind, LiveState, Session, Status, Timestamp};
 
+use super::resume::quoted;
 use crate::{Context, current_dir};
 
 /// List sessions, newest activity first
@@ -84,22 +85,39 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         page = client.list(request.clone())?;
         sessions.append(&mut page.sessions);
     }
-    if page.discovering {
-        context.output.note("note: the first sweep still runs, sessions may be missing");
-    }
+    note_discovering(context, page.discovering);
     if context.output.is_json() {
-        return context
-            .output
-            .json(&serde_json::json!({ "sessions": sessions, "next": page.next }));
+        return context.output.json(&Sessions { sessions, next: page.next });
     }
     if sessions.is_empty() && context.output.is_terminal() {
         context.output.note("no sessions; what is looked at: `sessctl providers`");
     }
     table(context, &sessions)?;
     if let Some(next) = page.next.filter(|_| context.output.is_terminal()) {
-        context.output.note(&format!("more: `sessctl list --after {next}` (or --all)"));
+        let more = onward(std::env::args().skip(1), &next);
+        context.output.note(&format!("more: `{more}` (or --all)"));
     }
     Ok(())
+}
+
+/// Says why sessions may be missing.
+pub(super) fn note_discovering(context: &Context, discovering: bool) {
+    if discovering {
+        context.output.note("note: the first sweep still runs, sessions may be missing");
+    }
+}
+
+/// The same call for the next page: a cursor belongs to its filters and its order.
+fn onward(mut words: impl Iterator<Item = String>, next: &str) -> String {
+    let mut line = "sessctl".to_owned();
+    while let Some(word) = words.next() {
+        if word == "--after" {
+            words.next();
+        } else if !word.starts_with("--after=") {
+            line += &format!(" {}", quoted(&word));
+        }
+    }
+    line + " --after " + next
 }
 
 /// Prints sessions, one a line.
@@ -161,8 +179,28 @@ fn one_of(values: &[impl ToString]) -> String {
 /// Reads `2d`, `12h`, `30m`, `90s`, in milliseconds.
 fn age_ms(text: &str) -> Result<i64, String> {
     let units = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
-    let unit = units.into_iter().find(|(unit, _)| text.ends_with(*unit));
-    let (unit, ms) = unit.ok_or("a number with d, h, m or s, e.g. 2d")?;
-    let count: u32 = text.trim_end_matches(unit).parse().map_err(|_| "no whole number")?;
+    let split = units.into_iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, ms)));
+    let (count, ms) = split.ok_or("a number with d, h, m or s, e.g. 2d")?;
+    let count: u32 = count.parse().map_err(|_| "no whole number")?;
     Ok(i64::from(count) * ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_keeps_filters_and_order() {
+        let words = ["list", "--tag", "a b", "--after", "x.1", "--sort=created", "--after=y.2"];
+        assert_eq!(
+            onward(words.map(str::to_owned).into_iter(), "z.3"),
+            "sessctl list --tag 'a b' --sort=created --after z.3"
+        );
+    }
+
+    #[test]
+    fn an_age_has_one_unit() {
+        assert_eq!(age_ms("2d"), Ok(172_800_000));
+        assert!(age_ms("2dd").is_err() && age_ms("d").is_err() && age_ms("2").is_err());
+    }
 }

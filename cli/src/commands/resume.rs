@@ -106,10 +106,11 @@ fn become_provider(plan: &LaunchPlan) -> Fault {
         };
     }
     let error = command.exec();
-    let what = format!("cannot start {} in {}: {error}", plan.program, plan.cwd);
+    let program = quoted(&plan.program);
+    let what = format!("cannot start {program} in {}: {error}", quoted(&plan.cwd));
     let fault = Fault::new(FaultCode::ProviderUnavailable, what);
     if error.kind() == io::ErrorKind::NotFound && Path::new(&plan.cwd).is_dir() {
-        fault.hint(format!("install {}, or name it in the configuration: [programs]", plan.program))
+        fault.hint(format!("install {program}, or name it in the configuration: [programs]"))
     } else {
         fault.hint("how it would be started: `sessctl resume --plan`")
     }
@@ -134,10 +135,20 @@ fn shell_line(plan: &LaunchPlan) -> String {
     words.join(" ") + "\n"
 }
 
-fn quoted(word: &str) -> String {
+/// A word as a shell reads it, without a character that could steer the terminal.
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
+    } else if word.contains(char::is_control) {
+        let escape = |c: char| match c {
+            '\\' | '\'' => format!("\\{c}"),
+            c if c.is_control() => {
+                c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect()
+            }
+            c => c.to_string(),
+        };
+        format!("$'{}'", word.chars().map(escape).collect::<String>())
     } else {
         format!("'{}'", word.replace('\'', "'\\''"))
     }
@@ -146,6 +157,15 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_cannot_steer_the_terminal_and_means_the_same_to_a_shell() {
+        let word = "a\u{1b}[2J1\n\u{9b}'\\é";
+        let line = quoted(word);
+        assert_eq!(line, "$'a\\033[2J1\\012\\302\\233\\'\\\\é'");
+        let output = Command::new("bash").args(["-c", &format!("printf %s {line}")]).output();
+        assert_eq!(output.unwrap().stdout, word.as_bytes());
+    }
 
     #[test]
     fn a_plan_can_be_pasted_into_a_shell() {

@@ -65,7 +65,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     follow(context, &mut client, &accepted.turn.id)
 }
 
-/// Prints the answer while it arrives; reconnecting is up to the caller of the next command.
+/// Prints the answer while it arrives, until the turn has ended.
 fn follow(context: &Context, client: &mut Client, turn_id: &str) -> Result<(), Fault> {
     let mut request = TurnOutputRequest {
         turn_id: turn_id.to_owned(),

@@ -67,6 +67,7 @@ fn absent() -> Bound {
     Bound {
         provider_session_id: "00000000-0000-4000-8000-000000000000".to_owned(),
         scope: "scope".to_owned(),
+        location: "/gone".to_owned(),
         ..Bound::default()
     }
 }

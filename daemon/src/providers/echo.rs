@@ -111,6 +111,8 @@ impl Provider for Echo {
         match self.discover(home) {
             Err(Unreadable::Missing) => Verdict::new(Status::Unknown, "home_missing"),
             Err(Unreadable::Denied(_)) => Verdict::new(Status::Unknown, "home_unreadable"),
+            // Its first turn has not written yet.
+            Ok(_) if bound.location.is_empty() => Verdict::new(Status::Unknown, "starting"),
             Ok(_) if !Path::new(&bound.location).exists() => {
                 Verdict::new(Status::Expired, "transcript_missing")
             }
@@ -150,10 +152,13 @@ impl Provider for Echo {
 fn plan(home: &Home, id: &str, cwd: &str, more: &[&str]) -> LaunchPlan {
     // The client executes this plan too, so the program cannot be /proc/self/exe there.
     let program = std::env::current_exe().unwrap_or_else(|_| "sessd".into());
+    let program = program.to_string_lossy();
+    // What the kernel adds once another sessd was installed in its place.
+    let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
     let path = home.path.to_string_lossy();
     let args = ["echo", "--home", &*path, "--session", id].into_iter().chain(more.iter().copied());
     LaunchPlan {
-        program: program.to_string_lossy().into_owned(),
+        program: program.to_owned(),
         args: args.map(str::to_owned).collect(),
         cwd: cwd.to_owned(),
         env: home.env.clone(),
@@ -215,4 +220,17 @@ fn records(path: &Path) -> io::Result<Vec<Record>> {
         text => text?,
     };
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_still_starting_is_not_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { path: folder.path().to_owned(), env: Default::default() };
+        let verdict = Echo.check(&home, &Bound::default());
+        assert_eq!(verdict, Verdict::new(Status::Unknown, "starting"));
+    }
 }

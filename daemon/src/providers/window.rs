@@ -145,7 +145,10 @@ impl Stamp {
     pub fn of(metadata: &fs::Metadata) -> Self {
         Self {
             size: metadata.size(),
-            mtime_ns: metadata.mtime().saturating_mul(1_000_000_000) + metadata.mtime_nsec(),
+            mtime_ns: metadata
+                .mtime()
+                .saturating_mul(1_000_000_000)
+                .saturating_add(metadata.mtime_nsec()),
             inode: metadata.ino(),
         }
     }
