@@ -38,6 +38,7 @@ pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
         Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(no_permission(&paths.socket))
         }
+        Err(ConnectError::Mismatch { daemon, .. }) if !makes_room(daemon) => Err(mismatch(daemon)),
         Err(ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. }) => start(paths, env),
     }
 }
@@ -196,10 +197,12 @@ fn program(env: &Environment) -> Result<PathBuf, Fault> {
 
 /// Ends an older daemon that has nothing to finish, so that one of our version can start.
 fn replace(paths: &Paths, daemon: Preface, pid: u32) -> Result<(), Fault> {
-    if daemon.protocol > PROTOCOL_VERSION || daemon.busy {
-        return Err(mismatch(daemon));
-    }
-    end(paths, pid)
+    if makes_room(daemon) { end(paths, pid) } else { Err(mismatch(daemon)) }
+}
+
+/// True for an older daemon that has nothing to finish.
+fn makes_room(daemon: Preface) -> bool {
+    daemon.protocol < PROTOCOL_VERSION && !daemon.busy
 }
 
 fn mismatch(daemon: Preface) -> Fault {

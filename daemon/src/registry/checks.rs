@@ -28,6 +28,7 @@ impl Registry {
     /// When a selector means nothing or too much, and those of the store.
     pub async fn check(self: &Arc<Self>, request: CheckRequest) -> Result<SessionPage, Fault> {
         let (rows, next) = if request.selectors.is_empty() {
+            self.first_sweep().await;
             let list =
                 ListRequest { limit: request.limit, after: request.after, ..Default::default() };
             self.store.read(move |c| page::list(c, &list)).await?
