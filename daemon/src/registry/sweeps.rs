@@ -4,6 +4,7 @@
 //! have it. A sweep that would lose more than half of a home is held and reported.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -140,7 +141,7 @@ impl Registry {
             let reader = known.clone();
             let read = blocking(move || {
                 let row = |entry| read_one(&reader, entry, retention, &mut roots);
-                let rows: Vec<_> = batch.into_iter().map(row).collect();
+                let rows: Vec<_> = batch.into_iter().filter_map(row).collect();
                 (rows, roots)
             });
             let (read, written) = tokio::join!(read, self.remember(known.id, rows));
@@ -258,16 +259,20 @@ impl Registry {
     }
 }
 
-/// A transcript with what it says, if it is a session.
+/// A transcript with what it says, if it is a session. One that cannot be opened now is not
+/// remembered, so that the next sweep tries again.
 fn read_one(
     known: &KnownHome,
     entry: Listed,
     retention: Option<Retention>,
     roots: &mut HashMap<String, String>,
-) -> (Listed, Option<Discovered>) {
+) -> Option<(Listed, Option<Discovered>)> {
     let found = known.provider.read(&known.home, &entry.location);
+    if found.is_none() && File::open(&entry.location).is_err() {
+        return None;
+    }
     let found = found.map(|found| discovered(known, &entry, found, retention, roots));
-    (entry, found)
+    Some((entry, found))
 }
 
 /// The row that a transcript becomes.
