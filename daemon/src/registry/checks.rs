@@ -57,9 +57,7 @@ impl Registry {
         let rows = self
             .store
             .read_slowly(move |c| {
-                let seqs = sessions::oldest_checks(c, before, options.batch)?;
-                let rows = seqs.into_iter().map(|seq| sessions::by_seq(c, seq));
-                rows.filter_map(Result::transpose).collect::<crate::store::Result<Vec<_>>>()
+                sessions::by_seqs(c, sessions::oldest_checks(c, before, options.batch)?)
             })
             .await?;
         let (checked, mut changed) = (rows.len(), 0);

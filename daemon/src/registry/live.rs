@@ -54,7 +54,7 @@ impl Registry {
                 }
                 seqs.sort_unstable();
                 seqs.dedup();
-                seqs.into_iter().filter_map(|seq| rows::by_seq(c, seq).transpose()).collect()
+                rows::by_seqs(c, seqs)
             })
             .await?;
         Vec::retain(&mut found, |row| running.of(row).blocks());

@@ -59,13 +59,8 @@ impl Registry {
 
     async fn lookup(&self, text: &str) -> Result<Vec<Stored>, Fault> {
         let text = text.to_owned();
-        let found = self
-            .store
-            .read(move |c| {
-                let found = selector::resolve(c, &text)?.into_iter();
-                found.filter_map(|seq| rows::by_seq(c, seq).transpose()).collect()
-            })
-            .await?;
+        let found =
+            self.store.read(move |c| rows::by_seqs(c, selector::resolve(c, &text)?)).await?;
         Ok(found)
     }
 

@@ -198,11 +198,9 @@ impl Registry {
             .read_slowly(move |c| {
                 let mut lost = Vec::new();
                 for path in &paths {
-                    if let Some(seq) = bindings::at_location(c, home_id, path)? {
-                        lost.extend(sessions::by_seq(c, seq)?);
-                    }
+                    lost.extend(bindings::at_location(c, home_id, path)?);
                 }
-                Ok((lost, bindings::count_in_home(c, home_id)?))
+                Ok((sessions::by_seqs(c, lost)?, bindings::count_in_home(c, home_id)?))
             })
             .await?;
         // A loss that was predicted raises no doubt.
@@ -245,9 +243,7 @@ impl Registry {
             let rows = self
                 .store
                 .read_slowly(move |c| {
-                    let seqs = sessions::held_back(c, home_id, HOME_REASONS)?;
-                    let rows = seqs.into_iter().map(|seq| sessions::by_seq(c, seq));
-                    rows.filter_map(Result::transpose).collect::<crate::store::Result<Vec<_>>>()
+                    sessions::by_seqs(c, sessions::held_back(c, home_id, HOME_REASONS)?)
                 })
                 .await?;
             for row in rows {

@@ -50,9 +50,7 @@ pub fn list(
         last = Some(Cursor { sort: request.sort, key, seq });
     }
     let next = last.filter(|_| more || examined == EXAMINED_MAX).map(Cursor::to_text);
-    let fetch = |seq| sessions::by_seq(connection, seq);
-    let page = seqs.into_iter().filter_map(|seq| fetch(seq).transpose()).collect::<Result<_>>()?;
-    Ok((page, next))
+    Ok((sessions::by_seqs(connection, seqs)?, next))
 }
 
 /// The page size that a request means.

@@ -45,6 +45,22 @@ pub fn by_seq(connection: &Connection, seq: i64) -> Result<Option<Stored>> {
     Ok(statement.query_row([seq], stored).optional()?)
 }
 
+/// The sessions with these row numbers, in their order; those that are gone are left out.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn by_seqs(
+    connection: &Connection,
+    seqs: impl IntoIterator<Item = i64>,
+) -> Result<Vec<Stored>> {
+    let mut statement = connection.prepare_cached(&format!("{SELECT} s.seq = ?1"))?;
+    let mut found = Vec::new();
+    for seq in seqs {
+        found.extend(statement.query_row([seq], stored).optional()?);
+    }
+    Ok(found)
+}
+
 /// The session with this id.
 ///
 /// # Errors
