@@ -13,6 +13,7 @@ use sessd_proto::{Environment, Fault, FaultCode};
 
 mod commands;
 pub mod connect;
+mod duration;
 pub mod output;
 mod pick;
 

@@ -28,6 +28,10 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// Turns.
     pub turns: Turns,
+    /// Cleanups.
+    pub cleanup: Cleanup,
+    /// What the registry keeps of its own.
+    pub retention: Retention,
     /// More homes, by provider.
     pub homes: BTreeMap<String, Vec<PathBuf>>,
     /// Programs, by provider.
@@ -68,6 +72,34 @@ pub struct Turns {
     pub deadline_s: u64,
     /// Bytes of output that are kept.
     pub output_bytes_max: usize,
+}
+
+/// Cleanups.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cleanup {
+    /// Cron expression.
+    pub schedule: String,
+    /// Days between a session's end at its provider and the trash.
+    pub grace_days: u32,
+    /// Days in the trash.
+    pub trash_days: u32,
+}
+
+/// What the registry keeps of its own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Events, at most.
+    pub events: u32,
+    /// Days that an event is kept.
+    pub events_days: u32,
+    /// Finished turns, at most.
+    pub turns: u32,
+    /// Days that a finished turn is kept.
+    pub turns_days: u32,
+    /// Runs of each job.
+    pub job_runs: u32,
 }
 
 impl Config {
@@ -124,9 +156,11 @@ impl Config {
             let what = format!("{section}.{id}: `{}` is not an absolute path", path.display());
             return Err(invalid(what));
         }
-        for (job, schedule) in
-            [("discovery", &self.discovery.schedule), ("heartbeat", &self.heartbeat.schedule)]
-        {
+        for (job, schedule) in [
+            ("discovery", &self.discovery.schedule),
+            ("heartbeat", &self.heartbeat.schedule),
+            ("cleanup", &self.cleanup.schedule),
+        ] {
             crate::jobs::schedule::parse(schedule)
                 .map_err(|why| invalid(format!("{job}.schedule: `{schedule}`: {why}")))?;
         }

@@ -1,6 +1,8 @@
-//! What the kernel tells about processes. Starts none and ends none.
+//! What the kernel tells about processes, and the one thing we may ask of them. Starts none.
 
 use std::fs;
+
+use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
 
 /// When a process was started, in clock ticks since boot: with the pid it names one process
 /// for good, as pids are used again. `None` if there is no such process, or only its zombie.
@@ -14,6 +16,26 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// True if a process descends from another one.
+#[must_use]
+pub fn is_below(pid: u32, ancestor: u32) -> bool {
+    std::iter::successors(parent(pid), |pid| parent(*pid)).any(|parent| parent == ancestor)
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok().filter(|parent| *parent > 0)
+}
+
+/// Asks a process to end, with the group that it leads, if it does.
+pub fn ask_to_end(pid: u32) {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    // Some launchers pass no signal on; a shell's job leads its own group.
+    let leads = getpgid(Some(pid)) == Ok(pid);
+    let _ =
+        if leads { kill_process_group(pid, Signal::TERM) } else { kill_process(pid, Signal::TERM) };
 }
 
 /// The kernel's name of this boot.
@@ -43,5 +65,6 @@ mod tests {
         assert!(command(std::process::id()).is_some());
         assert_eq!(start_ticks(u32::MAX), None);
         assert_eq!(boot_id().len(), 36);
+        assert!(is_below(std::process::id(), 1) && !is_below(1, std::process::id()));
     }
 }

@@ -11,15 +11,19 @@ use std::time::{Duration, Instant};
 use tarpc::{ClientMessage, Request, Response};
 use tokio_util::bytes::BytesMut;
 
+use crate::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
+use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::codec::{self, RESPONSE_BYTES_MAX};
 use crate::doctor::{DoctorReport, DoctorRequest};
 use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
-use crate::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use crate::launch::{
+    CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
+};
 use crate::paths;
 use crate::peer::Peer;
 use crate::preface::{self, Preface};
 use crate::provider::{ProvidersRequest, ProvidersResponse};
-use crate::service::{DEADLINE_MS, SessdRequest, SessdResponse};
+use crate::service::{DEADLINE_MS, STEAL_MS, SessdRequest, SessdResponse};
 use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
 use crate::status::{DaemonStatus, StatusRequest};
 use crate::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
@@ -210,13 +214,24 @@ trait Deadline {
 
 impl Deadline for ListRequest {}
 impl Deadline for ShowRequest {}
-impl Deadline for ResumeRequest {}
 impl Deadline for EnvironmentRequest {}
 impl Deadline for SendRequest {}
 impl Deadline for ProvidersRequest {}
 impl Deadline for JobsRequest {}
 impl Deadline for StatusRequest {}
 impl Deadline for DoctorRequest {}
+impl Deadline for CreateRequest {}
+impl Deadline for SelectorsRequest {}
+impl Deadline for TagRequest {}
+impl Deadline for TitleRequest {}
+
+/// Stealing waits for a process to end.
+impl Deadline for ResumeRequest {
+    fn deadline_ms(&self) -> u64 {
+        let stealing = if self.steal { STEAL_MS } else { 0 };
+        DEADLINE_MS + stealing + u64::from(self.wait_ms)
+    }
+}
 
 impl Deadline for TurnOutputRequest {
     fn deadline_ms(&self) -> u64 {
@@ -226,6 +241,12 @@ impl Deadline for TurnOutputRequest {
 
 /// A check reads transcripts, a job reads whole homes.
 impl Deadline for CheckRequest {
+    fn deadline_ms(&self) -> u64 {
+        12 * DEADLINE_MS
+    }
+}
+
+impl Deadline for CleanupRequest {
     fn deadline_ms(&self) -> u64 {
         12 * DEADLINE_MS
     }
@@ -250,6 +271,15 @@ calls! {
     run_job: RunJob(RunJobRequest) -> Job,
     status: Status(StatusRequest) -> DaemonStatus,
     doctor: Doctor(DoctorRequest) -> DoctorReport,
+    create: Create(CreateRequest) -> CreateResponse,
+    delete: Delete(SelectorsRequest) -> ChangeResponse,
+    undelete: Undelete(SelectorsRequest) -> ChangeResponse,
+    pin: Pin(SelectorsRequest) -> ChangeResponse,
+    unpin: Unpin(SelectorsRequest) -> ChangeResponse,
+    tag: Tag(TagRequest) -> ChangeResponse,
+    untag: Untag(TagRequest) -> ChangeResponse,
+    title: Title(TitleRequest) -> ChangeResponse,
+    cleanup: Cleanup(CleanupRequest) -> CleanupReport,
 }
 
 #[cfg(test)]

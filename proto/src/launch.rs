@@ -34,6 +34,12 @@ pub struct ResumeRequest {
     pub force: bool,
     /// Only answer the plan, take no lease.
     pub plan_only: bool,
+    /// Continue a copy of it, as a session of its own, where the provider can.
+    pub fork: bool,
+    /// Ask the process that has its lease to end first; never one that was not started by us.
+    pub steal: bool,
+    /// How long to wait for whoever has it, in milliseconds, at most 60,000.
+    pub wait_ms: u32,
     /// The caller's variables, as far as providers declared an interest in them.
     pub environment: Environment,
 }
@@ -45,6 +51,27 @@ pub struct ResumeResponse {
     pub session: Session,
     /// What to execute.
     pub plan: LaunchPlan,
+}
+
+/// A session to be started by `resume`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct CreateRequest {
+    /// The launch profile; every provider's name is one.
+    pub agent: String,
+    /// Where to start.
+    pub cwd: String,
+    /// Our own time to live, in milliseconds after the last activity.
+    pub ttl_ms: Option<i64>,
+    /// The caller's variables, as far as providers declared an interest in them.
+    pub environment: Environment,
+}
+
+/// A session that was registered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CreateResponse {
+    /// The session; its status is `unknown`, its reason `starting`.
+    pub session: Session,
 }
 
 /// Asks which variables of the caller's environment providers want to know.

@@ -1,9 +1,11 @@
 //! What sessd and its clients agree on: types, the RPC trait, the preface, faults and paths.
 //!
-//! Reading order: [`service`] (every call), [`session`], [`launch`], [`turn`], [`fault`],
-//! then [`preface`] and [`codec`] for the bytes. No I/O but the client's socket
+//! Reading order: [`service`] (every call), [`session`], [`launch`], [`turn`], [`change`],
+//! [`fault`], then [`preface`] and [`codec`] for the bytes. No I/O but the client's socket
 //! (feature `client`), and no word about any particular provider.
 
+pub mod change;
+pub mod cleanup;
 pub mod codec;
 pub mod doctor;
 pub mod environment;
@@ -38,4 +40,5 @@ pub use timestamp::Timestamp;
 /// bincode is positional, so every change of a struct, an enum or the order of RPCs raises
 /// this integer. Its history:
 /// - 1: the first listing, checking and resuming daemon.
-pub const PROTOCOL_VERSION: u32 = 1;
+/// - 2: new sessions, forks, the trash, pins, tags, titles and cleanups.
+pub const PROTOCOL_VERSION: u32 = 2;

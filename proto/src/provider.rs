@@ -51,6 +51,8 @@ pub struct Capabilities {
     pub check: bool,
     /// An interactive resume is possible.
     pub resume: bool,
+    /// A copy of a session can be continued as a session of its own.
+    pub fork: bool,
     /// A resume may start in any directory.
     pub resume_anywhere: bool,
     /// One-shot turns are possible.

@@ -10,9 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
+use crate::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
+use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::doctor::{DoctorReport, DoctorRequest};
 use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
-use crate::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use crate::launch::{
+    CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
+};
 use crate::provider::{ProvidersRequest, ProvidersResponse};
 use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
 use crate::status::{DaemonStatus, StatusRequest};
@@ -26,6 +30,9 @@ pub const DEADLINE_MS: u64 = 5_000;
 
 /// The longest a long poll may wait, in milliseconds.
 pub const WAIT_MS_MAX: u32 = 60_000;
+
+/// How long a process that is asked to end by `resume` with `steal` may take, in milliseconds.
+pub const STEAL_MS: u64 = 10_000;
 
 /// What sessd can do.
 #[tarpc::service(derive = [Clone, Serialize, Deserialize, JsonSchema])]
@@ -54,6 +61,24 @@ pub trait Sessd {
     async fn status(request: StatusRequest) -> Result<DaemonStatus, Fault>;
     /// What the daemon sees of its surroundings.
     async fn doctor(request: DoctorRequest) -> Result<DoctorReport, Fault>;
+    /// Registers a session that `resume` will start.
+    async fn create(request: CreateRequest) -> Result<CreateResponse, Fault>;
+    /// Puts sessions into the trash; their transcripts stay.
+    async fn delete(request: SelectorsRequest) -> Result<ChangeResponse, Fault>;
+    /// Takes sessions out of the trash and lifts a time to live that has passed.
+    async fn undelete(request: SelectorsRequest) -> Result<ChangeResponse, Fault>;
+    /// Protects sessions from every cleanup.
+    async fn pin(request: SelectorsRequest) -> Result<ChangeResponse, Fault>;
+    /// Ends the protection of a pin.
+    async fn unpin(request: SelectorsRequest) -> Result<ChangeResponse, Fault>;
+    /// Labels a session.
+    async fn tag(request: TagRequest) -> Result<ChangeResponse, Fault>;
+    /// Takes labels from a session.
+    async fn untag(request: TagRequest) -> Result<ChangeResponse, Fault>;
+    /// Gives a session a title of our own.
+    async fn title(request: TitleRequest) -> Result<ChangeResponse, Fault>;
+    /// Cleans up now, or answers what that would do.
+    async fn cleanup(request: CleanupRequest) -> Result<CleanupReport, Fault>;
 }
 
 #[cfg(test)]

@@ -72,6 +72,14 @@ pub struct Session {
     pub live: Live,
 }
 
+impl Session {
+    /// The beginning of its id, as lists on a terminal show it.
+    #[must_use]
+    pub fn short_id(&self) -> &str {
+        self.id.get(..8).unwrap_or(&self.id)
+    }
+}
+
 /// Who talks in a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -204,6 +212,8 @@ pub struct ListRequest {
     pub tag: Option<String>,
     /// Only those that somebody runs now.
     pub busy: bool,
+    /// The trash instead of everything else.
+    pub trash: bool,
     /// Only with activity at or after this moment.
     pub since: Option<Timestamp>,
     /// The order.

@@ -75,6 +75,8 @@ pub struct SendRequest {
     pub cwd: String,
     /// What to say.
     pub prompt: String,
+    /// Our own time to live of the session from now on, in milliseconds after the last activity.
+    pub ttl_ms: Option<i64>,
     /// The caller's variables, as far as providers declared an interest in them.
     pub environment: Environment,
 }

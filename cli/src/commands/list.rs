@@ -5,7 +5,7 @@ use sessd_proto::session::{ListRequest, Sort};
 use sessd_proto::{Fault, Kind, LiveState, Session, Status, Timestamp};
 
 use super::resume::quoted;
-use crate::{Context, current_dir};
+use crate::{Context, current_dir, duration};
 
 /// List sessions, newest activity first
 ///
@@ -37,8 +37,11 @@ pub(crate) struct Args {
     /// Only those that a process has open now
     #[arg(long)]
     busy: bool,
+    /// The trash instead of everything else
+    #[arg(long, conflicts_with = "busy")]
+    trash: bool,
     /// Only with activity in this time, e.g. 2d, 12h, 30m
-    #[arg(long, value_name = "AGE", value_parser = age_ms)]
+    #[arg(long, value_name = "AGE", value_parser = duration::parse)]
     since: Option<i64>,
     /// Order: activity or created (newest first), expires (soonest first)
     #[arg(long, default_value = "activity", value_parser = sort)]
@@ -72,6 +75,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         kind: args.kind,
         tag: args.tag,
         busy: args.busy,
+        trash: args.trash,
         since: args.since.map(since),
         sort: args.sort,
         limit: if args.all { 500 } else { args.limit },
@@ -176,15 +180,6 @@ fn one_of(values: &[impl ToString]) -> String {
     format!("one of {}", names.join(", "))
 }
 
-/// Reads `2d`, `12h`, `30m`, `90s`, in milliseconds.
-fn age_ms(text: &str) -> Result<i64, String> {
-    let units = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
-    let split = units.into_iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, ms)));
-    let (count, ms) = split.ok_or("a number with d, h, m or s, e.g. 2d")?;
-    let count: u32 = count.parse().map_err(|_| "no whole number")?;
-    Ok(i64::from(count) * ms)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,11 +191,5 @@ mod tests {
             onward(words.map(str::to_owned).into_iter(), "z.3"),
             "sessctl list --tag 'a b' --sort=created --after z.3"
         );
-    }
-
-    #[test]
-    fn an_age_has_one_unit() {
-        assert_eq!(age_ms("2d"), Ok(172_800_000));
-        assert!(age_ms("2dd").is_err() && age_ms("d").is_err() && age_ms("2").is_err());
     }
 }

@@ -5,17 +5,27 @@ use sessd_proto::Fault;
 
 use crate::Context;
 
+mod change;
 mod check;
+mod cleanup;
 mod completions;
 mod daemon;
+mod delete;
 mod doctor;
 mod jobs;
 mod list;
+mod new;
+mod pin;
 mod providers;
 mod resume;
 mod send;
 mod show;
 mod status;
+mod tag;
+mod title;
+mod undelete;
+mod unpin;
+mod untag;
 
 /// Every verb.
 #[derive(Debug, Subcommand)]
@@ -23,8 +33,17 @@ pub(crate) enum Command {
     List(list::Args),
     Show(show::Args),
     Resume(resume::Args),
+    New(new::Args),
     Send(send::Args),
     Check(check::Args),
+    Tag(tag::Args),
+    Untag(untag::Args),
+    Pin(pin::Args),
+    Unpin(unpin::Args),
+    Title(title::Args),
+    Delete(delete::Args),
+    Undelete(undelete::Args),
+    Cleanup(cleanup::Args),
     Providers(providers::Args),
     Jobs(jobs::Args),
     Status(status::Args),
@@ -39,8 +58,17 @@ impl Command {
             Self::List(args) => list::run(context, args),
             Self::Show(args) => show::run(context, args),
             Self::Resume(args) => resume::run(context, args),
+            Self::New(args) => new::run(context, args),
             Self::Send(args) => send::run(context, args),
             Self::Check(args) => check::run(context, args),
+            Self::Tag(args) => tag::run(context, args),
+            Self::Untag(args) => untag::run(context, args),
+            Self::Pin(args) => pin::run(context, args),
+            Self::Unpin(args) => unpin::run(context, args),
+            Self::Title(args) => title::run(context, args),
+            Self::Delete(args) => delete::run(context, args),
+            Self::Undelete(args) => undelete::run(context, args),
+            Self::Cleanup(args) => cleanup::run(context, &args),
             Self::Providers(args) => providers::run(context, &args),
             Self::Jobs(args) => jobs::run(context, args),
             Self::Status(args) => status::run(context, &args),

@@ -21,7 +21,8 @@ pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
     }
     context.output.data("\n")?;
     let rows: Vec<_> = response.providers.iter().map(capabilities).collect();
-    let head = ["NAME", "FIND", "CHECK", "RESUME", "ANYWHERE", "SEND", "OWN ID", "SEEN", "EXPIRY"];
+    let head =
+        ["NAME", "FIND", "CHECK", "RESUME", "FORK", "ANYWHERE", "SEND", "OWN ID", "SEEN", "EXPIRY"];
     context.output.table(&head, &rows)
 }
 
@@ -43,6 +44,7 @@ fn capabilities(info: &ProviderInfo) -> Vec<String> {
         discover,
         check,
         resume,
+        fork,
         resume_anywhere,
         send,
         choose_id,
@@ -50,6 +52,7 @@ fn capabilities(info: &ProviderInfo) -> Vec<String> {
         retention,
     } = info.capabilities;
     let cell = |can: bool| if can { "yes" } else { "-" }.to_owned();
-    let can = [discover, check, resume, resume_anywhere, send, choose_id, foreign_use, retention];
+    let can =
+        [discover, check, resume, fork, resume_anywhere, send, choose_id, foreign_use, retention];
     std::iter::once(info.name.clone()).chain(can.into_iter().map(cell)).collect()
 }

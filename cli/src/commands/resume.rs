@@ -7,7 +7,8 @@ use std::path::Path;
 use std::process::Command;
 
 use sessd_proto::client::Client;
-use sessd_proto::launch::{EnvironmentRequest, ResumeRequest};
+use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::session::ListRequest;
 use sessd_proto::{Fault, FaultCode, LaunchPlan, Status};
 
@@ -30,6 +31,15 @@ pub(crate) struct Args {
     /// Start there instead of the session's own directory, where the provider can
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
+    /// Continue a copy of it, as a session of its own, where the provider can
+    #[arg(long, conflicts_with_all = ["steal", "wait"])]
+    fork: bool,
+    /// Ask the process that has it to end first; never one that sessctl did not start
+    #[arg(long)]
+    steal: bool,
+    /// Wait for whoever has it
+    #[arg(long, conflicts_with = "plan")]
+    wait: bool,
     /// Try although it cannot be told whether the session can be resumed
     #[arg(long)]
     force: bool,
@@ -45,21 +55,52 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         None => Some(picked(context, &mut client, &here)?),
     };
     let names = client.environment(EnvironmentRequest {})?;
-    let response = client.resume(ResumeRequest {
+    let request = ResumeRequest {
         selector,
         project: Some(here),
         cwd: args.cwd.map(|dir| existing(&dir)).transpose()?,
         force: args.force,
         plan_only: args.plan,
+        fork: args.fork,
+        steal: args.steal,
+        wait_ms: 0,
         environment: context.env.only(names.iter().map(String::as_str)),
-    })?;
+    };
+    let response = match client.resume(request.clone()) {
+        Err(fault) if fault.code == FaultCode::Busy && args.wait => {
+            context.output.note(&format!("waiting: {}", fault.message));
+            wait(&mut client, &ResumeRequest { wait_ms: WAIT_MS_MAX, ..request })?
+        }
+        response => response?,
+    };
     let plan = response.plan;
     if args.plan && context.output.is_json() {
         context.output.json(&plan)
     } else if args.plan {
         context.output.data(&shell_line(&plan))
     } else {
+        if args.fork {
+            context.output.note(&format!("session: {}", response.session.id));
+        }
         Err(become_provider(&plan))
+    }
+}
+
+/// Starts a session that was just registered.
+pub(super) fn start(context: &Context, client: &mut Client, id: String) -> Result<(), Fault> {
+    let names = client.environment(EnvironmentRequest {})?;
+    let environment = context.env.only(names.iter().map(String::as_str));
+    let request = ResumeRequest { selector: Some(id), environment, ..ResumeRequest::default() };
+    Err(become_provider(&client.resume(request)?.plan))
+}
+
+/// Asks again and again, for as long as somebody else has the session.
+fn wait(client: &mut Client, request: &ResumeRequest) -> Result<ResumeResponse, Fault> {
+    loop {
+        match client.resume(request.clone()) {
+            Err(fault) if fault.code == FaultCode::Busy => {}
+            response => return response,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use sessd_proto::turn::{SendRequest, TurnOutputRequest, TurnState};
 use sessd_proto::{Event, Fault, FaultCode, Session};
 use uuid::Uuid;
 
-use crate::{Context, current_dir};
+use crate::{Context, current_dir, duration};
 
 /// Send one prompt to a session, or to a new one
 ///
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Start a new session in this directory [default: the current one]
     #[arg(long, value_name = "DIR", requires = "new")]
     cwd: Option<String>,
+    /// Put the session into the trash this long after its last activity, e.g. 12h, 7d
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    ttl: Option<i64>,
     /// [SELECTOR] [PROMPT]
     #[arg(value_names = ["SELECTOR", "PROMPT"], num_args = 0..=2)]
     words: Vec<String>,
@@ -57,6 +60,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         new_agent: args.new,
         cwd,
         prompt,
+        ttl_ms: args.ttl,
         environment: context.env.only(names.iter().map(String::as_str)),
     })?;
     if !context.output.is_json() {

@@ -20,6 +20,14 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     context.output.pairs(&pairs(context, &session))
 }
 
+/// When its own time to live ends.
+fn ttl(session: &Session) -> String {
+    session.ttl_ms.map_or_else(
+        || "-".to_owned(),
+        |ttl_ms| format!("until {}", session.last_activity.plus_ms(ttl_ms)),
+    )
+}
+
 fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let number = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
@@ -46,7 +54,8 @@ fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
         ("created", moment(Some(session.created_at))),
         ("last activity", moment(Some(session.last_activity))),
         ("checked", moment(session.checked_at)),
-        ("expires", moment(session.expires_at)),
+        ("provider deletes", moment(session.expires_at)),
+        ("time to live", ttl(session)),
         ("parent", text(&session.parent_id)),
         ("keys", session.keys.join(" ")),
         ("tags", session.tags.join(" ")),

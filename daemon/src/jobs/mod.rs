@@ -18,12 +18,10 @@ use crate::registry::Registry;
 use crate::store::job_runs;
 use schedule::Schedule;
 
+pub mod cleanup;
 pub mod discovery;
 pub mod heartbeat;
 pub mod schedule;
-
-/// Runs of each job that are kept.
-const RUNS_KEPT: u32 = 1_000;
 
 type Work = fn(Arc<Registry>) -> Pin<Box<dyn Future<Output = Result<Value, Fault>> + Send>>;
 
@@ -50,6 +48,7 @@ impl Jobs {
     pub fn new(registry: Arc<Registry>) -> Result<Arc<Self>, Fault> {
         let config = registry.config();
         let table = vec![
+            entry("cleanup", &config.cleanup.schedule, |r| Box::pin(cleanup::run(r)))?,
             entry("discovery", &config.discovery.schedule, |r| Box::pin(discovery::run(r)))?,
             entry("heartbeat", &config.heartbeat.schedule, |r| Box::pin(heartbeat::run(r)))?,
         ];
@@ -113,10 +112,11 @@ impl Jobs {
             Ok(result) => Json(result.clone()),
             Err(fault) => Json(json!({ "error": fault })),
         };
+        let kept = self.registry.config().retention.job_runs;
         store
             .write(move |tx| {
                 job_runs::finish(tx, run, now(), &result)?;
-                job_runs::keep_newest(tx, name, RUNS_KEPT)
+                job_runs::keep_newest(tx, name, kept)
             })
             .await?;
         outcome.map(drop)

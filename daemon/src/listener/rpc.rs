@@ -4,9 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sessd_proto::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
+use sessd_proto::cleanup::{CleanupReport, CleanupRequest};
 use sessd_proto::doctor::{DoctorReport, DoctorRequest, Finding, Level};
 use sessd_proto::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
-use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use sessd_proto::launch::{
+    CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
+};
 use sessd_proto::peer::Peer;
 use sessd_proto::provider::{ProvidersRequest, ProvidersResponse};
 use sessd_proto::service::Sessd;
@@ -140,5 +144,65 @@ impl Sessd for Handler {
                 Ok(DoctorReport { findings })
             }
         }
+    }
+
+    async fn create(
+        self,
+        context: Context,
+        request: CreateRequest,
+    ) -> Result<CreateResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.create(request).await }).await
+    }
+
+    async fn delete(
+        self,
+        context: Context,
+        request: SelectorsRequest,
+    ) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.delete(request).await }).await
+    }
+
+    async fn undelete(
+        self,
+        context: Context,
+        request: SelectorsRequest,
+    ) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.undelete(request).await }).await
+    }
+
+    async fn pin(
+        self,
+        context: Context,
+        request: SelectorsRequest,
+    ) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.pin(request).await }).await
+    }
+
+    async fn unpin(
+        self,
+        context: Context,
+        request: SelectorsRequest,
+    ) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.unpin(request).await }).await
+    }
+
+    async fn tag(self, context: Context, request: TagRequest) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.tag(request).await }).await
+    }
+
+    async fn untag(self, context: Context, request: TagRequest) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.untag(request).await }).await
+    }
+
+    async fn title(self, context: Context, request: TitleRequest) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.title(request).await }).await
+    }
+
+    async fn cleanup(
+        self,
+        context: Context,
+        request: CleanupRequest,
+    ) -> Result<CleanupReport, Fault> {
+        self.call(context, |registry, _| async move { registry.cleanup(request).await }).await
     }
 }

@@ -33,7 +33,9 @@ impl Provider for Claude {
             discover: true,
             check: true,
             resume: true,
+            fork: true,
             resume_anywhere: true,
+            choose_id: true,
             foreign_use: true,
             retention: true,
             ..Capabilities::default()
@@ -115,19 +117,35 @@ impl Provider for Claude {
 
     fn plan_resume(&self, home: &Home, bound: &Bound, cwd: Option<&str>) -> LaunchPlan {
         let cwd = cwd.unwrap_or(&bound.launch_dir);
-        // An id is only looked up in the project of the directory, a path anywhere.
-        let session = if cwd == bound.launch_dir {
-            bound.provider_session_id.clone()
-        } else {
-            transcript_of(home, bound).to_string_lossy().into_owned()
-        };
-        LaunchPlan {
-            program: self.program().to_owned(),
-            args: vec![format!("--resume={session}")],
-            cwd: cwd.to_owned(),
-            env: home.env.clone(),
-        }
+        plan(home, cwd, vec![resume(home, bound, cwd)])
     }
+
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan {
+        plan(home, cwd, id.map(session_id).into_iter().collect())
+    }
+
+    fn plan_fork(&self, home: &Home, bound: &Bound, id: Option<&str>, cwd: &str) -> LaunchPlan {
+        let mut args = vec![resume(home, bound, cwd), "--fork-session".to_owned()];
+        args.extend(id.map(session_id));
+        plan(home, cwd, args)
+    }
+}
+
+fn plan(home: &Home, cwd: &str, args: Vec<String>) -> LaunchPlan {
+    let program = Claude.program().to_owned();
+    LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
+}
+
+/// An id is only looked up in the project of the directory, a path anywhere.
+fn resume(home: &Home, bound: &Bound, cwd: &str) -> String {
+    if cwd == bound.launch_dir {
+        return format!("--resume={}", bound.provider_session_id);
+    }
+    format!("--resume={}", transcript_of(home, bound).display())
+}
+
+fn session_id(id: &str) -> String {
+    format!("--session-id={id}")
 }
 
 /// A subagent's transcript is there, but the CLI finds no conversation in it.

@@ -35,6 +35,7 @@ impl Provider for Codex {
             discover: true,
             check: true,
             resume: true,
+            fork: true,
             resume_anywhere: true,
             foreign_use: true,
             ..Capabilities::default()
@@ -123,13 +124,22 @@ impl Provider for Codex {
             args.extend(["-C".to_owned(), cwd.to_owned()]);
         }
         args.push(bound.provider_session_id.clone());
-        LaunchPlan {
-            program: self.program().to_owned(),
-            args,
-            cwd: cwd.unwrap_or(&bound.launch_dir).to_owned(),
-            env: home.env.clone(),
-        }
+        plan(home, cwd.unwrap_or(&bound.launch_dir), args)
     }
+
+    fn plan_new(&self, home: &Home, _id: Option<&str>, cwd: &str) -> LaunchPlan {
+        plan(home, cwd, vec!["--no-daemon".to_owned()])
+    }
+
+    fn plan_fork(&self, home: &Home, bound: &Bound, _id: Option<&str>, cwd: &str) -> LaunchPlan {
+        let words = ["fork", "--no-daemon", "-C", cwd, &bound.provider_session_id];
+        plan(home, cwd, words.map(str::to_owned).into())
+    }
+}
+
+fn plan(home: &Home, cwd: &str, args: Vec<String>) -> LaunchPlan {
+    let program = Codex.program().to_owned();
+    LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
 }
 
 const MALFORMED: Verdict = Verdict::new(Status::Invalid, "malformed_id");

@@ -58,6 +58,7 @@ impl Provider for Echo {
             discover: true,
             check: true,
             resume: true,
+            fork: false,
             resume_anywhere: true,
             send: true,
             choose_id: true,
@@ -132,6 +133,10 @@ impl Provider for Echo {
 
     fn plan_resume(&self, home: &Home, bound: &Bound, cwd: Option<&str>) -> LaunchPlan {
         plan(home, &bound.provider_session_id, cwd.unwrap_or(&bound.launch_dir), &[])
+    }
+
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan {
+        plan(home, id.unwrap_or_default(), cwd, &[])
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {

@@ -34,6 +34,7 @@ impl Provider for Gemini {
             discover: true,
             check: true,
             resume: true,
+            choose_id: true,
             retention: true,
             ..Capabilities::default()
         }
@@ -124,13 +125,17 @@ impl Provider for Gemini {
 
     /// In the launch directory only: elsewhere the CLI does not find the chat.
     fn plan_resume(&self, home: &Home, bound: &Bound, _cwd: Option<&str>) -> LaunchPlan {
-        LaunchPlan {
-            program: self.program().to_owned(),
-            args: vec![format!("--resume={}", bound.provider_session_id)],
-            cwd: bound.launch_dir.clone(),
-            env: home.env.clone(),
-        }
+        plan(home, &bound.launch_dir, vec![format!("--resume={}", bound.provider_session_id)])
     }
+
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan {
+        plan(home, cwd, id.map(|id| format!("--session-id={id}")).into_iter().collect())
+    }
+}
+
+fn plan(home: &Home, cwd: &str, args: Vec<String>) -> LaunchPlan {
+    let program = Gemini.program().to_owned();
+    LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
 }
 
 fn store(home: &Home) -> PathBuf {

@@ -214,6 +214,15 @@ pub trait Provider: Send + Sync {
     /// How to continue a session at a terminal, in its launch directory or in `cwd`.
     fn plan_resume(&self, home: &Home, bound: &Bound, cwd: Option<&str>) -> LaunchPlan;
 
+    /// How to begin a session at a terminal, with the id that we chose, where we can.
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan;
+
+    /// How to continue a copy of a session at a terminal, with the id that we chose for it, where
+    /// we can. Asked only of providers that can.
+    fn plan_fork(&self, home: &Home, bound: &Bound, _id: Option<&str>, cwd: &str) -> LaunchPlan {
+        self.plan_resume(home, bound, Some(cwd))
+    }
+
     /// How to send one prompt on standard input; `None` where that is not built yet.
     fn plan_turn(&self, _home: &Home, _spec: &TurnSpec) -> Option<LaunchPlan> {
         None

@@ -9,6 +9,7 @@ use sessd_proto::session::{CheckRequest, ListRequest, SessionPage};
 use sessd_proto::{Fault, Status, Timestamp};
 
 use super::homes::{KnownHome, Trouble};
+use super::starting::STARTING;
 use super::{Registry, blocking};
 use crate::clock::now;
 use crate::providers::{Bound, Verdict};
@@ -75,10 +76,6 @@ impl Registry {
         accept_losses: bool,
     ) -> Result<Stored, Fault> {
         let Some(known) = self.home_of(&row).await? else { return Ok(row) };
-        if row.location.is_empty() && self.turns.has(&row.session.id) {
-            // Its first turn makes the transcript.
-            return Ok(row);
-        }
         let seq = row.seq;
         let mut row = row;
         for _ in 0..ATTEMPTS {
@@ -93,6 +90,9 @@ impl Registry {
                 if verdict.status == Status::Expired && held && !accept_losses {
                     verdict = Verdict::new(Status::Unknown, "home_held");
                 }
+            }
+            if row.is_past_ttl(now()) {
+                verdict = Verdict::new(Status::Expired, "ttl");
             }
             let stored = self.keep(&row, verdict).await?;
             row = self.stored(seq).await?;
@@ -110,6 +110,10 @@ impl Registry {
 
     /// Asks the provider about a session; a store that hangs gives no verdict.
     pub(super) async fn ask(&self, known: &KnownHome, row: &Stored) -> Result<Verdict, Fault> {
+        if row.location.is_empty() {
+            // It makes its transcript with its first turn.
+            return Ok(Verdict::new(Status::Unknown, STARTING));
+        }
         let (known, bound) = (known.clone(), bound(row));
         let launch_dir = row.session.launch_dir.clone();
         let asked = blocking(move || {

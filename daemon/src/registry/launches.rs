@@ -1,21 +1,22 @@
-//! Resuming at a terminal: the verdict, the lease and the launch plan.
-//!
-//! A lease belongs to the calling process and lasts as long as it does, also through `exec` and
-//! through restarts of the daemon: it is held by pid, start time and boot, and watched by pidfd.
+//! Resuming at a terminal: the verdict, then the lease for the calling process and the launch
+//! plan, which it executes.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
-use sessd_proto::{Fault, FaultCode, LaunchPlan, Live, Session, Status, Timestamp};
+use sessd_proto::service::WAIT_MS_MAX;
+use sessd_proto::{Fault, FaultCode, LaunchPlan, Session, Status};
 
 use super::Registry;
 use super::homes::KnownHome;
-use super::live::is_alive;
-use crate::clock::now;
+use super::leases::busy;
+use super::starting::STARTING;
 use crate::providers;
-use crate::store::leases::{self, Lease};
 use crate::store::sessions::Stored;
-use crate::{process, system};
+
+/// How often we look whether a session is free.
+const LOOK: Duration = Duration::from_millis(250);
 
 impl Registry {
     /// Names of the variables that providers want to know.
@@ -37,28 +38,68 @@ impl Registry {
         caller: u32,
     ) -> Result<ResumeResponse, Fault> {
         self.remember_caller(&request.environment).await?;
+        // A copy takes nothing away from whoever has the original.
+        let wants_it = !request.plan_only && !request.fork;
         let row = match (&request.selector, &request.project) {
             (Some(selector), _) => {
                 let row = self.resolve(selector).await?;
                 // Before the check: what somebody writes now may look damaged in between.
-                if !request.plan_only {
-                    self.must_be_free(&row).await?;
+                if wants_it {
+                    self.make_free(&row, &request).await?;
                 }
                 self.check_row(row, false).await?
             }
             (None, Some(dir)) => self.newest_resumable(dir).await?,
             (None, None) => return Err(no_session_named()),
         };
-        let known = self.home_of(&row).await?.ok_or_else(|| starting(&row.session))?;
+        let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
+        let row = if is_starting(&row.session) {
+            // It may have begun a moment ago.
+            self.sweep_home(&known).await?;
+            self.stored(row.seq).await?
+        } else {
+            row
+        };
         may_resume(&row.session, &request, known.provider.capabilities().resume_anywhere)?;
-        if !request.plan_only {
+        if wants_it {
             self.must_be_free(&row).await?;
+        }
+        let (row, plan) = if request.fork {
+            self.fork(&known, &row, &request).await?
+        } else if is_starting(&row.session) {
+            let plan = self.plan_new(&known, &row);
+            (row, plan)
+        } else {
+            let plan = self.plan_resume(&known, &row, request.cwd.as_deref());
+            (row, plan)
+        };
+        if !request.plan_only {
             self.lease(&row.session, caller, "interactive").await?;
         }
-        let plan = self.plan_resume(&known, &row, request.cwd.as_deref());
         let mut sessions = self.with_live(vec![row]).await?;
         let session = sessions.pop().unwrap_or_default();
         Ok(ResumeResponse { session, plan })
+    }
+
+    /// Waits for whoever has the session, or asks it to end, as far as the caller wants that.
+    async fn make_free(
+        self: &Arc<Self>,
+        row: &Stored,
+        request: &ResumeRequest,
+    ) -> Result<(), Fault> {
+        if request.steal {
+            self.steal(row).await?;
+        }
+        let wait = Duration::from_millis(u64::from(request.wait_ms.min(WAIT_MS_MAX)));
+        let give_up = Instant::now() + wait;
+        loop {
+            let busy = self.must_be_free(row).await;
+            if busy.is_ok() || Instant::now() >= give_up {
+                return busy;
+            }
+            // A process that was not started by us gives no sign when it ends.
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn must_be_free(self: &Arc<Self>, row: &Stored) -> Result<(), Fault> {
@@ -89,94 +130,6 @@ impl Registry {
         }
         plan
     }
-
-    /// Gives a process the lease of a session.
-    pub(super) async fn lease(
-        self: &Arc<Self>,
-        session: &Session,
-        pid: u32,
-        kind: &str,
-    ) -> Result<Lease, Fault> {
-        let start_ticks = process::start_ticks(pid).ok_or_else(|| caller_gone(pid))?;
-        let lease = Lease {
-            session_id: session.id.clone(),
-            pid,
-            start_ticks,
-            boot_id: process::boot_id(),
-            kind: kind.to_owned(),
-            since: now(),
-        };
-        let (wanted, shown) = (lease.clone(), session.clone());
-        self.store
-            .promise(move |tx| {
-                let held = leases::of_session(tx, &wanted.session_id)?;
-                let other = |held: &Lease| {
-                    (held.pid, held.start_ticks) != (wanted.pid, wanted.start_ticks)
-                        && is_alive(held, &wanted.boot_id)
-                };
-                match held.filter(other) {
-                    Some(held) => Err(busy(&shown, &live_of(&held)).into()),
-                    None => leases::put(tx, &wanted),
-                }
-            })
-            .await?;
-        self.watch_lease(lease.clone());
-        Ok(lease)
-    }
-
-    /// Ends leases of processes that are gone and watches the others again.
-    pub(super) async fn recover_leases(self: &Arc<Self>) -> Result<(), crate::store::Error> {
-        let boot_id = process::boot_id();
-        for lease in self.store.read(leases::all).await? {
-            if is_alive(&lease, &boot_id) {
-                self.watch_lease(lease);
-            } else {
-                self.store.write(move |tx| leases::end(tx, &lease)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends a lease when its process does.
-    fn watch_lease(self: &Arc<Self>, lease: Lease) {
-        let registry = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(error) = system::process_ended(lease.pid).await {
-                // It stays in the table, and is_alive() decides when somebody asks.
-                tracing::warn!("cannot watch process {}: {error}", lease.pid);
-                return;
-            }
-            if let Err(error) = registry.end_lease(lease).await {
-                tracing::warn!("cannot end a lease: {error}");
-            }
-        });
-    }
-
-    pub(super) async fn end_lease(&self, lease: Lease) -> Result<(), Fault> {
-        Ok(self.store.write(move |tx| leases::end(tx, &lease)).await?)
-    }
-}
-
-fn live_of(lease: &Lease) -> Live {
-    Live {
-        state: sessd_proto::LiveState::Open,
-        pid: Some(lease.pid),
-        what: process::command(lease.pid),
-        since: Some(lease.since),
-    }
-}
-
-/// The session belongs to somebody else now.
-pub(super) fn busy(session: &Session, live: &Live) -> Fault {
-    let who = match (live.pid, &live.what) {
-        (Some(pid), Some(what)) => format!("process {pid} ({what})"),
-        (Some(pid), None) => format!("process {pid}"),
-        _ => "another process".to_owned(),
-    };
-    let since = live.since.map_or_else(String::new, |since: Timestamp| format!(" since {since}"));
-    let short = session.id.get(..8).unwrap_or(&session.id);
-    Fault::new(FaultCode::Busy, format!("the session {short} is {} in {who}{since}", live.state))
-        .hint(format!("end it there first; `sessctl show {short}` tells who has it"))
 }
 
 pub(super) fn may_resume(
@@ -184,7 +137,7 @@ pub(super) fn may_resume(
     request: &ResumeRequest,
     anywhere: bool,
 ) -> Result<(), Fault> {
-    let short = session.id.get(..8).unwrap_or(&session.id);
+    let short = session.short_id();
     let reason = session.reason.as_deref().unwrap_or("unknown");
     let fault = |code, what: &str, hint: String| {
         Err(Fault::new(code, format!("the session {short} {what}: {reason}")).hint(hint))
@@ -193,9 +146,14 @@ pub(super) fn may_resume(
         let what = format!("{} resumes a session only in its own directory", session.provider);
         return Err(Fault::new(FaultCode::Unsupported, what).hint("leave --cwd out"));
     }
+    if session.trashed_at.is_some() {
+        let what = format!("the session {short} is in the trash");
+        return Err(Fault::new(FaultCode::NotResumable, what)
+            .hint(format!("take it out: `sessctl undelete {short}`")));
+    }
     match session.status {
         Status::Active => Ok(()),
-        Status::Unknown if request.force => Ok(()),
+        Status::Unknown if request.force || is_starting(session) => Ok(()),
         Status::Unknown => fault(
             FaultCode::StatusUnknown,
             "cannot be checked now",
@@ -216,6 +174,10 @@ pub(super) fn may_resume(
             let hint = format!("bring it back with {} itself", session.provider);
             fault(FaultCode::NotResumable, "was put aside by its provider", hint)
         }
+        Status::Expired if reason == "ttl" => {
+            let hint = format!("lift it: `sessctl undelete {short}`, or `sessctl pin {short}`");
+            fault(FaultCode::NotResumable, "is past its time to live", hint)
+        }
         Status::Expired => {
             let hint = "sessions that can be resumed: `sessctl list --status active`".to_owned();
             fault(FaultCode::NotResumable, "is gone at its provider", hint)
@@ -232,11 +194,7 @@ fn no_session_named() -> Fault {
         .hint("`sessctl resume SELECTOR` or `sessctl resume --last`")
 }
 
-fn starting(session: &Session) -> Fault {
-    Fault::new(FaultCode::StatusUnknown, format!("the session {} is still starting", session.id))
-        .hint("try again in a moment")
-}
-
-fn caller_gone(pid: u32) -> Fault {
-    Fault::new(FaultCode::Usage, format!("the calling process {pid} is not there any more"))
+/// True if it was registered and nobody has begun it yet.
+fn is_starting(session: &Session) -> bool {
+    session.status == Status::Unknown && session.reason.as_deref() == Some(STARTING)
 }

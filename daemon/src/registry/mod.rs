@@ -1,7 +1,8 @@
 //! What sessd can do, one file per noun; the only code that knows the store *and* the providers.
 //!
 //! Start with [`sessions`] (list, show), then [`homes`] and [`sweeps`], [`checks`], [`launches`]
-//! (resume, leases), [`turns`] (send) and [`queues`].
+//! (resume), [`leases`], [`starting`] (create), [`turns`] (send), [`queues`], [`changes`] and
+//! [`cleanup`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,12 +16,16 @@ use crate::clock::now;
 use crate::config::Config;
 use crate::store::Store;
 
+pub mod changes;
 pub mod checks;
+pub mod cleanup;
 pub mod homes;
 pub mod launches;
+pub mod leases;
 pub mod live;
 pub mod queues;
 pub mod sessions;
+pub mod starting;
 pub mod surroundings;
 pub mod sweeps;
 pub mod turns;
@@ -39,6 +44,7 @@ pub struct Registry {
     started_at: Timestamp,
     homes: Mutex<HashMap<i64, homes::State>>,
     sweeping: tokio::sync::Mutex<()>,
+    cleaning: tokio::sync::Mutex<()>,
     swept: watch::Sender<bool>,
     turns: queues::Queues,
 }
@@ -63,6 +69,7 @@ impl Registry {
             started_at: now(),
             homes: Mutex::default(),
             sweeping: tokio::sync::Mutex::default(),
+            cleaning: tokio::sync::Mutex::default(),
             swept: watch::Sender::new(false),
             turns,
         });

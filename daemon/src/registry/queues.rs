@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::homes::KnownHome;
 use super::turns::{cannot_send, turn_spec};
-use super::{Registry, launches};
+use super::{Registry, leases};
 use crate::clock::now;
 use crate::providers::{self, Provider};
 use crate::runner::{Cause, Ended, Limits, Process};
@@ -125,7 +125,7 @@ impl Registry {
         };
         let live = self.live(&row).await?;
         if live.blocks() {
-            return Err(launches::busy(&row.session, &live));
+            return Err(leases::busy(&row.session, &live));
         }
         let plan = known.provider.plan_turn(&known.home, &turn_spec(&row));
         let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;

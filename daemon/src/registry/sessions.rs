@@ -57,7 +57,7 @@ impl Registry {
         }
     }
 
-    async fn lookup(&self, text: &str) -> Result<Vec<Stored>, Fault> {
+    pub(super) async fn lookup(&self, text: &str) -> Result<Vec<Stored>, Fault> {
         let text = text.to_owned();
         let found =
             self.store.read(move |c| rows::by_seqs(c, selector::resolve(c, &text)?)).await?;
@@ -121,7 +121,7 @@ fn wanted(session: &Session, request: &ListRequest) -> bool {
         && request.kind.map_or(session.kind != Kind::Subagent, |kind| kind == session.kind)
         && request.tag.as_ref().is_none_or(|tag| session.tags.contains(tag))
         && request.since.is_none_or(|since| session.last_activity >= since)
-        && session.trashed_at.is_none()
+        && session.trashed_at.is_some() == request.trash
 }
 
 /// The git top level above a directory, else the directory itself.

@@ -69,6 +69,7 @@ impl Registry {
     /// Those of the store.
     pub(super) async fn sweep_home(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
         let _one_at_a_time = self.sweeping.lock().await;
+        self.follow_leases(known).await?;
         let started = Instant::now();
         let mut sweep = Sweep {
             provider: known.provider.id().to_owned(),
@@ -88,6 +89,7 @@ impl Registry {
                 self.take_in(known, listed, retention, &mut sweep).await?
             }
         };
+        self.follow_leases(known).await?;
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
         self.settle(known, trouble).await?;
         system::give_back_memory();

@@ -8,14 +8,15 @@ use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::turn::{
     SendRequest, SendResponse, Turn, TurnOutput, TurnOutputRequest, TurnState,
 };
-use sessd_proto::{Fault, FaultCode, Kind, Status};
+use sessd_proto::{Fault, FaultCode};
 use uuid::Uuid;
 
 use super::queues::Waiting;
-use super::{Registry, checks, launches};
+use super::starting::{NewSession, STARTING, write_down};
+use super::{Registry, checks, launches, leases};
 use crate::clock::now;
-use crate::providers::{self, TurnSpec};
-use crate::store::bindings::{self, Discovered};
+use crate::providers::TurnSpec;
+use crate::store::marks;
 use crate::store::sessions::{self, Stored};
 use crate::store::turns as rows;
 use crate::{process, runner};
@@ -42,7 +43,7 @@ impl Registry {
             return self.accepted(turn).await;
         }
         let (row, new) = match (&request.new_agent, &request.selector) {
-            (Some(agent), None) => (None, Some(self.new_session(agent, &request)?)),
+            (Some(agent), None) => (None, Some(self.first_turn(agent, &request)?)),
             (None, Some(selector)) => (Some(self.resolve(selector).await?), None),
             (None, None) => (Some(self.newest_resumable(&request.cwd).await?), None),
             (Some(_), Some(_)) => {
@@ -68,38 +69,15 @@ impl Registry {
         Ok(SendResponse { session: sessions.pop().unwrap_or_default(), turn })
     }
 
-    /// The row of a session that is to be started with an agent.
-    fn new_session(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
-        let provider = providers::by_id(agent).ok_or_else(|| no_agent(agent))?;
-        let mut env = self.env.clone();
-        env.0.extend(request.environment.0.clone());
-        let home = provider.homes(&env).into_iter().next();
-        let home = home.ok_or_else(|| {
-            let what =
-                format!("{} has no home: neither HOME nor its own variable is set", provider.id());
-            Fault::new(FaultCode::Environment, what).hint("set HOME to your home directory")
-        })?;
-        let id = Uuid::new_v4().to_string();
-        let spec = TurnSpec { resume: None, new_id: Some(id.clone()), cwd: request.cwd.clone() };
-        if provider.plan_turn(&home, &spec).is_none() {
-            return Err(cannot_send(provider.id()));
+    /// The session that a prompt begins.
+    fn first_turn(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
+        let new = self.new_session(agent, &request.cwd, &request.environment)?;
+        let new_id = Some(new.found.provider_session_id.clone());
+        let spec = TurnSpec { resume: None, new_id, cwd: request.cwd.clone() };
+        match new.provider.plan_turn(&new.home, &spec) {
+            Some(_) => Ok(new),
+            None => Err(cannot_send(new.provider.id())),
         }
-        let found = Discovered {
-            id: id.clone(),
-            provider: provider.id().to_owned(),
-            provider_session_id: id,
-            project: super::sessions::project_root(&request.cwd),
-            kind: Kind::Headless,
-            launch_dir: request.cwd.clone(),
-            cwd: Some(request.cwd.clone()),
-            status: Status::Unknown,
-            reason: Some("starting".to_owned()),
-            created_at: now(),
-            last_activity: now(),
-            at: now(),
-            ..Discovered::default()
-        };
-        Ok(NewSession { found, home })
     }
 
     /// Free checks before anything is written down.
@@ -114,7 +92,7 @@ impl Registry {
         let row = self.check_row(row.clone(), false).await?;
         let live = self.live(&row).await?;
         if live.blocks() && !self.is_own_turn(&row).await? {
-            return Err(launches::busy(&row.session, &live));
+            return Err(leases::busy(&row.session, &live));
         }
         launches::may_resume(&row.session, &Default::default(), false)
     }
@@ -144,7 +122,7 @@ impl Registry {
             queued_at: now(),
             ..Turn::default()
         };
-        let (wanted, prompt) = (turn.clone(), request.prompt.clone());
+        let (wanted, prompt, ttl_ms) = (turn.clone(), request.prompt.clone(), request.ttl_ms);
         let stored = self
             .store
             .promise(move |tx| {
@@ -152,10 +130,11 @@ impl Registry {
                 if let Some(turn) = rows::by_id(tx, &wanted.id)? {
                     return Ok((turn, false));
                 }
-                if let Some(NewSession { mut found, home }) = new {
-                    let path = home.path.to_string_lossy();
-                    found.home_id = bindings::remember_home(tx, &found.provider, &path, &home.env)?;
-                    bindings::absorb(tx, &found)?;
+                if let Some(new) = new {
+                    write_down(tx, new)?;
+                }
+                if let Some(ttl_ms) = ttl_ms {
+                    marks::live_for(tx, &wanted.session_id, Some(ttl_ms))?;
                 }
                 rows::queue(tx, &wanted, &prompt, &agent)?;
                 Ok((wanted, true))
@@ -244,27 +223,15 @@ impl Registry {
     }
 }
 
-/// A session that will exist once its first turn is accepted.
-struct NewSession {
-    found: Discovered,
-    home: providers::Home,
-}
-
 /// A session that is still starting has no transcript to resume.
 pub(super) fn turn_spec(row: &Stored) -> TurnSpec {
-    let starting = row.session.reason.as_deref() == Some("starting");
+    let starting = row.session.reason.as_deref() == Some(STARTING);
     let bound = checks::bound(row);
     TurnSpec {
         new_id: starting.then(|| bound.provider_session_id.clone()),
         cwd: bound.launch_dir.clone(),
         resume: (!starting).then_some(bound),
     }
-}
-
-fn no_agent(agent: &str) -> Fault {
-    let names: Vec<_> = providers::ALL.iter().map(|provider| provider.id()).collect();
-    Fault::new(FaultCode::NotFound, format!("there is no agent `{agent}`"))
-        .hint(format!("agents: {}", names.join(", ")))
 }
 
 pub(super) fn cannot_send(provider: &str) -> Fault {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, named_params};
 use sessd_proto::{Kind, Status, Timestamp};
 
-use super::{Error, Result, events};
+use super::sessions::{Stored, is_past_ttl};
+use super::{Error, Result, events, trash};
 
 /// A home that is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct Discovered {
     pub home_id: i64,
     /// What makes the provider's id unique in the home.
     pub scope: String,
-    /// The provider's own id of the session.
+    /// The provider's own id of the session; empty while it is not known.
     pub provider_session_id: String,
     /// Where its transcript is.
     pub location: String,
@@ -102,14 +103,19 @@ pub fn homes(connection: &Connection) -> Result<Vec<HomeRow>> {
 /// # Errors
 /// Those of SQLite.
 pub fn absorb(connection: &Connection, found: &Discovered) -> Result<()> {
-    if is_buried(connection, found)? {
-        return Ok(());
+    let key = (found.home_id, &*found.scope, &*found.provider_session_id);
+    if let Some(stone) = trash::tombstone(connection, key)? {
+        if found.last_activity <= stone.at {
+            return trash::move_tombstone(connection, &stone, &found.location);
+        }
+        // Somebody went on with it: it matters again, and is who it was.
+        trash::unbury(connection, &stone.session_id)?;
+        return create(connection, &Discovered { id: stone.session_id, ..found.clone() });
     }
     let mut statement = connection.prepare_cached(
         "SELECT session_id, current FROM bindings
          WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3",
     )?;
-    let key = (found.home_id, &found.scope, &found.provider_session_id);
     let bound: Option<(String, bool)> =
         statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     match bound {
@@ -120,23 +126,15 @@ pub fn absorb(connection: &Connection, found: &Discovered) -> Result<()> {
     }
 }
 
-fn is_buried(connection: &Connection, found: &Discovered) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT 1 FROM tombstones
-         WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3",
-    )?;
-    Ok(statement.exists((found.home_id, &found.scope, &found.provider_session_id))?)
-}
-
 fn create(connection: &Connection, found: &Discovered) -> Result<()> {
     let project_id = project(connection, &found.project)?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO sessions (id, project_id, provider, agent, kind, launch_dir, cwd, title,
              model, git_branch, status, reason, created_at, last_activity, checked_at,
-             expires_at, parent_id)
+             status_since, expires_at, parent_id)
          VALUES (:id, :project_id, :provider, :provider, :kind, :launch_dir, :cwd, :title,
              :model, :git_branch, :status, :reason, :created_at, :last_activity, :at,
-             :expires_at, :parent_id)",
+             :at, :expires_at, :parent_id)",
     )?;
     statement.execute(named_params! {
         ":id": found.id, ":project_id": project_id, ":provider": found.provider,
@@ -154,7 +152,7 @@ fn create(connection: &Connection, found: &Discovered) -> Result<()> {
 fn bind(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO bindings (home_id, scope, provider_session_id, location, session_id)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+         VALUES (?1, ?2, nullif(?3, ''), ?4, ?5)",
     )?;
     let Discovered { home_id, scope, provider_session_id, location, .. } = found;
     statement.execute((home_id, scope, provider_session_id, location, id))?;
@@ -162,10 +160,21 @@ fn bind(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
 }
 
 fn update(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
-    let mut statement = connection
-        .prepare_cached("SELECT status, launch_dir, project_id FROM sessions WHERE id = ?1")?;
-    let (old_status, old_dir, old_project): (String, String, i64) =
-        statement.query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT status, launch_dir, project_id, trashed_at,
+                 iif(pinned OR EXISTS (SELECT 1 FROM tags WHERE session_id = s.id), NULL, ttl_ms)
+             FROM sessions s WHERE id = ?1",
+    )?;
+    type Old = (String, String, i64, Option<i64>, Option<i64>);
+    let (old_status, old_dir, old_project, trashed_at, ttl_ms): Old =
+        statement.query_row([id], |row| row.try_into())?;
+    let (status, reason) = if is_past_ttl(found.last_activity, ttl_ms, found.at) {
+        (Status::Expired, Some("ttl"))
+    } else {
+        (found.status, found.reason.as_deref())
+    };
+    // Somebody went on with it: it matters again.
+    let comes_back = trashed_at.is_some_and(|at| found.last_activity.0 > at);
     // A directory that vanished with its repository still belongs to the project it was in.
     let project_id = if old_dir == found.launch_dir && found.project == found.launch_dir {
         old_project
@@ -178,14 +187,15 @@ fn update(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
              git_branch = ifnull(:git_branch, git_branch), status = :status, reason = :reason,
              created_at = :created_at, last_activity = :last_activity, checked_at = :at,
              expires_at = :expires_at, parent_id = ifnull(:parent_id, parent_id),
-             revision = revision + 1
+             trashed_at = iif(:comes_back, NULL, trashed_at),
+             status_since = iif(status = :status, status_since, :at), revision = revision + 1
          WHERE id = :id",
     )?;
     statement.execute(named_params! {
         ":id": id, ":project_id": project_id, ":kind": found.kind.as_str(),
         ":launch_dir": found.launch_dir, ":cwd": found.cwd, ":title": found.title,
         ":model": found.model, ":git_branch": found.git_branch,
-        ":status": found.status.as_str(), ":reason": found.reason,
+        ":status": status.as_str(), ":reason": reason, ":comes_back": comes_back,
         ":created_at": found.created_at.0, ":last_activity": found.last_activity.0,
         ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
         ":parent_id": found.parent_id,
@@ -196,11 +206,14 @@ fn update(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
     )?;
     let Discovered { home_id, scope, provider_session_id, location, .. } = found;
     statement.execute((location, home_id, scope, provider_session_id))?;
-    if old_status == found.status.as_str() {
+    if comes_back {
+        let data = serde_json::json!({ "reason": "activity" });
+        events::append(connection, found.at, "undeleted", Some(id), &data)?;
+    }
+    if old_status == status.as_str() {
         return Ok(());
     }
-    let data =
-        serde_json::json!({ "from": old_status, "to": found.status, "reason": found.reason });
+    let data = serde_json::json!({ "from": old_status, "to": status, "reason": reason });
     events::append(connection, found.at, "status_changed", Some(id), &data)
 }
 
@@ -211,6 +224,58 @@ fn project(connection: &Connection, root: &str) -> Result<i64> {
     }
     let mut statement = connection.prepare_cached("INSERT INTO projects (root) VALUES (?1)")?;
     Ok(statement.insert([root])?)
+}
+
+/// The session that a provider's id means now, in this scope or in any.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn bound_to(
+    connection: &Connection,
+    home_id: i64,
+    scope: Option<&str>,
+    provider_session_id: &str,
+) -> Result<Option<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT session_id FROM bindings
+         WHERE home_id = ?1 AND scope = ifnull(?2, scope) AND provider_session_id = ?3
+           AND current = 1",
+    )?;
+    Ok(statement.query_row((home_id, scope, provider_session_id), |row| row.get(0)).optional()?)
+}
+
+/// Gives a session that waited for it the provider's id. What a sweep has already found under
+/// that id becomes part of it.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn bind_now(
+    connection: &Connection,
+    waiting: &Stored,
+    found_as: Option<&str>,
+    provider_session_id: &str,
+    at: Timestamp,
+) -> Result<()> {
+    let id = &waiting.session.id;
+    if let Some(found_as) = found_as {
+        for table in ["keys", "tags"] {
+            let sql = format!("UPDATE OR IGNORE {table} SET session_id = ?1 WHERE session_id = ?2");
+            connection.execute(&sql, (id, found_as))?;
+        }
+        // Read again by the sweep, this time as the session that waited.
+        connection.execute(
+            "DELETE FROM files WHERE (home_id, path) IN (
+                 SELECT home_id, location FROM bindings WHERE session_id = ?1)",
+            [found_as],
+        )?;
+        connection.execute("DELETE FROM sessions WHERE id = ?1", [found_as])?;
+    }
+    connection.execute(
+        "UPDATE bindings SET provider_session_id = ?2 WHERE session_id = ?1 AND current = 1",
+        (id, provider_session_id),
+    )?;
+    let data = serde_json::json!({ "provider_session_id": provider_session_id });
+    events::append(connection, at, "bound", Some(id), &data)
 }
 
 /// How many sessions a home is believed to have: those that expired long ago are no part of it,

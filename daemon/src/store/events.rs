@@ -1,6 +1,6 @@
 //! The event log: what happened to sessions, in order.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 use sessd_proto::Timestamp;
 
@@ -22,4 +22,45 @@ pub fn append(
     )?;
     statement.execute((at.0, kind, session_id, data.to_string()))?;
     Ok(())
+}
+
+/// Rows that one cleanup forgets at most.
+const FORGOTTEN_MAX: i64 = 100_000;
+
+/// The last event to be forgotten, and how many that makes: those beyond a number of newer ones,
+/// and those before a moment.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn old(connection: &Connection, keep: u32, before: Option<Timestamp>) -> Result<(i64, i64)> {
+    let first: Option<i64> =
+        connection.query_row("SELECT min(seq) FROM events", [], |row| row.get(0))?;
+    let Some(first) = first else { return Ok((0, 0)) };
+    let beyond: Option<i64> = connection
+        .query_row("SELECT seq FROM events ORDER BY seq DESC LIMIT 1 OFFSET ?1", [keep], |row| {
+            row.get(0)
+        })
+        .optional()?;
+    let aged: Option<i64> = match before {
+        None => None,
+        Some(before) => connection.query_row(
+            "SELECT ifnull((SELECT seq - 1 FROM events WHERE at >= ?1 ORDER BY seq LIMIT 1),
+                 (SELECT max(seq) FROM events))",
+            [before.0],
+            |row| row.get(0),
+        )?,
+    };
+    let last = beyond.max(aged).unwrap_or(0).min(first + FORGOTTEN_MAX - 1);
+    let count = "SELECT count(*) FROM events WHERE seq <= ?1";
+    Ok((last, connection.query_row(count, [last], |row| row.get(0))?))
+}
+
+/// Forgets events up to one, a few at a time; answers how many.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn forget(connection: &Connection, last: i64) -> Result<usize> {
+    let sql = "DELETE FROM events WHERE seq IN (
+        SELECT seq FROM events WHERE seq <= ?1 ORDER BY seq LIMIT 2000)";
+    Ok(connection.execute(sql, [last])?)
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 use sessd_proto::Timestamp;
 
-use super::Result;
+use super::{Result, events};
 
 /// The exclusive right to run a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,38 @@ pub fn all(connection: &Connection) -> Result<Vec<Lease>> {
     let mut statement = connection.prepare_cached("SELECT * FROM leases")?;
     let rows = statement.query_map([], lease)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Leases that people have of sessions of a home.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn of_home(connection: &Connection, home_id: i64) -> Result<Vec<Lease>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT l.* FROM leases l JOIN bindings b ON b.session_id = l.session_id AND b.current = 1
+         WHERE b.home_id = ?1 AND l.kind = 'interactive'",
+    )?;
+    let rows = statement.query_map([home_id], lease)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A process has begun another session: keys and lease move to that, ids do not.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn move_on(connection: &Connection, lease: &Lease, to: &str, at: Timestamp) -> Result<Lease> {
+    let from = &lease.session_id;
+    let moved = Lease { session_id: to.to_owned(), ..lease.clone() };
+    end(connection, lease)?;
+    put(connection, &moved)?;
+    connection.execute("UPDATE keys SET session_id = ?2 WHERE session_id = ?1", (from, to))?;
+    connection.execute(
+        "UPDATE sessions SET parent_id = ifnull(parent_id, ?2), revision = revision + 1
+         WHERE id = ?1",
+        (to, from),
+    )?;
+    events::append(connection, at, "moved_on", Some(from), &serde_json::json!({ "to": to }))?;
+    Ok(moved)
 }
 
 /// Records a lease; the caller has seen that nobody alive has one.

@@ -22,10 +22,13 @@ pub mod events;
 pub mod files;
 pub mod job_runs;
 pub mod leases;
+pub mod looks;
+pub mod marks;
 mod migrations;
 pub mod page;
 pub mod selector;
 pub mod sessions;
+pub mod trash;
 pub mod turns;
 
 #[cfg(test)]

@@ -83,9 +83,11 @@ impl Walk {
     pub(super) fn plan(connection: &Connection, request: &ListRequest) -> Result<Option<Self>> {
         let Some(mut filters) = filters(connection, request)? else { return Ok(None) };
         let subagents = request.kind == Some(Kind::Subagent);
-        // Only the indexes that start with the kind or a tag hold subagents.
+        // Only the indexes that start with the kind or a tag hold subagents, and the trash is
+        // small and has one for each order.
         let wanted = |filter: &Filter| !subagents || matches!(filter.index, "kind" | "tag");
-        let first = filters.iter().position(wanted).map(|at| filters.remove(at));
+        let first = filters.iter().position(wanted).filter(|_| !request.trash);
+        let first = first.map(|at| filters.remove(at));
         Ok(Some(Self::build(request, first.as_ref(), &filters)?))
     }
 
@@ -112,10 +114,17 @@ impl Walk {
         let mut wanted = vec!["1".to_owned()];
         let mut range = Vec::new();
         for filter in rest {
-            wanted.push(format!("{} = {}", filter.column, parameter(filter.value.clone())));
+            let value = parameter(filter.value.clone());
+            wanted.push(match filter.index {
+                "tag" => format!("{value} IN (SELECT tag FROM tags WHERE session_id = s.id)"),
+                _ => format!("{} = {value}", filter.column),
+            });
         }
         if tagged {
             wanted.push("s.trashed_at IS NULL".to_owned());
+            wanted.extend(request.kind.is_none().then(|| "s.kind <> 'subagent'".to_owned()));
+        } else if request.trash {
+            range.push("s.trashed_at IS NOT NULL".to_owned());
             wanted.extend(request.kind.is_none().then(|| "s.kind <> 'subagent'".to_owned()));
         } else {
             range.push("s.trashed_at IS NULL".to_owned());
@@ -145,6 +154,9 @@ impl Walk {
             ),
             (Some(filter), false) => {
                 format!("sessions s INDEXED BY list_{}_{}", filter.index, request.sort)
+            }
+            (None, _) if request.trash => {
+                format!("sessions s INDEXED BY list_trash_{}", request.sort)
             }
             (None, _) => format!("sessions s INDEXED BY list_{}", request.sort),
         };

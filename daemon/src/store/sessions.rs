@@ -22,9 +22,29 @@ pub struct Stored {
     pub location: String,
 }
 
+impl Stored {
+    /// True if no cleanup may touch it.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        self.session.pinned || !self.session.tags.is_empty()
+    }
+
+    /// True if its time to live is over.
+    #[must_use]
+    pub fn is_past_ttl(&self, at: Timestamp) -> bool {
+        let ttl_ms = self.session.ttl_ms.filter(|_| !self.is_protected());
+        is_past_ttl(self.session.last_activity, ttl_ms, at)
+    }
+}
+
+/// True if a time to live after the last activity is over.
+pub(super) fn is_past_ttl(last_activity: Timestamp, ttl_ms: Option<i64>, at: Timestamp) -> bool {
+    ttl_ms.is_some_and(|ttl_ms| last_activity.plus_ms(ttl_ms) <= at)
+}
+
 const SELECT: &str = "
 SELECT s.seq, s.id, s.provider, h.path AS home, b.provider_session_id, p.root AS project, s.agent,
-    s.kind, s.launch_dir, s.cwd, s.title, s.model, s.git_branch, s.status, s.reason,
+    s.kind, s.launch_dir, s.cwd, ifnull(s.own_title, s.title), s.model, s.git_branch, s.status, s.reason,
     s.created_at, s.last_activity, s.checked_at, s.expires_at, s.ttl_ms, s.pinned, s.trashed_at,
     s.parent_id, s.revision, s.metadata, s.turns, s.tokens_in, s.tokens_out, s.cost_usd,
     (SELECT json_group_array(tag) FROM tags WHERE session_id = s.id) AS tags,
@@ -142,6 +162,7 @@ pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome
     let changed = old != status.as_str() || old_reason != *reason;
     let mut statement = connection.prepare_cached(
         "UPDATE sessions SET status = :status, reason = :reason, checked_at = :at,
+             status_since = iif(status = :status, status_since, :at),
              revision = revision + :changed
          WHERE seq = :seq",
     )?;

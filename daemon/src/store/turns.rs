@@ -156,3 +156,30 @@ fn turn(row: &Row<'_>) -> rusqlite::Result<Turn> {
         fault: fault.and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
+
+/// Finished turns to be forgotten, some at a time, oldest first: those beyond a number of newer ones, and those
+/// that ended before a moment.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn old(connection: &Connection, keep: u32, before: Option<Timestamp>) -> Result<Vec<String>> {
+    const TURNS_MAX: u32 = 1_000;
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM turns WHERE finished_at IS NOT NULL AND finished_at <= max(ifnull(
+             (SELECT finished_at FROM turns WHERE finished_at IS NOT NULL
+              ORDER BY finished_at DESC LIMIT 1 OFFSET ?1), ?2), ?2)
+         ORDER BY finished_at LIMIT ?3",
+    )?;
+    let before = before.map_or(i64::MIN, |before| before.0);
+    let rows = statement.query_map((keep, before, TURNS_MAX), |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Forgets a turn and its output.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn forget(connection: &Connection, id: &str) -> Result<()> {
+    connection.execute("DELETE FROM turns WHERE id = ?1", [id])?;
+    Ok(())
+}

@@ -13,8 +13,11 @@ use super::{migrations, prepare};
 
 mod file;
 mod pages;
+
+mod retention;
 mod rows;
 mod selectors;
+mod trash;
 mod turns;
 
 /// A registry in memory with nothing in it.

@@ -1,0 +1,32 @@
+//! What the verbs that change sessions print: one line a session.
+
+use serde::Serialize;
+use sessd_proto::change::ChangeResponse;
+use sessd_proto::{Fault, Session};
+
+use crate::Context;
+
+/// What they answer in JSON.
+#[derive(Serialize)]
+struct Sessions<'a> {
+    sessions: &'a [Session],
+}
+
+/// Says what was done to which sessions.
+pub(super) fn print(context: &Context, changed: &ChangeResponse, done: &str) -> Result<(), Fault> {
+    if context.output.is_json() {
+        return context.output.json(&Sessions { sessions: &changed.sessions });
+    }
+    let row = |session: &Session| {
+        vec![
+            done.to_owned(),
+            context.output.id(&session.id),
+            session.provider.clone(),
+            session.status.to_string(),
+            session.tags.join(","),
+            session.title.clone().unwrap_or_else(|| "-".to_owned()),
+        ]
+    };
+    let rows: Vec<_> = changed.sessions.iter().map(row).collect();
+    context.output.table(&["DONE", "ID", "PROVIDER", "STATUS", "TAGS", "TITLE"], &rows)
+}

@@ -1,0 +1,46 @@
+//! `sessctl cleanup`.
+
+use sessd_proto::Fault;
+use sessd_proto::cleanup::{Action, CleanupRequest};
+
+use crate::Context;
+
+/// Put what is past its time into the trash, and empty the trash
+///
+/// The daemon does it every hour by itself. Sessions past their time to live, and those that
+/// have been gone at their provider for `cleanup.grace_days`, go to the trash and leave it
+/// after `cleanup.trash_days`. Pinned and tagged sessions stay; transcripts are never touched.
+/// What goes by its age must have been due at an earlier cleanup too, an hour before.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print what would be done, do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
+    let report = context.connect()?.cleanup(CleanupRequest { dry_run: args.dry_run })?;
+    if context.output.is_json() {
+        return context.output.json(&report);
+    }
+    if let Some(held) = &report.held {
+        context.output.note(&format!("note: {held}"));
+    }
+    if report.actions.is_empty() {
+        context.output.note(if args.dry_run { "nothing to do" } else { "nothing was to be done" });
+        return Ok(());
+    }
+    let row = |action: &Action| {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        vec![
+            action.action.to_string(),
+            action.session_id.as_deref().map_or_else(|| "-".to_owned(), |id| context.output.id(id)),
+            action.reason.clone(),
+            action.count.map_or_else(|| "-".to_owned(), |count| count.to_string()),
+            text(&action.provider),
+            text(&action.title),
+        ]
+    };
+    let rows: Vec<_> = report.actions.iter().map(row).collect();
+    context.output.table(&["ACTION", "ID", "WHY", "ROWS", "PROVIDER", "TITLE"], &rows)
+}

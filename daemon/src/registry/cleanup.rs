@@ -1,0 +1,173 @@
+//! Cleanups: what is past its time goes to the trash, the trash is emptied later, and the
+//! registry's own tables are kept short. No transcript is ever touched.
+//!
+//! A cleanup is a plan that is then carried out step by step; a dry run answers the plan. Each
+//! step stands alone and changes a session only if it is still as it was planned.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use sessd_proto::cleanup::{Action, ActionKind, CleanupReport, CleanupRequest};
+use sessd_proto::{Fault, Status, Timestamp};
+
+use super::Registry;
+use crate::clock::{self, Hold, Look, now};
+use crate::config::Config;
+use crate::store::sessions::{self, Stored};
+use crate::store::{self, events, looks, trash, turns};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// What is to be done, with what is needed to do it.
+#[derive(Debug, Default)]
+struct Plan {
+    trash: Vec<(Stored, &'static str)>,
+    purge: Vec<Stored>,
+    graves: i64,
+    last_event: i64,
+    events: i64,
+    turns: Vec<String>,
+}
+
+impl Registry {
+    /// Cleans up now, or answers what that would do.
+    ///
+    /// # Errors
+    /// Those of the store; what was done until then stays done.
+    pub async fn cleanup(
+        self: &Arc<Self>,
+        request: CleanupRequest,
+    ) -> Result<CleanupReport, Fault> {
+        let _one_at_a_time = self.cleaning.lock().await;
+        let look = Look::now();
+        let earlier = self.store.read(looks::all).await?;
+        let horizon = clock::horizon(&earlier, &look);
+        let (config, until) = (self.config.clone(), horizon.clone().ok());
+        let plan = self.store.read_slowly(move |c| plan(c, &config, until)).await?;
+        let plan = self.without_running(plan).await?;
+        let mut report = CleanupReport {
+            dry_run: request.dry_run,
+            held: horizon.err().map(describe),
+            ..CleanupReport::default()
+        };
+        if request.dry_run {
+            report.actions = plan.actions();
+            return Ok(report);
+        }
+        if earlier.last().is_none_or(|last| look.tells_more_than(last)) {
+            self.store.write(move |tx| looks::append(tx, &look)).await?;
+        }
+        report.actions = self.carry_out(plan).await?;
+        Ok(report)
+    }
+
+    /// What somebody runs now is left alone.
+    async fn without_running(self: &Arc<Self>, mut plan: Plan) -> Result<Plan, Fault> {
+        if plan.trash.is_empty() && plan.purge.is_empty() {
+            return Ok(plan);
+        }
+        let running: Vec<i64> = self.running().await?.iter().map(|row| row.seq).collect();
+        let idle = |row: &Stored| !running.contains(&row.seq) && !self.turns.has(&row.session.id);
+        plan.trash.retain(|(row, _)| idle(row));
+        plan.purge.retain(idle);
+        Ok(plan)
+    }
+
+    /// Does what was planned, one step after the other; answers what was done.
+    async fn carry_out(&self, plan: Plan) -> Result<Vec<Action>, Fault> {
+        let mut done = Plan { graves: plan.graves, events: plan.events, ..Plan::default() };
+        for (row, reason) in plan.trash {
+            let stored = row.clone();
+            let put =
+                move |tx: &rusqlite::Transaction<'_>| trash::put(tx, &stored, now(), true, reason);
+            if self.store.promise(put).await? {
+                done.trash.push((row, reason));
+            }
+        }
+        for row in plan.purge {
+            let stored = row.clone();
+            if self.store.promise(move |tx| trash::purge(tx, &stored, now())).await? {
+                done.purge.push(row);
+            }
+        }
+        self.store.write(|tx| trash::forget_empty_graves(tx)).await?;
+        let last = plan.last_event;
+        while self.store.write(move |tx| events::forget(tx, last)).await? > 0 {}
+        for id in plan.turns {
+            let turn = id.clone();
+            self.store.write(move |tx| turns::forget(tx, &turn)).await?;
+            done.turns.push(id);
+        }
+        Ok(done.actions())
+    }
+}
+
+/// What is due. Without a moment that can be trusted nothing goes by its age.
+fn plan(c: &Connection, config: &Config, until: Option<Timestamp>) -> store::Result<Plan> {
+    let before = |days: u32| until.map(|until| until.plus_ms(-DAY_MS * i64::from(days)));
+    let mut plan = Plan { graves: trash::empty_graves(c)?, ..Plan::default() };
+    if let Some(past_ttl) = until {
+        let due = trash::due_by_ttl(c, past_ttl)?;
+        plan.trash = sessions::by_seqs(c, due)?.into_iter().map(|row| (row, "ttl")).collect();
+    }
+    if let Some(gone) = before(config.cleanup.grace_days) {
+        let due = trash::due_gone(c, gone)?;
+        let planned: Vec<i64> = plan.trash.iter().map(|(row, _)| row.seq).collect();
+        let due = due.into_iter().filter(|seq| !planned.contains(seq));
+        plan.trash.extend(sessions::by_seqs(c, due)?.into_iter().map(|row| {
+            let is_gone = row.session.status == Status::Expired;
+            (row, if is_gone { "gone" } else { "never_started" })
+        }));
+    }
+    if let Some(trashed) = before(config.cleanup.trash_days) {
+        let due = trash::due_purge(c, trashed)?;
+        plan.purge = sessions::by_seqs(c, due)?;
+    }
+    let retention = &config.retention;
+    (plan.last_event, plan.events) =
+        events::old(c, retention.events, before(retention.events_days))?;
+    plan.turns = turns::old(c, retention.turns, before(retention.turns_days))?;
+    Ok(plan)
+}
+
+impl Plan {
+    /// The steps, in the order they are done.
+    fn actions(&self) -> Vec<Action> {
+        let about = |action, row: &Stored, reason: &str| Action {
+            action,
+            session_id: Some(row.session.id.clone()),
+            provider: Some(row.session.provider.clone()),
+            title: row.session.title.clone(),
+            reason: reason.to_owned(),
+            count: None,
+        };
+        let rows = |action, count: i64, reason: &str| {
+            let reason = reason.to_owned();
+            (count > 0).then(|| Action { action, reason, count: Some(count), ..Action::default() })
+        };
+        let turns = i64::try_from(self.turns.len()).unwrap_or(i64::MAX);
+        let mut actions = Vec::new();
+        let trash = self.trash.iter();
+        actions.extend(trash.map(|(row, reason)| about(ActionKind::Trash, row, reason)));
+        actions.extend(self.purge.iter().map(|row| about(ActionKind::Purge, row, "trash_days")));
+        actions.extend(rows(ActionKind::ForgetTombstones, self.graves, "transcripts_gone"));
+        actions.extend(rows(ActionKind::ForgetEvents, self.events, "retention"));
+        actions.extend(rows(ActionKind::ForgetTurns, turns, "retention"));
+        actions
+    }
+}
+
+fn describe(hold: Hold) -> String {
+    match hold {
+        Hold::ClockSet(left_ms) => {
+            let minutes = left_ms / 60_000 + 1;
+            let (hours, minutes) = (minutes / 60, minutes % 60);
+            format!(
+                "the clock was set: nothing goes by its age for {hours} h {minutes} min of uptime"
+            )
+        }
+        Hold::FirstLook => {
+            "nothing goes by its age before two cleanups, an hour of uptime apart, agree".to_owned()
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Leases: the exclusive right to run a session. They belong to processes, are held by pid, start
+//! time and boot, watched by pidfd, and outlive the daemon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sessd_proto::service::STEAL_MS;
+use sessd_proto::{Fault, FaultCode, Live, LiveState, Session, Timestamp};
+
+use super::Registry;
+use super::live::is_alive;
+use crate::clock::now;
+use crate::store::leases::{self, Lease};
+use crate::store::sessions::Stored;
+use crate::{process, system};
+
+impl Registry {
+    /// Gives a process the lease of a session.
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        session: &Session,
+        pid: u32,
+        kind: &str,
+    ) -> Result<Lease, Fault> {
+        let start_ticks = process::start_ticks(pid).ok_or_else(|| caller_gone(pid))?;
+        let lease = Lease {
+            session_id: session.id.clone(),
+            pid,
+            start_ticks,
+            boot_id: process::boot_id(),
+            kind: kind.to_owned(),
+            since: now(),
+        };
+        let (wanted, shown) = (lease.clone(), session.clone());
+        self.store
+            .promise(move |tx| {
+                let held = leases::of_session(tx, &wanted.session_id)?;
+                let other = |held: &Lease| {
+                    (held.pid, held.start_ticks) != (wanted.pid, wanted.start_ticks)
+                        && is_alive(held, &wanted.boot_id)
+                };
+                match held.filter(other) {
+                    Some(held) => Err(busy(&shown, &live_of(&held)).into()),
+                    None => leases::put(tx, &wanted),
+                }
+            })
+            .await?;
+        self.watch_lease(lease.clone());
+        Ok(lease)
+    }
+
+    /// Ends leases of processes that are gone and watches the others again.
+    pub(super) async fn recover_leases(self: &Arc<Self>) -> Result<(), crate::store::Error> {
+        let boot_id = process::boot_id();
+        for lease in self.store.read(leases::all).await? {
+            if is_alive(&lease, &boot_id) {
+                self.watch_lease(lease);
+            } else {
+                self.store.write(move |tx| leases::end(tx, &lease)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a lease when its process does.
+    pub(super) fn watch_lease(self: &Arc<Self>, lease: Lease) {
+        let registry = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(error) = system::process_ended(lease.pid).await {
+                // It stays in the table, and is_alive() decides when somebody asks.
+                tracing::warn!("cannot watch process {}: {error}", lease.pid);
+                return;
+            }
+            if let Err(error) = registry.end_lease(lease).await {
+                tracing::warn!("cannot end a lease: {error}");
+            }
+        });
+    }
+
+    pub(super) async fn end_lease(&self, lease: Lease) -> Result<(), Fault> {
+        Ok(self.store.write(move |tx| leases::end(tx, &lease)).await?)
+    }
+
+    /// Asks the process that has the lease to end, and waits until it has.
+    pub(super) async fn steal(self: &Arc<Self>, row: &Stored) -> Result<(), Fault> {
+        let id = row.session.id.clone();
+        let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
+        let held = held.filter(|lease| lease.kind == "interactive");
+        let Some(lease) = held.filter(|lease| is_alive(lease, &process::boot_id())) else {
+            return Ok(());
+        };
+        process::ask_to_end(lease.pid);
+        let patience = Duration::from_millis(STEAL_MS);
+        let ended = tokio::time::timeout(patience, system::process_ended(lease.pid)).await;
+        let short = row.session.short_id();
+        match ended {
+            Ok(Ok(())) => Ok(self.end_lease(lease).await?),
+            Ok(Err(error)) => Err(Fault::internal(error)),
+            Err(_) => {
+                let what = format!(
+                    "the session {short} is still open in process {}, which was asked to end",
+                    lease.pid
+                );
+                Err(Fault::new(FaultCode::Busy, what).hint("end it yourself, or try again"))
+            }
+        }
+    }
+}
+
+fn live_of(lease: &Lease) -> Live {
+    Live {
+        state: LiveState::Open,
+        pid: Some(lease.pid),
+        what: process::command(lease.pid),
+        since: Some(lease.since),
+    }
+}
+
+/// The session belongs to somebody else now.
+pub(super) fn busy(session: &Session, live: &Live) -> Fault {
+    let who = match (live.pid, &live.what) {
+        (Some(pid), Some(what)) => format!("process {pid} ({what})"),
+        (Some(pid), None) => format!("process {pid}"),
+        _ => "another process".to_owned(),
+    };
+    let since = live.since.map_or_else(String::new, |since: Timestamp| format!(" since {since}"));
+    let short = session.short_id();
+    Fault::new(FaultCode::Busy, format!("the session {short} is {} in {who}{since}", live.state))
+        .hint(format!("end it there first, or wait: `sessctl resume --wait {short}`"))
+}
+
+fn caller_gone(pid: u32) -> Fault {
+    Fault::new(FaultCode::Usage, format!("the calling process {pid} is not there any more"))
+}

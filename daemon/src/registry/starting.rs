@@ -1,0 +1,218 @@
+//! Sessions that begin: registered first, started by whoever resumes them, bound to the
+//! provider's id as soon as that is known.
+//!
+//! Where we choose the id it is known at once. Elsewhere it is what the provider shows the
+//! leased process to have; the same look follows a process that has moved on to a new session.
+
+use std::sync::Arc;
+
+use sessd_proto::launch::{CreateRequest, CreateResponse, ResumeRequest};
+use sessd_proto::{Environment, Fault, FaultCode, Kind, LaunchPlan, Status};
+use uuid::Uuid;
+
+use super::homes::KnownHome;
+use super::live::is_alive;
+use super::{Registry, blocking};
+use crate::clock::now;
+use crate::process;
+use crate::providers::{self, Home, LiveSession, Provider};
+use crate::store::bindings::{self, Discovered};
+use crate::store::leases::{self, Lease};
+use crate::store::marks;
+use crate::store::sessions::{self, Stored};
+
+/// Why a session without a transcript is unknown.
+pub(super) const STARTING: &str = "starting";
+
+/// A session that will exist once it is registered.
+pub(super) struct NewSession {
+    pub(super) found: Discovered,
+    pub(super) provider: &'static dyn Provider,
+    pub(super) home: Home,
+}
+
+impl Registry {
+    /// Registers a session that `resume` will start.
+    ///
+    /// # Errors
+    /// When there is no such agent, or it has no home.
+    pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<CreateResponse, Fault> {
+        self.remember_caller(&request.environment).await?;
+        let mut new = self.new_session(&request.agent, &request.cwd, &request.environment)?;
+        new.found.kind = Kind::Interactive;
+        let row = self.register(new, request.ttl_ms).await?;
+        let mut sessions = self.with_live(vec![row]).await?;
+        Ok(CreateResponse { session: sessions.pop().unwrap_or_default() })
+    }
+
+    /// What a session of this agent starts as.
+    pub(super) fn new_session(
+        &self,
+        agent: &str,
+        cwd: &str,
+        environment: &Environment,
+    ) -> Result<NewSession, Fault> {
+        let provider = providers::by_id(agent).ok_or_else(|| no_agent(agent))?;
+        let mut env = self.env.clone();
+        env.0.extend(environment.0.clone());
+        let home = provider.homes(&env).into_iter().next();
+        let home = home.ok_or_else(|| {
+            let what =
+                format!("{} has no home: neither HOME nor its own variable is set", provider.id());
+            Fault::new(FaultCode::Environment, what).hint("set HOME to your home directory")
+        })?;
+        Ok(NewSession { found: starting(provider, cwd), provider, home })
+    }
+
+    async fn register(&self, new: NewSession, ttl_ms: Option<i64>) -> Result<Stored, Fault> {
+        let id = new.found.id.clone();
+        let row = self
+            .store
+            .promise(move |tx| {
+                write_down(tx, new)?;
+                if ttl_ms.is_some() {
+                    marks::live_for(tx, &id, ttl_ms)?;
+                }
+                sessions::by_id(tx, &id)
+            })
+            .await?;
+        row.ok_or_else(|| Fault::internal("a session was not written down"))
+    }
+
+    /// How a session begins that is only registered yet.
+    pub(super) fn plan_new(&self, known: &KnownHome, row: &Stored) -> LaunchPlan {
+        let id = row.session.provider_session_id.as_deref();
+        let plan = known.provider.plan_new(&known.home, id, &row.session.launch_dir);
+        self.completed(known, plan)
+    }
+
+    /// Registers a copy of a session as one of its own, and answers how to start that.
+    pub(super) async fn fork(
+        self: &Arc<Self>,
+        known: &KnownHome,
+        row: &Stored,
+        request: &ResumeRequest,
+    ) -> Result<(Stored, LaunchPlan), Fault> {
+        if !known.provider.capabilities().fork {
+            let what = format!("{} cannot continue a copy of a session", known.provider.id());
+            return Err(Fault::new(FaultCode::Unsupported, what)
+                .hint("which providers can: `sessctl providers`"));
+        }
+        let launch_dir = request.cwd.as_deref().unwrap_or(&row.session.launch_dir);
+        let found = Discovered {
+            parent_id: Some(row.session.id.clone()),
+            title: row.session.title.clone(),
+            kind: Kind::Interactive,
+            ..starting(known.provider, launch_dir)
+        };
+        let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
+        let plan =
+            known.provider.plan_fork(&known.home, &super::checks::bound(row), id, launch_dir);
+        let plan = self.completed(known, plan);
+        if request.plan_only {
+            return Ok((row.clone(), plan));
+        }
+        let home = known.home.clone();
+        let copy =
+            self.register(NewSession { found, provider: known.provider, home }, None).await?;
+        Ok((copy, plan))
+    }
+
+    /// Brings leases of a home to the sessions that their processes have now: binds a session
+    /// that waited for its id, and follows a process that has begun another one.
+    pub(super) async fn follow_leases(self: &Arc<Self>, known: &KnownHome) -> Result<(), Fault> {
+        let home_id = known.id;
+        let leased = self.store.read(move |c| leases::of_home(c, home_id)).await?;
+        if leased.is_empty() {
+            return Ok(());
+        }
+        let look = known.clone();
+        let seen = blocking(move || {
+            let shown = look.provider.live(&look.home).unwrap_or_default();
+            let boot_id = process::boot_id();
+            let seen = leased.into_iter().filter(|lease| is_alive(lease, &boot_id));
+            seen.filter_map(|lease| Some((shown_for(&shown, lease.pid)?.clone(), lease)))
+                .collect::<Vec<_>>()
+        })
+        .await?;
+        for (shown, lease) in seen {
+            let Some(moved) =
+                self.store.promise(move |tx| follow(tx, home_id, &lease, &shown)).await?
+            else {
+                continue;
+            };
+            self.watch_lease(moved);
+        }
+        Ok(())
+    }
+}
+
+/// What a process with a lease runs now: itself, or the one process it has started for it.
+fn shown_for(shown: &[LiveSession], pid: u32) -> Option<&LiveSession> {
+    if let Some(own) = shown.iter().find(|live| live.live.pid == Some(pid)) {
+        return Some(own);
+    }
+    let is_below =
+        |live: &&LiveSession| live.live.pid.is_some_and(|below| process::is_below(below, pid));
+    let mut below = shown.iter().filter(is_below);
+    below.next().filter(|_| below.next().is_none())
+}
+
+/// Answers the lease that has moved, if it has.
+fn follow(
+    tx: &rusqlite::Transaction<'_>,
+    home_id: i64,
+    lease: &Lease,
+    shown: &LiveSession,
+) -> crate::store::Result<Option<Lease>> {
+    let id = &shown.provider_session_id;
+    let Some(row) = sessions::by_id(tx, &lease.session_id)? else { return Ok(None) };
+    let scope = shown.scope.as_deref();
+    let other = bindings::bound_to(tx, home_id, scope, id)?;
+    match row.session.provider_session_id {
+        None => bindings::bind_now(tx, &row, other.as_deref(), id, now()).map(|()| None),
+        Some(old) if old == *id => Ok(None),
+        Some(_) => match other {
+            // Its transcript is not there yet: the next sweep sees both.
+            None => Ok(None),
+            Some(other) => leases::move_on(tx, lease, &other, now()).map(Some),
+        },
+    }
+}
+
+/// Writes a new session down, with its home.
+pub(super) fn write_down(
+    tx: &rusqlite::Transaction<'_>,
+    new: NewSession,
+) -> crate::store::Result<()> {
+    let NewSession { mut found, home, .. } = new;
+    let path = home.path.to_string_lossy();
+    found.home_id = bindings::remember_home(tx, &found.provider, &path, &home.env)?;
+    bindings::absorb(tx, &found)
+}
+
+fn starting(provider: &dyn Provider, cwd: &str) -> Discovered {
+    let id = Uuid::new_v4().to_string();
+    let chosen = if provider.capabilities().choose_id { id.clone() } else { String::new() };
+    Discovered {
+        id,
+        provider: provider.id().to_owned(),
+        provider_session_id: chosen,
+        project: super::sessions::project_root(cwd),
+        kind: Kind::Headless,
+        launch_dir: cwd.to_owned(),
+        cwd: Some(cwd.to_owned()),
+        status: Status::Unknown,
+        reason: Some(STARTING.to_owned()),
+        created_at: now(),
+        last_activity: now(),
+        at: now(),
+        ..Discovered::default()
+    }
+}
+
+fn no_agent(agent: &str) -> Fault {
+    let names: Vec<_> = providers::ALL.iter().map(|provider| provider.id()).collect();
+    Fault::new(FaultCode::NotFound, format!("there is no agent `{agent}`"))
+        .hint(format!("agents: {}", names.join(", ")))
+}

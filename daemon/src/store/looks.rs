@@ -1,0 +1,35 @@
+//! Earlier looks at the clocks.
+
+use rusqlite::Connection;
+use sessd_proto::Timestamp;
+
+use super::Result;
+use crate::clock::Look;
+
+/// Looks that are kept: four days of hourly ones.
+const KEPT: u32 = 100;
+
+/// The earlier looks, oldest first.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn all(connection: &Connection) -> Result<Vec<Look>> {
+    let mut statement =
+        connection.prepare_cached("SELECT at, boot_id, uptime_ms FROM looks ORDER BY seq")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Look { at: Timestamp(row.get(0)?), boot_id: row.get(1)?, uptime_ms: row.get(2)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Remembers a look.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn append(connection: &Connection, look: &Look) -> Result<()> {
+    let mut statement = connection
+        .prepare_cached("INSERT INTO looks (at, boot_id, uptime_ms) VALUES (?1, ?2, ?3)")?;
+    let seq = statement.insert((look.at.0, &look.boot_id, look.uptime_ms))?;
+    connection.execute("DELETE FROM looks WHERE seq <= ?1", [seq - i64::from(KEPT)])?;
+    Ok(())
+}

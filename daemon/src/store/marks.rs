@@ -1,0 +1,90 @@
+//! What a person puts on a session: pin, tags, title, time to live.
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use sessd_proto::Timestamp;
+
+use super::sessions::Stored;
+use super::{Result, events};
+
+/// Pins a session, or unpins it.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn pin(connection: &Connection, row: &Stored, pinned: bool, at: Timestamp) -> Result<()> {
+    let changed = connection.execute(
+        "UPDATE sessions SET pinned = ?2 WHERE seq = ?1 AND pinned <> ?2",
+        (row.seq, pinned),
+    )?;
+    note(connection, row, changed, if pinned { "pinned" } else { "unpinned" }, at, &json!({}))
+}
+
+/// Adds a tag.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn tag(connection: &Connection, row: &Stored, tag: &str, at: Timestamp) -> Result<()> {
+    let changed = connection.execute(
+        "INSERT INTO tags (session_id, tag, session_seq, last_activity, created_at, expires_key)
+         SELECT id, ?2, seq, last_activity, created_at, expires_key FROM sessions WHERE seq = ?1
+         ON CONFLICT DO NOTHING",
+        (row.seq, tag),
+    )?;
+    note(connection, row, changed, "tagged", at, &json!({ "tag": tag }))
+}
+
+/// Removes a tag.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn untag(connection: &Connection, row: &Stored, tag: &str, at: Timestamp) -> Result<()> {
+    let changed = connection
+        .execute("DELETE FROM tags WHERE session_id = ?1 AND tag = ?2", (&row.session.id, tag))?;
+    note(connection, row, changed, "untagged", at, &json!({ "tag": tag }))
+}
+
+/// Gives a session a title of our own, or the provider's again.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn title(
+    connection: &Connection,
+    row: &Stored,
+    title: Option<&str>,
+    at: Timestamp,
+) -> Result<()> {
+    let changed = connection.execute(
+        "UPDATE sessions SET own_title = ?2
+         WHERE seq = ?1 AND own_title IS NOT ?2",
+        (row.seq, title),
+    )?;
+    note(connection, row, changed, "titled", at, &json!({ "title": title }))
+}
+
+/// Sets the time to live of a session, in milliseconds after its last activity.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn live_for(connection: &Connection, session_id: &str, ttl_ms: Option<i64>) -> Result<()> {
+    connection.execute(
+        "UPDATE sessions SET ttl_ms = ?2, revision = revision + 1
+         WHERE id = ?1 AND ttl_ms IS NOT ?2",
+        (session_id, ttl_ms),
+    )?;
+    Ok(())
+}
+
+fn note(
+    connection: &Connection,
+    row: &Stored,
+    changed: usize,
+    kind: &str,
+    at: Timestamp,
+    data: &Value,
+) -> Result<()> {
+    if changed == 0 {
+        return Ok(());
+    }
+    connection.execute("UPDATE sessions SET revision = revision + 1 WHERE seq = ?1", [row.seq])?;
+    events::append(connection, at, kind, Some(&row.session.id), data)
+}

@@ -1,0 +1,218 @@
+//! The trash: what is in it, what is due for it, and what remains of what has left it.
+
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde_json::json;
+use sessd_proto::Timestamp;
+
+use super::sessions::Stored;
+use super::{Result, events};
+
+/// Due sessions that are answered at once, of each kind.
+const DUE_MAX: u32 = 1_000;
+
+/// What is remembered of a session that left the trash while its transcript exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The home it was in.
+    pub home_id: i64,
+    /// What makes the provider's id unique in the home.
+    pub scope: String,
+    /// The provider's own id.
+    pub provider_session_id: String,
+    /// Where the transcript is.
+    pub location: String,
+    /// The id it had, and gets back.
+    pub session_id: String,
+    /// When it left the trash.
+    pub at: Timestamp,
+}
+
+/// Puts a session into the trash, or takes it out; `false` if it has changed since it was read.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn put(
+    connection: &Connection,
+    row: &Stored,
+    at: Timestamp,
+    trashed: bool,
+    reason: &str,
+) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE sessions SET trashed_at = ?3, revision = revision + 1
+         WHERE seq = ?1 AND revision = ?2",
+    )?;
+    let trashed_at = trashed.then_some(at.0);
+    let changed = statement.execute((row.seq, row.session.revision, trashed_at))? > 0;
+    if changed {
+        let kind = if trashed { "trashed" } else { "undeleted" };
+        events::append(connection, at, kind, Some(&row.session.id), &json!({ "reason": reason }))?;
+    }
+    Ok(changed)
+}
+
+/// Sessions whose time to live ended before a moment, the longest over first. Tags protect.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn due_by_ttl(connection: &Connection, before: Timestamp) -> Result<Vec<i64>> {
+    let sql = "SELECT seq FROM sessions s INDEXED BY due_by_ttl
+         WHERE trashed_at IS NULL AND pinned = 0 AND ttl_ms IS NOT NULL
+           AND last_activity + ttl_ms <= ?1
+           AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.session_id = s.id)
+         ORDER BY last_activity + ttl_ms LIMIT ?2";
+    seqs(connection, sql, before)
+}
+
+/// Sessions that were gone, or have never begun, before a moment.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn due_gone(connection: &Connection, before: Timestamp) -> Result<Vec<i64>> {
+    let sql = "SELECT seq FROM sessions s INDEXED BY due_gone
+         WHERE trashed_at IS NULL AND pinned = 0 AND (status = 'expired' OR reason = 'starting')
+           AND status_since <= ?1
+           AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.session_id = s.id)
+         ORDER BY status_since LIMIT ?2";
+    seqs(connection, sql, before)
+}
+
+/// Sessions that were in the trash before a moment.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn due_purge(connection: &Connection, before: Timestamp) -> Result<Vec<i64>> {
+    let sql = "SELECT seq FROM sessions s INDEXED BY due_purge
+         WHERE trashed_at IS NOT NULL AND pinned = 0 AND trashed_at <= ?1
+           AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.session_id = s.id)
+         ORDER BY trashed_at LIMIT ?2";
+    seqs(connection, sql, before)
+}
+
+fn seqs(connection: &Connection, sql: &str, before: Timestamp) -> Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map((before.0, DUE_MAX), |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Removes a session from the registry; `false` if it has changed since it was read. While a
+/// transcript of it exists a tombstone keeps it from being found again.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn purge(connection: &Connection, row: &Stored, at: Timestamp) -> Result<bool> {
+    let session = &row.session;
+    connection.execute(
+        "INSERT OR REPLACE INTO tombstones
+             (home_id, scope, provider_session_id, location, session_id, at)
+         SELECT b.home_id, b.scope, b.provider_session_id, b.location, b.session_id, ?2
+         FROM bindings b JOIN files f ON f.home_id = b.home_id AND f.path = b.location
+         WHERE b.session_id = ?1 AND b.provider_session_id IS NOT NULL",
+        (&session.id, at.0),
+    )?;
+    let purged = connection.execute(
+        "DELETE FROM sessions WHERE seq = ?1 AND revision = ?2",
+        (row.seq, session.revision),
+    )? > 0;
+    if purged {
+        // The last that is known of it.
+        let data = json!({
+            "provider": session.provider, "home": session.home, "title": session.title,
+            "provider_session_id": session.provider_session_id, "location": row.location,
+        });
+        events::append(connection, at, "purged", Some(&session.id), &data)?;
+    } else {
+        connection.execute("DELETE FROM tombstones WHERE session_id = ?1", [&session.id])?;
+    }
+    Ok(purged)
+}
+
+const TOMBSTONE: &str = "
+    SELECT home_id, scope, provider_session_id, location, session_id, at FROM tombstones";
+
+/// The tombstone of what a provider calls so.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn tombstone(
+    connection: &Connection,
+    (home_id, scope, provider_session_id): (i64, &str, &str),
+) -> Result<Option<Tombstone>> {
+    let sql = format!("{TOMBSTONE} WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
+    Ok(statement.query_row((home_id, scope, provider_session_id), read).optional()?)
+}
+
+/// Lets the transcripts of a purged session be found again, named by its id, ours or the
+/// provider's; answers the homes to sweep.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn lift(connection: &Connection, id: &str) -> Result<Vec<i64>> {
+    connection.execute(
+        "DELETE FROM files WHERE (home_id, path) IN (
+             SELECT home_id, location FROM tombstones
+             WHERE session_id = ?1 OR provider_session_id = ?1)",
+        [id],
+    )?;
+    let mut statement = connection.prepare_cached(
+        "UPDATE tombstones SET at = ?2 WHERE session_id = ?1 OR provider_session_id = ?1
+         RETURNING home_id",
+    )?;
+    let homes = statement.query_map((id, i64::MIN), |row| row.get(0))?;
+    Ok(homes.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Removes the tombstones of a session.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn unbury(connection: &Connection, session_id: &str) -> Result<()> {
+    connection.execute("DELETE FROM tombstones WHERE session_id = ?1", [session_id])?;
+    Ok(())
+}
+
+/// The transcript of a purged session has moved.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn move_tombstone(connection: &Connection, stone: &Tombstone, location: &str) -> Result<()> {
+    connection.execute(
+        "UPDATE tombstones SET location = ?4
+         WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3",
+        (stone.home_id, &stone.scope, &stone.provider_session_id, location),
+    )?;
+    Ok(())
+}
+
+const EMPTY_GRAVES: &str = "FROM tombstones WHERE NOT EXISTS (
+    SELECT 1 FROM files f WHERE f.home_id = tombstones.home_id AND f.path = tombstones.location)";
+
+/// How many tombstones stand for transcripts that are gone.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn empty_graves(connection: &Connection) -> Result<i64> {
+    let sql = format!("SELECT count(*) {EMPTY_GRAVES}");
+    Ok(connection.query_row(&sql, [], |row| row.get(0))?)
+}
+
+/// Forgets tombstones of transcripts that are gone.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn forget_empty_graves(connection: &Connection) -> Result<()> {
+    connection.execute(&format!("DELETE {EMPTY_GRAVES}"), [])?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
+    Ok(Tombstone {
+        home_id: row.get(0)?,
+        scope: row.get(1)?,
+        provider_session_id: row.get(2)?,
+        location: row.get(3)?,
+        session_id: row.get(4)?,
+        at: Timestamp(row.get(5)?),
+    })
+}
