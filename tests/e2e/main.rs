@@ -8,6 +8,7 @@
 mod autostart;
 mod bad_input;
 mod capabilities;
+mod cleanup;
 mod crash;
 mod damage;
 mod discover;
@@ -24,6 +25,7 @@ mod resume_refused;
 mod scene;
 mod tidy;
 mod traps;
+mod trash;
 mod upgrade;
 mod verdicts;
 

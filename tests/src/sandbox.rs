@@ -86,6 +86,11 @@ impl Sandbox {
         self.environment["HOME"].clone().into()
     }
 
+    /// The daemon's program.
+    pub fn sessd(&self) -> &'static str {
+        self.binaries.sessd
+    }
+
     /// `XDG_RUNTIME_DIR`.
     pub fn runtime_dir(&self) -> PathBuf {
         self.environment["XDG_RUNTIME_DIR"].clone().into()

@@ -23,14 +23,14 @@ impl Schedule {
     #[must_use]
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
         let found = self.0.find_next_occurrence(&utc(at)?, false).ok()?;
-        Some(Timestamp(found.timestamp_millis()))
+        Some(moment(found))
     }
 
     /// The last due moment at or before `at`.
     #[must_use]
     pub fn last_before(&self, at: Timestamp) -> Option<Timestamp> {
         let found = self.0.find_previous_occurrence(&utc(at)?, true).ok()?;
-        Some(Timestamp(found.timestamp_millis()))
+        Some(moment(found))
     }
 
     /// The due moment that was missed, if the job last ran for `last` and it is `now`: runs
@@ -40,6 +40,11 @@ impl Schedule {
         let due = self.last_before(now)?;
         last.is_none_or(|last| last < due).then_some(due)
     }
+}
+
+/// Due moments are whole seconds; croner keeps the fraction of the moment it was asked with.
+fn moment(due: DateTime<Utc>) -> Timestamp {
+    Timestamp(due.timestamp() * 1_000)
 }
 
 fn utc(at: Timestamp) -> Option<DateTime<Utc>> {
@@ -61,6 +66,14 @@ mod tests {
         let now = at("2026-11-21T08:30:00Z");
         assert_eq!(hourly.missed(Some(last), now), Some(at("2026-11-21T08:00:00Z")));
         assert_eq!(hourly.missed(hourly.missed(Some(last), now), now), None);
+        assert_eq!(hourly.next_after(now), Some(at("2026-11-21T09:00:00Z")));
+    }
+
+    #[test]
+    fn a_due_moment_has_no_fraction() {
+        let hourly = parse("0 0 * * * *").unwrap();
+        let now = at("2026-11-21T08:30:00.123Z");
+        assert_eq!(hourly.last_before(now), Some(at("2026-11-21T08:00:00Z")));
         assert_eq!(hourly.next_after(now), Some(at("2026-11-21T09:00:00Z")));
     }
 

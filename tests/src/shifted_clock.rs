@@ -1,0 +1,70 @@
+//! Clocks that a test can set: the wall clock by a preloaded library, the uptime by a time
+//! namespace. Both are real to the programs in the sandbox and to nobody else.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::sandbox::Sandbox;
+
+const SOURCE: &str = include_str!("shifted_clock.c");
+
+/// The clocks of a sandbox.
+pub struct ShiftedClock {
+    wall: PathBuf,
+    uptime: PathBuf,
+}
+
+impl ShiftedClock {
+    /// `None`, loudly, where the machine does not allow time namespaces.
+    pub fn of(sandbox: &mut Sandbox) -> Option<Self> {
+        let allowed = Command::new("unshare").args(["--time", "--boottime=1", "true"]).status();
+        if !allowed.is_ok_and(|status| status.success()) {
+            // Not `eprintln`, which the test harness keeps to itself when a test passes.
+            let _ = writeln!(io::stderr(), "SKIPPED: no time namespaces here (needs root)");
+            return None;
+        }
+        let source = sandbox.write("clock/shifted.c", SOURCE);
+        let library = source.with_extension("so");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O2", "-o"])
+            .args([&library, &source])
+            .status();
+        assert!(built.expect("a C compiler, as Rust needs one").success());
+        let clock = Self {
+            wall: sandbox.write("clock/wall_ms", "0"),
+            uptime: sandbox.write("clock/uptime_s", "0"),
+        };
+        let script = format!(
+            "#!/bin/sh\nexport LD_PRELOAD='{}' SHIFTED_CLOCK='{}'\n\
+             exec unshare --time --boottime=\"$(cat '{}')\" '{}' \"$@\"\n",
+            library.display(),
+            clock.wall.display(),
+            clock.uptime.display(),
+            sandbox.sessd(),
+        );
+        let daemon = sandbox.write("clock/sessd", script);
+        fs::set_permissions(&daemon, fs::Permissions::from_mode(0o700)).expect("our own file");
+        sandbox.set_env("SESSD_BIN", daemon.to_str().expect("a UTF-8 path"));
+        Some(clock)
+    }
+
+    /// Sets the wall clock this far from the true one, at once.
+    pub fn set_wall(&self, shift_ms: i64) {
+        let partial = self.wall.with_extension("partial");
+        fs::write(&partial, shift_ms.to_string()).expect("our own file");
+        fs::rename(partial, &self.wall).expect("our own file");
+    }
+
+    /// Lets so much time pass on both clocks while no daemon runs.
+    pub fn pass(&self, ms: i64) {
+        let read = |path: &PathBuf| -> i64 {
+            fs::read_to_string(path).expect("our own file").parse().expect("a number")
+        };
+        self.set_wall(read(&self.wall) + ms);
+        fs::write(&self.uptime, (read(&self.uptime) + ms / 1_000).to_string())
+            .expect("our own file");
+    }
+}
