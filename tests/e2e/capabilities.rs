@@ -16,7 +16,8 @@ use crate::scene::{Scene, answer, run_job, set_age};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where the tests are.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
+    include_str!("new.rs"),
     include_str!("capabilities.rs"),
     include_str!("discover.rs"),
     include_str!("live.rs"),
@@ -30,7 +31,7 @@ const NOT_BUILT: &str = "";
 const ELSEWHERE: &str = "resume_of_a_session_without_its_directory_needs_another_where_the_cli_can";
 
 /// Capability, what it is for Claude Code, Codex and Gemini CLI, and the tests of each.
-const PROVEN: [(&str, [bool; 3], [&str; 3]); 8] = [
+const PROVEN: [(&str, [bool; 3], [&str; 3]); 9] = [
     ("discover", [true; 3], ["discover_claude", "discover_codex", "discover_gemini"]),
     (
         "check",
@@ -44,7 +45,20 @@ const PROVEN: [(&str, [bool; 3], [&str; 3]); 8] = [
     ),
     ("resume_anywhere", [true, true, false], [ELSEWHERE; 3]),
     ("send", [false; 3], [NOT_BUILT; 3]),
-    ("choose_id", [false; 3], [NOT_BUILT; 3]),
+    (
+        "choose_id",
+        [true, false, true],
+        ["new_begins_claude", "new_begins_codex", "new_begins_gemini"],
+    ),
+    (
+        "fork",
+        [true, true, false],
+        [
+            "fork_continues_a_copy_of_claude",
+            "fork_continues_a_copy_of_codex",
+            "fork_is_refused_where_the_cli_cannot",
+        ],
+    ),
     (
         "foreign_use",
         [true, true, false],

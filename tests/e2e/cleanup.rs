@@ -73,11 +73,11 @@ fn cleanup_goes_by_two_looks_and_brings_back_what_somebody_goes_on_with() {
     sandbox.json(&["delete", &deleted]);
     fs::remove_file(transcript(&sandbox, &gone)).unwrap();
     assert_eq!(sandbox.json(&["check", &gone])["sessions"][0]["status"], "expired");
-    assert_eq!(cleanup(&sandbox), [json!(0); 0]);
+    assert!(cleanup(&sandbox).is_empty());
 
     // The first look after a long time believes the look before it only.
     pass(&sandbox, &clock, 31 * DAY_MS);
-    assert_eq!(cleanup(&sandbox), [json!(0); 0]);
+    assert!(cleanup(&sandbox).is_empty());
     let expired = sandbox.json(&["check", &ttl]);
     assert_eq!(expired["sessions"][0]["reason"], "ttl");
     assert_eq!(sandbox.json(&["check", &pinned])["sessions"][0]["status"], "active");

@@ -119,11 +119,25 @@ pub fn absorb(connection: &Connection, found: &Discovered) -> Result<()> {
     let bound: Option<(String, bool)> =
         statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     match bound {
-        None => create(connection, found),
+        None => match registered(connection, found)? {
+            None => create(connection, found),
+            Some(id) => update(connection, &id, found),
+        },
         Some((id, true)) => update(connection, &id, found),
         // An earlier binding of a session that has moved on.
         Some((_, false)) => Ok(()),
     }
+}
+
+/// The session that was registered with this id before its provider gave it a scope.
+fn registered(connection: &Connection, found: &Discovered) -> Result<Option<String>> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE bindings SET scope = ?2
+         WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3 AND location = ''
+         RETURNING session_id",
+    )?;
+    let key = (found.home_id, &found.scope, &found.provider_session_id);
+    Ok(statement.query_row(key, |row| row.get(0)).optional()?)
 }
 
 fn create(connection: &Connection, found: &Discovered) -> Result<()> {

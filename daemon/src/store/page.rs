@@ -147,19 +147,7 @@ impl Walk {
             let (at_key, at_seq) = (parameter(cursor.key.into()), parameter(cursor.seq.into()));
             range.push(format!("({key}, {seq}) {beyond} ({at_key}, {at_seq})"));
         }
-        let from = match (first, tagged) {
-            (Some(_), true) => format!(
-                "tags t INDEXED BY list_tag_{} JOIN sessions s ON s.seq = t.session_seq",
-                request.sort
-            ),
-            (Some(filter), false) => {
-                format!("sessions s INDEXED BY list_{}_{}", filter.index, request.sort)
-            }
-            (None, _) if request.trash => {
-                format!("sessions s INDEXED BY list_trash_{}", request.sort)
-            }
-            (None, _) => format!("sessions s INDEXED BY list_{}", request.sort),
-        };
+        let from = Self::index(request, first);
         let sql = format!(
             "SELECT {seq}, {key}, {wanted} FROM {from} WHERE {range}
              ORDER BY {key} {direction}, {seq} {direction} LIMIT {EXAMINED_MAX}",
@@ -167,6 +155,21 @@ impl Walk {
             range = range.join(" AND "),
         );
         Ok(Self { sql, parameters })
+    }
+
+    /// The index to walk along.
+    fn index(request: &ListRequest, first: Option<&Filter>) -> String {
+        let sort = request.sort;
+        match first {
+            Some(filter) if filter.index == "tag" => {
+                format!(
+                    "tags t INDEXED BY list_tag_{sort} JOIN sessions s ON s.seq = t.session_seq"
+                )
+            }
+            Some(filter) => format!("sessions s INDEXED BY list_{}_{sort}", filter.index),
+            None if request.trash => format!("sessions s INDEXED BY list_trash_{sort}"),
+            None => format!("sessions s INDEXED BY list_{sort}"),
+        }
     }
 }
 

@@ -44,7 +44,8 @@ pub(super) fn is_past_ttl(last_activity: Timestamp, ttl_ms: Option<i64>, at: Tim
 
 const SELECT: &str = "
 SELECT s.seq, s.id, s.provider, h.path AS home, b.provider_session_id, p.root AS project, s.agent,
-    s.kind, s.launch_dir, s.cwd, ifnull(s.own_title, s.title), s.model, s.git_branch, s.status, s.reason,
+    s.kind, s.launch_dir, s.cwd, ifnull(s.own_title, s.title), s.model, s.git_branch,
+    s.status, s.reason,
     s.created_at, s.last_activity, s.checked_at, s.expires_at, s.ttl_ms, s.pinned, s.trashed_at,
     s.parent_id, s.revision, s.metadata, s.turns, s.tokens_in, s.tokens_out, s.cost_usd,
     (SELECT json_group_array(tag) FROM tags WHERE session_id = s.id) AS tags,

@@ -157,8 +157,8 @@ fn turn(row: &Row<'_>) -> rusqlite::Result<Turn> {
     })
 }
 
-/// Finished turns to be forgotten, some at a time, oldest first: those beyond a number of newer ones, and those
-/// that ended before a moment.
+/// Finished turns to be forgotten, some at a time, oldest first: those beyond a number of newer
+/// ones, and those that ended before a moment.
 ///
 /// # Errors
 /// Those of SQLite.

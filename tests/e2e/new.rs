@@ -1,0 +1,196 @@
+//! Promise: a session that is begun through us is ours from its first moment, is bound to the
+//! provider's id, and its lease and keys follow the process into the next session.
+
+use rusqlite::Connection;
+use serde_json::Value;
+use sessd_proto::{LiveState, Session, Status};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::terminal::Terminal;
+use sessd_tests::wait::{DEADLINE, wait_until};
+
+use crate::BINARIES;
+use crate::bad_input::assert_fault;
+use crate::scene::{Scene, answer, fault, is_in, run_job, sessions, show};
+
+const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
+const BETA: &str = "FAKE turns=2 first='alpha question' last='beta question'";
+
+#[test]
+fn new_begins_claude() {
+    begins(&Claude);
+}
+
+#[test]
+fn new_begins_codex() {
+    begins(&Codex);
+}
+
+#[test]
+fn new_begins_gemini() {
+    begins(&Gemini);
+}
+
+/// Opens `sessctl new` in the project.
+fn begin(scene: &Scene) -> Terminal {
+    let mut command = scene.sandbox.command(BINARIES.sessctl);
+    command.args(["new", scene.provider()]).current_dir(&scene.project);
+    let terminal = Terminal::spawn(command, 40, 120);
+    let ready = match scene.provider() {
+        "claude" => "Welcome back!",
+        "codex" => "OpenAI Codex",
+        _ => "Type your message",
+    };
+    terminal.wait_for_text(ready, DEADLINE);
+    terminal
+}
+
+/// The one session that somebody has open.
+fn open_session(scene: &Scene) -> Session {
+    wait_until("an open session", DEADLINE, || {
+        let mut busy = sessions(&scene.sandbox, &["list", "--busy"]);
+        (busy.len() == 1).then(|| busy.remove(0))
+    })
+}
+
+/// The session once a sweep knows it as the provider does.
+fn settled(scene: &Scene, id: &str) -> Session {
+    wait_until("a session with a transcript", DEADLINE, || {
+        run_job(&scene.sandbox, "discovery");
+        Some(show(&scene.sandbox, id)).filter(|session| session.status == Status::Active)
+    })
+}
+
+fn begins(cli: &'static dyn RealCli) {
+    let Some(scene) = Scene::of(cli) else { return };
+    let mut terminal = begin(&scene);
+    let starting = open_session(&scene);
+    assert_eq!(starting.status, Status::Unknown);
+    assert_eq!(starting.reason.as_deref(), Some("starting"));
+    assert_eq!(starting.launch_dir, scene.project.to_str().unwrap());
+    assert!(is_in(starting.live.pid.unwrap(), terminal.pid()));
+    let id = starting.id;
+    fault(&scene.sandbox, &["resume", &id], 4);
+    cli.prompt(&terminal, "alpha question");
+    terminal.wait_for_text(ALPHA, DEADLINE);
+
+    let bound = settled(&scene, &id);
+    assert_eq!(bound.title.as_deref(), Some("alpha question"));
+    let theirs = bound.provider_session_id.unwrap();
+    assert!(cli.transcript(&scene.sandbox, &scene.project, &theirs).is_some());
+    assert_eq!(sessions(&scene.sandbox, &["list"]).len(), 1, "it is there twice");
+    cli.quit(&mut terminal);
+    let mut terminal = scene.resume(&[&id], &scene.elsewhere);
+    terminal.wait_for_text(ALPHA, DEADLINE);
+    cli.quit(&mut terminal);
+}
+
+/// A sweep finds the transcript before anybody knows whose it is.
+#[test]
+fn new_codex_takes_over_what_a_sweep_has_found() {
+    let Some(scene) = Scene::of(&Codex) else { return };
+    let mut terminal = begin(&scene);
+    let id = open_session(&scene).id;
+    Codex.prompt(&terminal, "alpha question");
+    terminal.wait_for_text(ALPHA, DEADLINE);
+    let theirs = settled(&scene, &id).provider_session_id.unwrap();
+    // As if the sweep had been faster than the look at the locks.
+    let registry = Connection::open(scene.sandbox.state_dir().join("sessd.db")).unwrap();
+    registry.execute("UPDATE bindings SET provider_session_id = NULL", []).unwrap();
+    registry.execute("DELETE FROM files", []).unwrap();
+    registry.execute("DELETE FROM leases", []).unwrap();
+    answer(&scene.sandbox, &["daemon", "restart"]);
+    let found = wait_until("what the sweep found", DEADLINE, || scene.find(&theirs));
+    assert_ne!(found.id, id);
+    answer(&scene.sandbox, &["tag", &found.id, "kept"]);
+    let start_ticks = sessd::process::start_ticks(terminal.pid()).unwrap().cast_signed();
+    let lease = "INSERT INTO leases VALUES (?1, ?2, ?3, ?4, 'interactive', 0)";
+    let boot_id = sessd::process::boot_id();
+    registry.execute(lease, (&id, terminal.pid(), start_ticks, boot_id)).unwrap();
+
+    let merged = settled(&scene, &id);
+    assert_eq!(merged.provider_session_id, Some(theirs));
+    assert_eq!(merged.tags, ["kept"]);
+    assert_eq!(sessions(&scene.sandbox, &["list"]).len(), 1);
+    Codex.quit(&mut terminal);
+}
+
+/// `/clear` begins another session in the same process.
+#[test]
+fn new_claude_is_followed_when_it_clears() {
+    let Some(scene) = Scene::of(&Claude) else { return };
+    let mut terminal = begin(&scene);
+    let first = open_session(&scene).id;
+    Claude.prompt(&terminal, "alpha question");
+    terminal.wait_for_text(ALPHA, DEADLINE);
+    settled(&scene, &first);
+    let registry = Connection::open(scene.sandbox.state_dir().join("sessd.db")).unwrap();
+    registry.execute("INSERT INTO keys VALUES ('@person', ?1)", [&first]).unwrap();
+
+    Claude.prompt(&terminal, "/clear");
+    Claude.prompt(&terminal, "gamma question");
+    terminal.wait_for_text("FAKE turns=1 first='gamma question'", DEADLINE);
+    let second = wait_until("the session after it", DEADLINE, || {
+        run_job(&scene.sandbox, "discovery");
+        let listed = sessions(&scene.sandbox, &["list"]);
+        listed.into_iter().find(|it| it.parent_id.as_ref() == Some(&first))
+    });
+    assert_eq!(second.keys, ["@person"]);
+    assert!(second.live.blocks());
+    fault(&scene.sandbox, &["resume", &second.id], 4);
+    let left = show(&scene.sandbox, &first);
+    assert_eq!((left.live.state, left.status), (LiveState::None, Status::Active));
+    assert!(left.keys.is_empty());
+    Claude.quit(&mut terminal);
+    wait_until("the end of the lease", DEADLINE, || {
+        (show(&scene.sandbox, &second.id).live.state == LiveState::None).then_some(())
+    });
+}
+
+#[test]
+fn fork_continues_a_copy_of_claude() {
+    forks(&Claude);
+}
+
+#[test]
+fn fork_continues_a_copy_of_codex() {
+    forks(&Codex);
+}
+
+/// The copy goes its own way while somebody else has the original.
+fn forks(cli: &'static dyn RealCli) {
+    let Some(scene) = Scene::of(cli) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let id = scene.session(&asked).id;
+    let original = cli.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
+    let before = std::fs::read(&original).unwrap();
+
+    let mut terminal = scene.resume(&["--fork", &id], &scene.elsewhere);
+    terminal.wait_for_text(ALPHA, DEADLINE);
+    cli.prompt(&terminal, "beta question");
+    terminal.wait_for_text(BETA, DEADLINE);
+    let copy = wait_until("the copy", DEADLINE, || {
+        run_job(&scene.sandbox, "discovery");
+        let listed = sessions(&scene.sandbox, &["list"]);
+        assert!(listed.len() <= 2, "{listed:#?}");
+        listed.into_iter().find(|it| it.parent_id.is_some() && it.status == Status::Active)
+    });
+    assert_eq!(copy.parent_id.as_ref(), Some(&id));
+    assert_ne!(copy.provider_session_id.as_ref(), Some(&asked));
+    assert!(copy.live.blocks());
+    assert!(!show(&scene.sandbox, &id).live.blocks());
+    assert_eq!(std::fs::read(&original).unwrap(), before);
+    cli.quit(&mut terminal);
+}
+
+#[test]
+fn fork_is_refused_where_the_cli_cannot() {
+    let Some(scene) = Scene::of(&Gemini) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let calls = scene.replace_cli();
+    let refused = fault(&scene.sandbox, &["resume", "--fork", &asked], 1);
+    assert!(refused.message.contains("gemini cannot"), "{refused:?}");
+    assert_eq!(calls.seen(), [""; 0]);
+    let listed: Value = answer(&scene.sandbox, &["list"]);
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
+    assert_fault(&scene.sandbox.sessctl(&["new", "nobody"]), 3, "no such agent");
+}

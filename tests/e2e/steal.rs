@@ -1,0 +1,95 @@
+//! Promise: who has a session may be asked to end or waited for, if we started it. Nobody is
+//! killed, and nobody else is asked.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use sessd_tests::daemon::is_running;
+use sessd_tests::real_cli::{self, Claude, RealCli};
+use sessd_tests::sandbox::Sandbox;
+use sessd_tests::terminal::{Key, Terminal};
+use sessd_tests::wait::{DEADLINE, wait_until};
+
+use crate::BINARIES;
+use crate::bad_input::assert_fault;
+use crate::scene::{Scene, fault, show, wait_for_live};
+
+const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
+
+fn terminal(sandbox: &Sandbox, words: &[&str]) -> Terminal {
+    let mut command = sandbox.command(BINARIES.sessctl);
+    command.args(words);
+    Terminal::spawn(command, 24, 80)
+}
+
+#[test]
+fn steal_takes_every_cli_over() {
+    for cli in real_cli::ALL {
+        let Some(scene) = Scene::of(cli) else { continue };
+        let asked = scene.one_shot("alpha question").session_id;
+        let id = scene.session(&asked).id;
+        let mut first = scene.resume(&[&id], &scene.elsewhere);
+        first.wait_for_text(ALPHA, DEADLINE);
+        wait_for_live(&scene.sandbox, &id, "the first", |live| live.blocks());
+        let mut second = scene.resume(&["--steal", &id], &scene.elsewhere);
+        first.wait_exit(DEADLINE);
+        second.wait_for_text(ALPHA, DEADLINE);
+        fault(&scene.sandbox, &["resume", &id], 4);
+        cli.quit(&mut second);
+    }
+}
+
+#[test]
+fn steal_leaves_alone_what_we_did_not_start() {
+    let Some(scene) = Scene::of(&Claude) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let id = scene.session(&asked).id;
+    let mut foreign = Claude.tui_resume(&scene.sandbox, &scene.project, &asked);
+    foreign.wait_for_text(ALPHA, DEADLINE);
+    wait_for_live(&scene.sandbox, &id, "the foreign process", |live| live.blocks());
+    fault(&scene.sandbox, &["resume", "--steal", &id], 4);
+    assert!(!foreign.has_exited());
+    assert!(show(&scene.sandbox, &id).live.blocks());
+    Claude.quit(&mut foreign);
+}
+
+#[test]
+fn steal_kills_nobody_who_does_not_end() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    let script = "#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do read -r line; done\n";
+    let program = sandbox.write("deaf", script);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
+    sandbox.write(".config/sessd/config.toml", config);
+    assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+    let deaf = terminal(&sandbox, &["resume", &id]);
+    deaf.wait_for_text("deaf", DEADLINE);
+    assert_fault(&sandbox.sessctl(&["resume", "--steal", &id]), 4, "deaf");
+    assert!(is_running(i32::try_from(deaf.pid()).unwrap()));
+    assert_fault(&sandbox.sessctl(&["resume", &id]), 4, "still there");
+}
+
+#[test]
+fn wait_goes_on_when_the_session_is_free() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    let mut first = terminal(&sandbox, &["resume", &id]);
+    first.wait_for_text("turn 1", DEADLINE);
+    let mut second = terminal(&sandbox, &["resume", "--wait", &id]);
+    second.wait_for_text("waiting: ", DEADLINE);
+    let pid = first.pid();
+    second.wait_for_text(&format!("process {pid}"), DEADLINE);
+    first.type_text("two");
+    first.key(Key::Enter);
+    first.wait_for_text("turn 2", DEADLINE);
+    assert!(!second.screen().contains("turn 2"));
+    first.key(Key::CtrlD);
+    first.wait_exit(DEADLINE);
+    second.wait_for_text("turn 2", DEADLINE);
+    second.key(Key::CtrlD);
+    second.wait_exit(DEADLINE);
+    wait_until("a free session", DEADLINE, || {
+        (sandbox.json(&["show", &id])["live"]["state"] != "open").then_some(())
+    });
+}
