@@ -15,6 +15,7 @@ mod background;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+mod failpoint;
 pub mod jobs;
 pub mod listener;
 mod log;

@@ -11,11 +11,11 @@ use sessd_tests::shifted_clock::ShiftedClock;
 use crate::BINARIES;
 use crate::scene::NEVER;
 
-const HOUR_MS: i64 = 60 * 60 * 1_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+pub(crate) const HOUR_MS: i64 = 60 * 60 * 1_000;
+pub(crate) const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// A machine whose clocks a test sets and where no job comes in between.
-fn machine() -> Option<(Sandbox, ShiftedClock)> {
+pub(crate) fn machine() -> Option<(Sandbox, ShiftedClock)> {
     let mut sandbox = Sandbox::new(BINARIES);
     let clock = ShiftedClock::of(&mut sandbox)?;
     for job in ["DISCOVERY", "HEARTBEAT", "CLEANUP"] {
@@ -25,7 +25,7 @@ fn machine() -> Option<(Sandbox, ShiftedClock)> {
 }
 
 /// The machine sleeps, or is used by others, for so long.
-fn pass(sandbox: &Sandbox, clock: &ShiftedClock, ms: i64) {
+pub(crate) fn pass(sandbox: &Sandbox, clock: &ShiftedClock, ms: i64) {
     assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
     clock.pass(ms);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);

@@ -13,6 +13,7 @@ mod crash;
 mod damage;
 mod discover;
 mod echo;
+mod failpoints;
 mod free_checks;
 mod gone;
 mod limits;

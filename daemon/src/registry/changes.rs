@@ -9,6 +9,7 @@ use sessd_proto::{Fault, FaultCode, Live};
 use super::Registry;
 use super::leases::busy;
 use crate::clock::now;
+use crate::failpoint;
 use crate::store::sessions::{self, Stored};
 use crate::store::{self, marks, trash};
 
@@ -161,6 +162,7 @@ impl Registry {
         }
         let id = selector.to_owned();
         let homes = self.store.promise(move |tx| trash::lift(tx, &id)).await?;
+        failpoint::reach("undelete.lifted");
         for known in self.known_homes().await?.iter().filter(|known| homes.contains(&known.id)) {
             self.sweep_home(known).await?;
         }
@@ -191,6 +193,7 @@ impl Registry {
                 sessions::by_seqs(tx, rows.iter().map(|row| row.seq))
             })
             .await?;
+        failpoint::reach("change.stored");
         Ok(ChangeResponse { sessions: self.with_live(changed).await? })
     }
 

@@ -13,6 +13,7 @@ use sessd_proto::{Fault, Status, Timestamp};
 use super::Registry;
 use crate::clock::{self, Hold, Look, now};
 use crate::config::Config;
+use crate::failpoint;
 use crate::store::sessions::{self, Stored};
 use crate::store::{self, events, looks, trash, turns};
 
@@ -57,6 +58,7 @@ impl Registry {
         if earlier.last().is_none_or(|last| look.tells_more_than(last)) {
             self.store.write(move |tx| looks::append(tx, &look)).await?;
         }
+        failpoint::reach("cleanup.planned");
         report.actions = self.carry_out(plan).await?;
         Ok(report)
     }
@@ -84,12 +86,14 @@ impl Registry {
                 done.trash.push((row, reason));
             }
         }
+        failpoint::reach("cleanup.trashed");
         for row in plan.purge {
             let stored = row.clone();
             if self.store.promise(move |tx| trash::purge(tx, &stored, now())).await? {
                 done.purge.push(row);
             }
         }
+        failpoint::reach("cleanup.purged");
         self.store.write(|tx| trash::forget_empty_graves(tx)).await?;
         let last = plan.last_event;
         while self.store.write(move |tx| events::forget(tx, last)).await? > 0 {}

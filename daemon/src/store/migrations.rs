@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 
 use super::{Error, Result};
+use crate::failpoint;
 
 /// Every step, oldest first; its position plus one is the schema's version.
 pub(super) const ALL: &[M<'static>] =
@@ -32,10 +33,12 @@ pub(super) fn migrate(
     if let Some(copy) = &copy {
         copy_of(connection, copy)?;
     }
+    failpoint::reach("migrate.copied");
     Migrations::from_slice(steps).to_latest(connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => Error::Sqlite(err),
         other => Error::Other(other.to_string()),
     })?;
+    failpoint::reach("migrate.migrated");
     Ok(copy)
 }
 
@@ -57,6 +60,7 @@ fn copy_of(connection: &Connection, copy: &Path) -> Result<()> {
     };
     unlink(&partial)?;
     connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()])?;
+    failpoint::reach("migrate.copying");
     std::fs::rename(&partial, copy)
         .map_err(|error| Error::Other(format!("cannot write {}: {error}", copy.display())))
 }

@@ -6,6 +6,7 @@ use sessd_proto::Timestamp;
 
 use super::sessions::Stored;
 use super::{Result, events};
+use crate::failpoint;
 
 /// Due sessions that are answered at once, of each kind.
 const DUE_MAX: u32 = 1_000;
@@ -46,6 +47,7 @@ pub fn put(
     let changed = statement.execute((row.seq, row.session.revision, trashed_at))? > 0;
     if changed {
         let kind = if trashed { "trashed" } else { "undeleted" };
+        failpoint::reach(if trashed { "delete.marked" } else { "undelete.marked" });
         events::append(connection, at, kind, Some(&row.session.id), &json!({ "reason": reason }))?;
     }
     Ok(changed)
@@ -110,6 +112,7 @@ pub fn purge(connection: &Connection, row: &Stored, at: Timestamp) -> Result<boo
          WHERE b.session_id = ?1 AND b.provider_session_id IS NOT NULL",
         (&session.id, at.0),
     )?;
+    failpoint::reach("cleanup.buried");
     let purged = connection.execute(
         "DELETE FROM sessions WHERE seq = ?1 AND revision = ?2",
         (row.seq, session.revision),
