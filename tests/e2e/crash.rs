@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use sessd_proto::LiveState;
+use sessd_proto::change::{SelectorsRequest, TagRequest};
 use sessd_proto::client::Client;
 use sessd_proto::job::RunJobRequest;
-use sessd_proto::launch::ResumeRequest;
+use sessd_proto::launch::{CreateRequest, ResumeRequest};
 use sessd_proto::session::ShowRequest;
 use sessd_proto::turn::{SendRequest, TurnOutputRequest, TurnState};
 use sessd_tests::sandbox::Sandbox;
@@ -25,6 +26,8 @@ use crate::BINARIES;
 struct Told {
     turns: Mutex<Vec<(String, String)>>,
     leases: Mutex<Vec<String>>,
+    tags: Mutex<Vec<(String, String)>>,
+    trash: Mutex<Vec<(String, bool)>>,
     count: AtomicUsize,
 }
 
@@ -39,6 +42,8 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
         thread::scope(|scope| {
             scope.spawn(|| send(&sandbox, &told));
             scope.spawn(|| resume(&sandbox, &told, &known));
+            scope.spawn(|| tag(&sandbox, &told, &known, round));
+            scope.spawn(|| delete_and_undelete(&sandbox, &told));
             scope.spawn(|| run_jobs(&sandbox, &told));
             let moment = Moment::of(round);
             wait_until("work under way", DEADLINE, || {
@@ -112,10 +117,39 @@ fn resume(sandbox: &Sandbox, told: &Told, known: &HashSet<String>) {
     }
 }
 
+/// Tags sessions until the daemon is gone.
+fn tag(sandbox: &Sandbox, told: &Told, known: &HashSet<String>, round: u64) {
+    let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
+    for id in known.iter().cycle().take(10 * known.len()) {
+        let tag = format!("{round}-{}", told.count.load(Ordering::Relaxed));
+        let request = TagRequest { selector: id.clone(), tags: vec![tag.clone()] };
+        let Ok(_) = client.tag(request) else { return };
+        told.tags.lock().unwrap().push((id.clone(), tag));
+        told.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Puts new sessions into the trash, and every other one out again, until the daemon is gone.
+fn delete_and_undelete(sandbox: &Sandbox, told: &Told) {
+    let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
+    let cwd = sandbox.home().to_str().unwrap().to_owned();
+    let new = CreateRequest { agent: "echo".to_owned(), cwd, ..CreateRequest::default() };
+    for trashed in [true, false].into_iter().cycle() {
+        let Ok(created) = client.create(new.clone()) else { return };
+        let request = SelectorsRequest { selectors: vec![created.session.id.clone()] };
+        let Ok(_) = client.delete(request.clone()) else { return };
+        if !trashed && client.undelete(request).is_err() {
+            return;
+        }
+        told.trash.lock().unwrap().push((created.session.id, trashed));
+        told.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Runs jobs one after the other until the daemon is gone.
 fn run_jobs(sandbox: &Sandbox, told: &Told) {
     let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
-    for job in ["discovery", "heartbeat"].into_iter().cycle() {
+    for job in ["discovery", "heartbeat", "cleanup"].into_iter().cycle() {
         let Ok(_) = client.run_job(RunJobRequest { job: job.to_owned() }) else { return };
         told.count.fetch_add(1, Ordering::Relaxed);
     }
@@ -139,6 +173,14 @@ fn verify(sandbox: &Sandbox, told: &Told, round: u64) {
         assert!(output.events.iter().any(|event| event.text.as_deref() == Some(text)));
         let session = client.show(ShowRequest { selector: session_id.clone() }).unwrap();
         assert_eq!(session.id, *session_id);
+    }
+    for (selector, tag) in told.tags.lock().unwrap().iter() {
+        let session = client.show(ShowRequest { selector: selector.clone() }).unwrap();
+        assert!(session.tags.contains(tag), "round {round}: the tag {tag} is lost");
+    }
+    for (selector, trashed) in told.trash.lock().unwrap().iter() {
+        let session = client.show(ShowRequest { selector: selector.clone() }).unwrap();
+        assert_eq!(session.trashed_at.is_some(), *trashed, "round {round}");
     }
     for selector in told.leases.lock().unwrap().iter() {
         let live = client.show(ShowRequest { selector: selector.clone() }).unwrap().live;
