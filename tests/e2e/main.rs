@@ -12,6 +12,7 @@ mod cleanup;
 mod crash;
 mod damage;
 mod discover;
+mod disk_full;
 mod echo;
 mod failpoints;
 mod free_checks;

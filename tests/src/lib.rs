@@ -12,6 +12,7 @@ pub mod npm;
 pub mod real_cli;
 pub mod sandbox;
 pub mod shifted_clock;
+pub mod small_disk;
 pub mod terminal;
 pub mod tree;
 pub mod wait;

@@ -21,8 +21,8 @@ use crate::store::turns::{self as rows, Group};
 /// Lines that may wait to be written down before the provider has to.
 const LINES_MAX: usize = 256;
 
-/// Pause before the end of a turn is written down again.
-const RETRY: Duration = Duration::from_secs(5);
+/// Pause before what could not be written down is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Turns that wait for their place, by session.
 #[derive(Debug)]
@@ -196,8 +196,16 @@ impl Registry {
             let stamp = |event| Event { at: now(), ..event };
             let events: Vec<Event> = batch.drain(..).flat_map(decode).map(stamp).collect();
             heard.listen(&events);
-            let id = turn_id.to_owned();
-            self.store.write(move |tx| rows::append_output(tx, &id, &events)).await?;
+            let events = Arc::new(events);
+            loop {
+                let (id, events) = (turn_id.to_owned(), Arc::clone(&events));
+                let append = move |tx: &Transaction<'_>| rows::append_output(tx, &id, &events);
+                match self.store.write(append).await {
+                    // The provider waits with us for room; its deadline goes on.
+                    Err(error) if error.is_full() => tokio::time::sleep(RETRY).await,
+                    result => break result?,
+                }
+            }
             self.turns.wake_followers();
         }
         Ok(heard)

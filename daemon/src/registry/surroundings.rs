@@ -47,7 +47,11 @@ impl Registry {
                 .then(|| format!("{}: {}", info.path, info.detail.unwrap_or_default()))
         });
         let lost = put_aside_findings(&self.paths.state).into_iter().map(|it| it.message);
-        Ok(lost.chain(in_doubt).collect())
+        let full = self.store.is_short_of_space().then(|| {
+            "the disk with the registry is full, or nearly: make room, sessd goes on by itself"
+                .to_owned()
+        });
+        Ok(full.into_iter().chain(lost).chain(in_doubt).collect())
     }
 
     /// The capability table.

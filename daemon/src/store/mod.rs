@@ -4,20 +4,21 @@
 //! serves slow reads, so that counting never delays a list. A job past its deadline is stopped
 //! by a progress handler of its own: an interrupt would hit the next job on the connection.
 
-use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use sessd_proto::service::DEADLINE_MS;
 use sessd_proto::{Fault, FaultCode};
 use tokio::sync::oneshot;
 
+mod ballast;
 pub mod bindings;
+mod error;
 pub mod events;
 pub mod files;
 pub mod job_runs;
@@ -34,25 +35,8 @@ pub mod turns;
 #[cfg(test)]
 mod tests;
 
-/// What goes wrong in the registry's file.
-#[derive(Debug)]
-pub enum Error {
-    /// SQLite's own failure.
-    Sqlite(rusqlite::Error),
-    /// The file is of a later version.
-    Newer {
-        /// The version of the file.
-        found: usize,
-        /// The last version this build knows.
-        known: usize,
-    },
-    /// The file is not what it should be.
-    Damaged(String),
-    /// A failure that is already worded for the caller.
-    Fault(Fault),
-    /// Anything else.
-    Other(String),
-}
+use ballast::Ballast;
+pub use error::Error;
 
 /// The result of everything that touches the registry's file.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -69,6 +53,7 @@ pub struct Store {
     slow: mpsc::Sender<Work>,
     /// A read past it is stopped.
     deadline: Duration,
+    ballast: Arc<Ballast>,
 }
 
 impl Store {
@@ -77,12 +62,18 @@ impl Store {
     /// # Errors
     /// [`Error::Newer`] and [`Error::Damaged`] leave the file as it is.
     pub fn open(path: &Path) -> Result<Self> {
-        let connection = open_writer(path)?;
+        let ballast = Arc::new(Ballast::beside(path));
+        let connection = match open_writer(path) {
+            Err(error) if error.is_full() && ballast.drop_now() => open_writer(path)?,
+            opened => opened?,
+        };
         let reader = open_reader(path)?;
+        ballast.take_on();
         Ok(Self {
             main: thread("store", connection)?,
             slow: thread("store-slow", reader)?,
             deadline: Duration::from_millis(DEADLINE_MS),
+            ballast,
         })
     }
 
@@ -118,7 +109,8 @@ impl Store {
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        run(&self.main, move |connection| transact(connection, job)).await
+        let ballast = Arc::clone(&self.ballast);
+        run(&self.main, move |connection| afloat(connection, &ballast, |c| transact(c, job))).await
     }
 
     /// Runs a transaction that a caller was promised: on disk before it is answered.
@@ -129,13 +121,20 @@ impl Store {
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        let ballast = Arc::clone(&self.ballast);
         let job = move |connection: &mut Connection| {
             connection.pragma_update(None, "synchronous", "FULL")?;
             let result = transact(connection, job);
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             result
         };
-        run(&self.main, job).await
+        run(&self.main, move |connection| afloat(connection, &ballast, job)).await
+    }
+
+    /// True since the disk was full and until there is room again.
+    #[must_use]
+    pub fn is_short_of_space(&self) -> bool {
+        self.ballast.is_gone()
     }
 
     /// Brings everything into the one file, so that a copy of it is complete.
@@ -143,8 +142,7 @@ impl Store {
     /// # Errors
     /// Those of SQLite; nothing is lost then.
     pub async fn settle(&self) -> Result<()> {
-        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-        run(&self.main, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?)).await
+        run(&self.main, |connection| checkpoint(connection)).await
     }
 }
 
@@ -173,6 +171,32 @@ fn within_deadline<T>(
     let result = job(connection);
     connection.progress_handler(0, None::<fn() -> bool>)?;
     result
+}
+
+/// Runs a write. On a full disk it fails, and the ballast makes room for those that must not:
+/// the ends of turns and leases, and the deletions that make more room.
+fn afloat<T>(
+    connection: &mut Connection,
+    ballast: &Ballast,
+    write: impl FnOnce(&mut Connection) -> Result<T>,
+) -> Result<T> {
+    let result = write(connection);
+    match &result {
+        Err(error) if error.is_full() => {
+            if ballast.drop_now() {
+                tracing::error!("the disk is full: the reserve is used");
+            }
+            // The log of changes would grow with every further one.
+            checkpoint(connection)?;
+        }
+        Ok(_) => ballast.take_on(),
+        Err(_) => {}
+    }
+    result
+}
+
+fn checkpoint(connection: &Connection) -> Result<()> {
+    Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
 }
 
 fn transact<T>(
@@ -309,86 +333,4 @@ pub fn put_aside(path: &Path, at: i64) -> std::io::Result<PathBuf> {
     }
     fs::rename(path, renamed(""))?;
     Ok(renamed(""))
-}
-
-impl Error {
-    /// True if the file itself is broken, not just this use of it.
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Damaged(_) => true,
-            Self::Sqlite(error) => matches!(
-                error.sqlite_error_code(),
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-            ),
-            _ => false,
-        }
-    }
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(error) => write!(f, "{error}"),
-            Self::Newer { found, known } => write!(f, "schema {found}, this build knows {known}"),
-            Self::Damaged(what) | Self::Other(what) => f.write_str(what),
-            Self::Fault(fault) => write!(f, "{fault}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        let hint = "see `sessctl doctor`; reading goes on, and writing by itself once it can";
-        match &error {
-            Error::Fault(fault) => return fault.clone(),
-            Error::Newer { found, known } => {
-                let what = format!(
-                    "the registry is of version {found}, this sessd knows versions up to {known}"
-                );
-                return Self::new(FaultCode::RegistryNewer, what)
-                    .hint("install the newer sessd again, or put the copy made before back");
-            }
-            _ if error.is_damage() => {
-                return Self::new(FaultCode::RegistryDamaged, format!("the registry: {error}"))
-                    .hint("restart the daemon: `sessctl daemon restart`");
-            }
-            _ => {}
-        }
-        match error {
-            Error::Sqlite(sqlite) => match sqlite.sqlite_error_code() {
-                Some(ErrorCode::DiskFull) => {
-                    Self::new(FaultCode::Storage, "the disk with the registry is full").hint(hint)
-                }
-                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
-                    Self::new(FaultCode::Storage, format!("the registry: {sqlite}")).hint(hint)
-                }
-                Some(ErrorCode::OperationInterrupted) => Self::new(
-                    FaultCode::Deadline,
-                    format!("the registry did not answer within {DEADLINE_MS} ms"),
-                )
-                .hint("ask for less, or again in a moment"),
-                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                    Self::new(FaultCode::Storage, "another program has locked the registry")
-                        .hint("who: `fuser` on the file that `sessctl status` names")
-                }
-                _ => Self::internal(sqlite),
-            },
-            other => Self::internal(other),
-        }
-    }
 }

@@ -1,0 +1,83 @@
+//! A reserve of space beside the registry. On a full disk not even a deletion or a checkpoint
+//! works; without the reserve both do.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::side;
+
+/// As much as the log of changes may hold.
+const BYTES: u64 = 8 * 1024 * 1024;
+
+/// Pause between attempts to take on the reserve again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The reserve of space of one registry.
+#[derive(Debug)]
+pub(super) struct Ballast {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Kept,
+    /// It is tried to take it on from then on.
+    Gone(Instant),
+}
+
+impl Ballast {
+    pub(super) fn beside(registry: &Path) -> Self {
+        Self { path: side(registry, "-reserve"), state: Mutex::new(State::Gone(Instant::now())) }
+    }
+
+    /// Makes its space free; `false` if there was none.
+    pub(super) fn drop_now(&self) -> bool {
+        *self.state() = State::Gone(Instant::now() + PAUSE);
+        fs::remove_file(&self.path).is_ok()
+    }
+
+    /// Reserves the space again, if it was free and there is enough for others too.
+    pub(super) fn take_on(&self) {
+        let mut state = self.state();
+        if matches!(*state, State::Gone(from) if Instant::now() >= from) {
+            *state = match reserve(&self.path) {
+                Ok(()) => State::Kept,
+                Err(_) => State::Gone(Instant::now() + PAUSE),
+            };
+        }
+    }
+
+    /// True while there is no reserve.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(*self.state(), State::Gone(_))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reserve(path: &Path) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|kept| kept.len() == BYTES) {
+        return Ok(());
+    }
+    let disk = statvfs(path.parent().unwrap_or(Path::new("/")))?;
+    if disk.f_bavail * disk.f_frsize < 2 * BYTES {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    let file: File =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let allocated = fallocate(&file, FallocateFlags::empty(), 0, BYTES);
+    allocated.map_err(|error| {
+        // A part of it would be taken for the whole.
+        let _ = fs::remove_file(path);
+        error.into()
+    })
+}

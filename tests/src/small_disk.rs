@@ -1,0 +1,52 @@
+//! A disk of a few megabytes that a test can fill, in the place of a directory.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A small file system in memory; it is taken away when dropped.
+pub struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// Puts it in the place of a directory that is made if need be. `None`, loudly, where the
+    /// machine does not allow mounts.
+    pub fn mount(path: &Path, megabytes: u32) -> Option<Self> {
+        fs::create_dir_all(path).expect("our own directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=700"), "tmpfs"]);
+        let mounted = mount.arg(path).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            // Not `eprintln`, which the test harness keeps to itself when a test passes.
+            let _ = writeln!(io::stderr(), "SKIPPED: no mounts here (needs root)");
+            return None;
+        }
+        Some(Self { path: path.to_owned() })
+    }
+
+    /// Takes up all the space that is left.
+    pub fn fill(&self) {
+        let mut filler = File::options().append(true).create(true).open(self.filler());
+        let filler = filler.as_mut().expect("our own file");
+        for size in [1 << 20, 4096, 1] {
+            while filler.write_all(&vec![b'x'; size]).is_ok() {}
+        }
+    }
+
+    /// Gives the space back.
+    pub fn empty(&self) {
+        fs::remove_file(self.filler()).expect("our own file");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path.join("filler")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
