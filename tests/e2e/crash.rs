@@ -1,7 +1,6 @@
 //! The daemon is killed at random moments; whatever a client was told is still true afterwards.
 
 use std::collections::HashSet;
-use std::env;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -15,6 +14,7 @@ use sessd_proto::job::RunJobRequest;
 use sessd_proto::launch::{CreateRequest, ResumeRequest};
 use sessd_proto::session::ShowRequest;
 use sessd_proto::turn::{SendRequest, TurnOutputRequest, TurnState};
+use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::{DEADLINE, pause, wait_until};
 use uuid::Uuid;
@@ -33,10 +33,9 @@ struct Told {
 
 #[test]
 fn what_was_acknowledged_survives_a_kill_at_any_moment() {
-    let rounds = env::var("SESSD_TEST_ROUNDS").ok().and_then(|text| text.parse().ok());
     let sandbox = Sandbox::new(BINARIES);
     let mut known = HashSet::new();
-    for round in 0..rounds.unwrap_or(5) {
+    for round in 0..rounds(5) {
         assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
         let told = Told::default();
         thread::scope(|scope| {

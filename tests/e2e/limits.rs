@@ -19,22 +19,22 @@ use uuid::Uuid;
 use crate::BINARIES;
 
 /// How much the daemon's memory may grow whatever a client does, in bytes.
-const GROWTH_MAX: u64 = 64 * 1024 * 1024;
+pub(crate) const GROWTH_MAX: u64 = 64 * 1024 * 1024;
 
-fn started() -> Sandbox {
+pub(crate) fn started() -> Sandbox {
     let sandbox = Sandbox::new(BINARIES);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
     sandbox
 }
 
-fn dial(sandbox: &Sandbox) -> UnixStream {
+pub(crate) fn dial(sandbox: &Sandbox) -> UnixStream {
     let stream = UnixStream::connect(sandbox.socket()).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream
 }
 
 /// A connection whose prefaces have been exchanged.
-fn greeted(sandbox: &Sandbox) -> UnixStream {
+pub(crate) fn greeted(sandbox: &Sandbox) -> UnixStream {
     let mut stream = dial(sandbox);
     stream.write_all(&Preface::current(false).to_bytes()).unwrap();
     let mut theirs = [0; LENGTH];
@@ -43,7 +43,7 @@ fn greeted(sandbox: &Sandbox) -> UnixStream {
     stream
 }
 
-fn frame(id: u64, message: SessdRequest, deadline: Duration) -> Vec<u8> {
+pub(crate) fn frame(id: u64, message: SessdRequest, deadline: Duration) -> Vec<u8> {
     let mut context = tarpc::context::current();
     context.deadline = Instant::now() + deadline;
     let request = ClientMessage::Request(Request { context, id, message });
@@ -76,12 +76,13 @@ fn hang_up(stream: &mut UnixStream) -> Duration {
 }
 
 #[track_caller]
-fn assert_serves(sandbox: &Sandbox, after: &str) {
-    assert!(sandbox.client().status(StatusRequest {}).is_ok(), "after {after}");
+pub(crate) fn assert_serves(sandbox: &Sandbox, after: &str) {
+    let served = sandbox.client().status(StatusRequest {});
+    assert!(served.is_ok(), "after {after}: {served:?}");
     assert_eq!(sandbox.daemons().len(), 1, "after {after}");
 }
 
-fn memory(sandbox: &Sandbox) -> u64 {
+pub(crate) fn memory(sandbox: &Sandbox) -> u64 {
     sandbox.client().status(StatusRequest {}).unwrap().memory_bytes
 }
 

@@ -17,6 +17,7 @@ mod echo;
 mod failpoints;
 mod free_checks;
 mod gone;
+mod hostile;
 mod limits;
 mod list;
 mod live;

@@ -16,3 +16,9 @@ pub mod small_disk;
 pub mod terminal;
 pub mod tree;
 pub mod wait;
+
+/// How often a test that depends on chance repeats itself: `SESSD_TEST_ROUNDS`, else a few times.
+pub fn rounds(few: u64) -> u64 {
+    let asked = std::env::var("SESSD_TEST_ROUNDS").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(few)
+}
