@@ -15,6 +15,7 @@ mod commands;
 pub mod connect;
 pub mod output;
 mod pick;
+mod systemd;
 
 use output::Output;
 

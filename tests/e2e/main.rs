@@ -22,6 +22,7 @@ mod resume;
 mod resume_real;
 mod resume_refused;
 mod scene;
+mod systemd;
 mod tidy;
 mod traps;
 mod upgrade;

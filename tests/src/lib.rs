@@ -11,6 +11,7 @@ pub mod model_server;
 pub mod npm;
 pub mod real_cli;
 pub mod sandbox;
+pub mod systemd;
 pub mod terminal;
 pub mod tree;
 pub mod wait;

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 use sessd_proto::client::Client;
+use sessd_proto::environment::is_supervisors;
 use sessd_proto::launch::{EnvironmentRequest, ResumeRequest};
 use sessd_proto::session::ListRequest;
-use sessd_proto::{Fault, FaultCode, LaunchPlan, Status};
+use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status};
 
 use crate::{Context, current_dir, pick};
 
@@ -59,7 +60,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     } else if args.plan {
         context.output.data(&shell_line(&plan))
     } else {
-        Err(become_provider(&plan))
+        Err(become_provider(&plan, &context.env))
     }
 }
 
@@ -96,9 +97,12 @@ pub(super) fn existing(dir: &str) -> Result<String, Fault> {
 }
 
 /// Replaces this process by the provider, which keeps the lease; returns only to say why not.
-fn become_provider(plan: &LaunchPlan) -> Fault {
+fn become_provider(plan: &LaunchPlan, env: &Environment) -> Fault {
     let mut command = Command::new(&plan.program);
     command.args(&plan.args).current_dir(&plan.cwd);
+    for name in env.0.keys().filter(|name| is_supervisors(name)) {
+        command.env_remove(name);
+    }
     for (name, value) in &plan.env {
         match value {
             Some(value) => command.env(name, value),
