@@ -23,6 +23,7 @@ mod resume_real;
 mod resume_refused;
 mod scene;
 mod systemd;
+mod systemd_restarts;
 mod tidy;
 mod traps;
 mod upgrade;

@@ -51,13 +51,13 @@ impl UserManager {
         let programs = path.join("home/.local/bin");
         fs::create_dir_all(&programs).expect("our own directory");
         fs::create_dir(path.join("run")).expect("our own directory");
-        for (name, program) in [("sessctl", binaries.sessctl), ("sessd", binaries.sessd)] {
-            fs::copy(program, programs.join(name)).expect("room for a program");
-        }
         let private = fs::Permissions::from_mode(0o700);
         fs::set_permissions(path.join("run"), private).expect("our own directory");
         for name in ["", "run", "home", "home/.local", "home/.local/bin"] {
             chown(path.join(name), Some(USER), Some(USER)).expect("root may");
+        }
+        for (name, program) in [("sessctl", binaries.sessctl), ("sessd", binaries.sessd)] {
+            fs::copy(program, programs.join(name)).expect("room for a program");
         }
         let cgroup = cgroup_root().expect("seen above").join(path.file_name().expect("a name"));
         fs::create_dir(&cgroup).expect("root may");
@@ -93,6 +93,14 @@ impl UserManager {
     /// A program in `~/.local/bin`.
     pub fn program(&self, name: &str) -> PathBuf {
         self.home().join(".local/bin").join(name)
+    }
+
+    /// Puts a program into `~/.local/bin`.
+    pub fn install(&self, name: &str, program: impl AsRef<Path>) {
+        let partial = self.program("partial");
+        fs::copy(program, &partial).expect("room for a program");
+        // A program that runs cannot be overwritten.
+        fs::rename(partial, self.program(name)).expect("our own file");
     }
 
     /// Where the user's units are.
