@@ -6,6 +6,7 @@
 )]
 
 mod autostart;
+mod background;
 mod bad_input;
 mod capabilities;
 mod crash;
@@ -23,6 +24,7 @@ mod resume_real;
 mod resume_refused;
 mod scene;
 mod systemd;
+mod systemd_install;
 mod systemd_restarts;
 mod tidy;
 mod traps;

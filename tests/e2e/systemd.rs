@@ -44,6 +44,17 @@ fn the_first_call_starts_the_service_which_serves_on_systemds_socket() {
 }
 
 #[test]
+fn the_memory_of_the_daemon_is_closed_to_other_processes_of_the_user() {
+    let Some(manager) = installed() else { return };
+    assert_answers(&manager, "install");
+    let environment = format!("/proc/{}/environ", manager.main_pid().expect("the service runs"));
+    let read = |path: &str| manager.run(manager.command("cat").arg(path)).status;
+    assert_eq!((read("/proc/self/environ"), read(&environment)), (0, 1));
+    // It starts itself as the built-in agent all the same.
+    assert_eq!(manager.sessctl(&["send", "--new", "echo", "hello"]).status, 0);
+}
+
+#[test]
 fn stop_keeps_the_socket_and_the_next_call_starts_it_again() {
     let Some(manager) = installed() else { return };
     assert_answers(&manager, "install");

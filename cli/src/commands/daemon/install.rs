@@ -56,11 +56,15 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
     for unit in units {
         done.say("started", (*unit).to_owned());
     }
-    if args.linger {
-        manager.run("loginctl", &["enable-linger"])?;
+    let lingers = match args.linger {
+        true => manager.run("loginctl", &["enable-linger"]),
+        false => Ok(()),
+    };
+    if args.linger && lingers.is_ok() {
         done.say("enabled", "lingering: it starts at boot and goes on after logout".to_owned());
     }
-    done.print(context)
+    done.print(context)?;
+    lingers
 }
 
 pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {
