@@ -15,7 +15,7 @@ const DESCRIPTORS: u64 = 8192;
 static INHERITED: OnceLock<Inherited> = OnceLock::new();
 
 /// The limits that the daemon was started with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Inherited {
     umask: Mode,
     descriptors: Rlimit,
@@ -29,7 +29,7 @@ pub(crate) fn set() {
         descriptors: getrlimit(Resource::Nofile),
         core: getrlimit(Resource::Core),
     };
-    let Inherited { descriptors, core, .. } = inherited.clone();
+    let Inherited { descriptors, core, .. } = inherited;
     let most = descriptors.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
     let wanted = descriptors.current.map(|current| current.max(most));
     // None of these may be refused, as nothing is raised beyond what we may have; if one is,
@@ -43,16 +43,16 @@ pub(crate) fn set() {
 
 /// What a child is to get back; `None` if the daemon has set nothing.
 pub(crate) fn inherited() -> Option<Inherited> {
-    INHERITED.get().cloned()
+    INHERITED.get().copied()
 }
 
 impl Inherited {
     /// Applies to this process. Made of system calls only, as a fork of a process with threads
     /// may do nothing else.
-    pub(crate) fn restore(&self) -> io::Result<()> {
+    pub(crate) fn restore(self) -> io::Result<()> {
         umask(self.umask);
-        setrlimit(Resource::Nofile, self.descriptors.clone())?;
-        setrlimit(Resource::Core, self.core.clone())?;
+        setrlimit(Resource::Nofile, self.descriptors)?;
+        setrlimit(Resource::Core, self.core)?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use sessd_tests::sandbox::Output;
 use sessd_tests::systemd::UserManager;
@@ -88,8 +88,8 @@ fn a_running_turn_leaves_no_process_when_the_service_stops() {
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     manager.write(".config/sessd/config.toml", &config, 0o600);
     let mut send = manager.command(manager.program("sessctl"));
-    let mut send = send.args(["send", "--new", "echo", "hi"]).stderr(Stdio::piped());
-    let mut send = Command::spawn(&mut send).unwrap();
+    let send = send.args(["send", "--new", "echo", "hi"]).stderr(Stdio::piped());
+    let mut send = send.spawn().unwrap();
     let sleeping = || {
         let lines = manager.service_processes();
         lines.iter().filter(|line| line.starts_with("sleep ")).count()

@@ -95,7 +95,7 @@ fn a_hang_ends_within_the_watchdogs_time_and_two_seconds() {
 fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
     let Some(manager) = installed() else { return };
     let crashes = rounds(3, 30);
-    let inode = || rustix::fs::stat(&manager.socket()).unwrap().st_ino;
+    let inode = || rustix::fs::stat(manager.socket()).unwrap().st_ino;
     let socket = inode();
     let mut slowest = Duration::ZERO;
     for crash in 0..crashes {

@@ -9,6 +9,10 @@ use super::units::{self, Found, UnitFile};
 use crate::systemd::{self, Manager, SERVICE, SOCKET};
 use crate::{Context, connect};
 
+/// What to do instead of editing a unit.
+const TO_CUSTOMISE: &str = "to take the new one, delete it first, and put changes of your own \
+                            into a drop-in: `systemctl --user edit sessd.service`";
+
 /// Have systemd start the daemon and keep it alive
 ///
 /// Writes two user units and a drop-in with the present PATH, and starts to listen. Files that
@@ -115,10 +119,7 @@ fn write(file: &UnitFile, done: &mut Done) -> Result<bool, Fault> {
             Ok(false)
         }
         Found::Edited => {
-            let how = format!(
-                "{shown}: it was edited; to take the new one, delete it first, and \
-                 put changes of your own into a drop-in: `systemctl --user edit {SERVICE}`"
-            );
+            let how = format!("{shown}: it was edited; {TO_CUSTOMISE}");
             done.say("kept", how);
             Ok(false)
         }
