@@ -37,7 +37,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     match Client::connect(&paths.socket) {
         Ok(client) => Ok(client),
-        Err(ConnectError::Refused(fault)) => Err(fault),
+        Err(ConnectError::Refused(fault)) => Err(explained(fault, paths, env)),
         Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(no_permission(&paths.socket))
         }
@@ -94,7 +94,7 @@ fn living(paths: &Paths, env: &Environment) -> Result<Option<Client>, Fault> {
         match Client::connect(&socket) {
             Ok(client) => return Ok(Some(client)),
             Err(ConnectError::NoDaemon(_)) => {}
-            Err(ConnectError::Refused(fault)) => return Err(fault),
+            Err(ConnectError::Refused(fault)) => return Err(explained(fault, paths, env)),
             Err(ConnectError::Mismatch { daemon, .. }) => replace(paths, env, daemon)?,
         }
     }
@@ -259,6 +259,15 @@ fn no_permission(socket: &Path) -> Fault {
     let what = format!("no permission to talk to {}", socket.display());
     Fault::new(FaultCode::DaemonUnreachable, what)
         .hint("it belongs to somebody else; choose another with --socket or SESSD_SOCKET")
+}
+
+/// Behind a socket of systemd's there may be nobody, if the daemon cannot be started.
+fn explained(fault: Fault, paths: &Paths, env: &Environment) -> Fault {
+    if fault.code != FaultCode::DaemonUnreachable || Manager::in_charge(paths, env).is_none() {
+        return fault;
+    }
+    let what = "systemd listens for the daemon, but nobody answers";
+    Fault::new(fault.code, what).hint("why: `sessctl daemon logs`")
 }
 
 fn silent(paths: &Paths) -> Fault {

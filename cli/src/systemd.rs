@@ -93,7 +93,7 @@ fn failed(what: &str, why: &str) -> Fault {
 }
 
 /// Why there is nothing to install.
-pub(crate) fn unreachable() -> Fault {
+pub(crate) fn no_manager() -> Fault {
     Fault::new(FaultCode::Environment, "no systemd user manager can be reached here")
         .hint("none is needed: sessctl starts the daemon by itself on first use")
 }

@@ -74,6 +74,7 @@ impl Supervisor {
         self.tell(&[NotifyState::Stopping]);
     }
 
+    /// The crate looks up in the environment whom to tell; whether to tell anybody is a value.
     fn tell(&self, states: &[NotifyState<'_>]) {
         if self.is_told
             && let Err(error) = sd_notify::notify(states)

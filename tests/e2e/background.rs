@@ -133,6 +133,25 @@ fn the_log_is_private_and_five_files_at_most() {
 }
 
 #[test]
+fn the_log_is_followed_through_a_restart() {
+    let sandbox = Sandbox::new(BINARIES);
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let seen = sandbox.home().join("seen");
+    let mut follow = sandbox.command(BINARIES.sessctl);
+    follow.args(["daemon", "logs", "-f"]).stdout(File::create(&seen).unwrap());
+    let mut follow = follow.spawn().unwrap();
+    for starts in 1..=2 {
+        wait_until("the start in the log", DEADLINE, || {
+            let seen = fs::read_to_string(&seen).unwrap();
+            (seen.matches("listening on ").count() == starts).then_some(())
+        });
+        assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+    }
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+}
+
+#[test]
 fn neither_the_log_nor_the_registry_has_a_secret_of_the_environment() {
     const SECRET: &str = "hunter2-is-no-password";
     const PROMPT: &str = "a prompt that is nobody's business";

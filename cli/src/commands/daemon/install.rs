@@ -3,6 +3,7 @@
 
 use std::io;
 
+use serde_json::json;
 use sessd_proto::{Fault, FaultCode};
 
 use super::units::{self, Found, UnitFile};
@@ -33,7 +34,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
         let file = |file: &UnitFile| format!("# {}\n{}\n", file.path.display(), file.text());
         return context.output.data(&files.iter().map(file).collect::<String>());
     }
-    let manager = Manager::find(&context.env).ok_or_else(systemd::unreachable)?;
+    let manager = Manager::find(&context.env).ok_or_else(systemd::no_manager)?;
     let paths = context.paths()?;
     if paths.socket != manager.socket() {
         let what =
@@ -147,9 +148,9 @@ impl Done {
 
     fn print(&self, context: &Context) -> Result<(), Fault> {
         if context.output.is_json() {
-            let action = |(action, what): &(&str, String)| serde_json::json!({ "action": action, "what": what });
-            let actions: Vec<_> = self.0.iter().map(action).collect();
-            return context.output.json(&serde_json::json!({ "actions": actions }));
+            let one = |(action, what): &(&str, String)| json!({ "action": action, "what": what });
+            let actions: Vec<_> = self.0.iter().map(one).collect();
+            return context.output.json(&json!({ "actions": actions }));
         }
         let line = |(action, what): &(&str, String)| format!("{action} {what}\n");
         context.output.data(&self.0.iter().map(line).collect::<String>())
