@@ -13,9 +13,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use sessd_proto::client::{Client, ConnectError};
+use sessd_proto::environment::is_supervisors;
 use sessd_proto::paths::Paths;
 use sessd_proto::preface::{Preface, Version};
 use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
+
+use crate::systemd::{self, Manager};
 
 /// How long a daemon that starts or ends may take; one that ends takes up to 10 s of it to
 /// finish what was asked.
@@ -34,7 +37,7 @@ const INTERVAL: Duration = Duration::from_millis(5);
 pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     match Client::connect(&paths.socket) {
         Ok(client) => Ok(client),
-        Err(ConnectError::Refused(fault)) => Err(fault),
+        Err(ConnectError::Refused(fault)) => Err(explained(fault, paths, env)),
         Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(no_permission(&paths.socket))
         }
@@ -48,43 +51,51 @@ pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
 ///
 /// # Errors
 /// When it does not end.
-pub fn stop(paths: &Paths) -> Result<Option<u32>, Fault> {
-    let Some((pid, _)) = holder(paths) else { return Ok(None) };
-    end(paths, pid)?;
-    Ok(Some(pid))
-}
-
-/// A daemon that is told to end finishes what is asked of it, whatever protocol it speaks.
-fn end(paths: &Paths, pid: u32) -> Result<(), Fault> {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        match kill_process(pid, Signal::TERM) {
-            Ok(()) | Err(Errno::SRCH) => {}
-            Err(error) => return Err(Fault::internal(error)),
-        }
+pub fn stop(paths: &Paths, env: &Environment) -> Result<Option<u32>, Fault> {
+    let Some(pid) = process(paths) else { return Ok(None) };
+    match Manager::find(env).filter(|_| systemd::runs(pid)) {
+        Some(manager) => manager.call(&["stop", systemd::SERVICE])?,
+        None => end(pid)?,
     }
     let give_up = Instant::now() + PATIENCE;
-    while holder(paths).is_some() {
+    // A client that comes meanwhile may already have started the next one.
+    while process(paths) == Some(pid) {
         if Instant::now() > give_up {
             let what = format!("the daemon (process {pid}) does not end");
             return Err(Fault::new(FaultCode::Deadline, what).hint(format!("`kill {pid}`")));
         }
         std::thread::sleep(INTERVAL);
     }
-    Ok(())
+    Ok(Some(pid))
+}
+
+/// A daemon that is told to end finishes what is asked of it, whatever protocol it speaks.
+fn end(pid: u32) -> Result<(), Fault> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
+    match kill_process(pid, Signal::TERM) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(Fault::internal(error)),
+    }
+}
+
+/// The process of the daemon, if one lives.
+#[must_use]
+pub fn process(paths: &Paths) -> Option<u32> {
+    holder(paths).map(|(pid, _)| pid)
 }
 
 /// The daemon that lives already, if one does; none is started, an older idle one makes room.
 ///
 /// # Errors
 /// When it lives but cannot be talked to.
-fn living(paths: &Paths) -> Result<Option<Client>, Fault> {
+fn living(paths: &Paths, env: &Environment) -> Result<Option<Client>, Fault> {
     let named = holder(paths).map(|(_, socket)| socket);
     for socket in [Some(paths.socket.clone()), named].into_iter().flatten() {
         match Client::connect(&socket) {
             Ok(client) => return Ok(Some(client)),
             Err(ConnectError::NoDaemon(_)) => {}
-            Err(ConnectError::Refused(fault)) => return Err(fault),
-            Err(ConnectError::Mismatch { daemon, pid }) => replace(paths, daemon, pid)?,
+            Err(ConnectError::Refused(fault)) => return Err(explained(fault, paths, env)),
+            Err(ConnectError::Mismatch { daemon, .. }) => replace(paths, env, daemon)?,
         }
     }
     Ok(None)
@@ -96,14 +107,14 @@ fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     let give_up = Instant::now() + PATIENCE;
     let mut started = 0;
     loop {
-        if let Some(client) = living(paths)? {
+        if let Some(client) = living(paths, env)? {
             return Ok(client);
         }
         if holder(paths).is_none() {
             if started == STARTS_MAX {
                 return Err(vanished(paths));
             }
-            match spawn(paths, env) {
+            match begin(paths, env, started) {
                 // Somebody started one by hand in this very moment.
                 Err(fault) if fault.code == FaultCode::Busy && Instant::now() < give_up => {}
                 Err(fault) => return Err(fault),
@@ -116,7 +127,24 @@ fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     }
 }
 
-fn start_lock(paths: &Paths) -> Result<File, Fault> {
+/// Has the daemon started: by systemd, if that has the unit and can be reached, else by us.
+fn begin(paths: &Paths, env: &Environment, attempt: u32) -> Result<(), Fault> {
+    // A socket whose name was taken away is active all the same, and has to be made anew.
+    let verb = if attempt == 0 { "start" } else { "restart" };
+    if attempt < 2
+        && let Some(manager) = Manager::in_charge(paths, env)
+        && manager.call(&[verb, systemd::SOCKET]).is_ok()
+    {
+        return Ok(());
+    }
+    spawn(paths, env)
+}
+
+/// Keeps every other client from starting a daemon for as long as the file lives.
+///
+/// # Errors
+/// When the folder of the registry cannot be written.
+pub fn start_lock(paths: &Paths) -> Result<File, Fault> {
     let failed = |error: io::Error| {
         let what = format!("cannot write to {}: {error}", paths.state.display());
         Fault::new(FaultCode::Environment, what)
@@ -146,7 +174,11 @@ fn holder(paths: &Paths) -> Option<(u32, PathBuf)> {
 /// Runs `sessd --daemonize`, whose exit status tells whether the daemon answers.
 fn spawn(paths: &Paths, env: &Environment) -> Result<(), Fault> {
     let program = program(env)?;
-    let output = Command::new(&program)
+    let mut command = Command::new(&program);
+    env.0.keys().filter(|name| is_supervisors(name)).for_each(|name| {
+        command.env_remove(name);
+    });
+    let output = command
         .arg("--daemonize")
         .arg("--socket")
         .arg(&paths.socket)
@@ -181,7 +213,10 @@ fn repeat(words: &str, status: Option<i32>) -> Fault {
 }
 
 /// The daemon's program: named, beside ours, or on PATH.
-fn program(env: &Environment) -> Result<PathBuf, Fault> {
+///
+/// # Errors
+/// When it is not there.
+pub fn program(env: &Environment) -> Result<PathBuf, Fault> {
     if let Some(named) = env.get("SESSD_BIN") {
         return Ok(named.into());
     }
@@ -196,8 +231,9 @@ fn program(env: &Environment) -> Result<PathBuf, Fault> {
 }
 
 /// Ends an older daemon that has nothing to finish, so that one of our version can start.
-fn replace(paths: &Paths, daemon: Preface, pid: u32) -> Result<(), Fault> {
-    if makes_room(daemon) { end(paths, pid) } else { Err(mismatch(daemon)) }
+fn replace(paths: &Paths, env: &Environment, daemon: Preface) -> Result<(), Fault> {
+    // Not whoever the socket names: that may be the service manager, which made it.
+    if makes_room(daemon) { stop(paths, env).map(drop) } else { Err(mismatch(daemon)) }
 }
 
 /// True for an older daemon that has nothing to finish.
@@ -223,6 +259,15 @@ fn no_permission(socket: &Path) -> Fault {
     let what = format!("no permission to talk to {}", socket.display());
     Fault::new(FaultCode::DaemonUnreachable, what)
         .hint("it belongs to somebody else; choose another with --socket or SESSD_SOCKET")
+}
+
+/// Behind a socket of systemd's there may be nobody, if the daemon cannot be started.
+fn explained(fault: Fault, paths: &Paths, env: &Environment) -> Fault {
+    if fault.code != FaultCode::DaemonUnreachable || Manager::in_charge(paths, env).is_none() {
+        return fault;
+    }
+    let what = "systemd listens for the daemon, but nobody answers";
+    Fault::new(fault.code, what).hint("why: `sessctl daemon logs`")
 }
 
 fn silent(paths: &Paths) -> Fault {

@@ -16,6 +16,7 @@ pub mod connect;
 mod duration;
 pub mod output;
 mod pick;
+mod systemd;
 
 use output::Output;
 

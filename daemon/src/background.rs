@@ -3,16 +3,16 @@
 //! The process forks before any thread or runtime exists, as threads do not survive a fork. The
 //! child says through a pipe that it answers, or why it cannot; the parent repeats that.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 
 use daemonize::{Daemonize, Outcome};
 use rustix::pipe::{PipeFlags, pipe_with};
 use sessd_proto::paths::Paths;
 use sessd_proto::{Environment, Fault, FaultCode};
 
-use crate::{daemon, log};
+use crate::supervisor::Supervisor;
+use crate::{daemon, log, system};
 
 /// What the child writes when it answers.
 const READY: &str = "ready";
@@ -20,6 +20,7 @@ const READY: &str = "ready";
 /// Runs the daemon in the background; returns in the parent once the child answers, and in the
 /// child once it ends.
 pub(crate) fn run(paths: Paths, env: Environment) -> Result<(), Fault> {
+    system::close_inherited();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(Fault::internal)?;
     let (reader, mut writer) = (File::from(reader), File::from(writer));
     let output = log_file(&paths)?;
@@ -33,9 +34,11 @@ pub(crate) fn run(paths: Paths, env: Environment) -> Result<(), Fault> {
         Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => Err(Fault::internal(error)),
         Outcome::Child(Ok(_)) => {
             drop(reader);
-            log::to_stderr();
+            log::to_file(&paths.log());
             let told = writer.try_clone();
-            let result = daemon::run(paths, env, move || say(&mut writer, READY));
+            // Whatever manages our caller, it does not manage us.
+            let supervisor = Supervisor::default();
+            let result = daemon::run(paths, env, supervisor, move || say(&mut writer, READY));
             if let (Err(fault), Ok(mut told)) = (&result, told) {
                 say(&mut told, &serde_json::to_string(fault).unwrap_or_default());
             }
@@ -47,7 +50,7 @@ pub(crate) fn run(paths: Paths, env: Environment) -> Result<(), Fault> {
 /// The log is opened by the parent, so that a folder that cannot be written is its own fault.
 fn log_file(paths: &Paths) -> Result<File, Fault> {
     daemon::make_state(paths)?;
-    OpenOptions::new().create(true).append(true).mode(0o600).open(paths.log()).map_err(|error| {
+    log::open(&paths.log()).map_err(|error| {
         let what = format!("cannot write the log {}: {error}", paths.log().display());
         Fault::new(FaultCode::Environment, what).hint("make it writable, or set XDG_STATE_HOME")
     })

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sessd_proto::paths::{self, Paths};
 use sessd_proto::{Environment, Fault, FaultCode};
@@ -12,34 +13,68 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::clock::now;
 use crate::config::Config;
 use crate::jobs::Jobs;
+use crate::listener::socket::{Socket, leads_here};
 use crate::listener::{self, Service};
 use crate::registry::Registry;
 use crate::store;
+use crate::supervisor::{Passed, Supervisor};
+
+/// How long clients that came to a socket of the service manager are sent to another daemon.
+const ASIDE: Duration = Duration::from_secs(10);
+
+/// How often the lock is looked at meanwhile.
+const INTERVAL: Duration = Duration::from_millis(10);
 
 /// Runs the daemon until it is told to end. `ready` is called once it answers.
 ///
 /// # Errors
 /// Why it cannot start. A broken configuration or a damaged registry is no such reason: the
 /// daemon then starts degraded, and every call says why.
-pub fn run(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(), Fault> {
+pub fn run(
+    paths: Paths,
+    env: Environment,
+    mut supervisor: Supervisor,
+    ready: impl FnOnce(),
+) -> Result<(), Fault> {
+    let passed = supervisor.take_socket();
+    let lock = match (lock(&paths), &passed) {
+        (Err(fault), Some(passed)) if fault.code == FaultCode::Busy => {
+            match stand_aside(&paths, &supervisor, passed, &fault) {
+                Some(lock) => lock,
+                None => return Ok(()),
+            }
+        }
+        (lock, _) => lock?,
+    };
     // Never released by us: whoever waits for it finds the whole process gone, the store's
     // threads and their locks too.
-    std::mem::forget(lock(&paths)?);
+    std::mem::forget(lock);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build()
         .map_err(Fault::internal)?;
-    runtime.block_on(serve(paths, env, ready))
+    runtime.block_on(serve(paths, env, passed, &supervisor, ready))
 }
 
-async fn serve(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(), Fault> {
+async fn serve(
+    paths: Paths,
+    env: Environment,
+    passed: Option<Passed>,
+    supervisor: &Supervisor,
+    ready: impl FnOnce(),
+) -> Result<(), Fault> {
     let state = open(&paths, env).await;
     if let Err(fault) = &state {
         tracing::error!("degraded: {fault}");
     }
+    let degraded = |fault: &Fault| format!("degraded: {fault}");
+    let status = state.as_ref().map_or_else(degraded, |_| "serving".to_owned());
     let service = Service::new(paths, state);
-    let listener = listener::bind(&service.paths.socket)?;
+    let socket = match passed {
+        Some(passed) => Socket::passed(passed)?,
+        None => Socket::bind(&service.paths.socket)?,
+    };
     end_on_signals(&service)?;
     if let Ok((_, jobs)) = service.ready() {
         tokio::spawn(async move {
@@ -49,13 +84,42 @@ async fn serve(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(
         });
     }
     tracing::info!("listening on {}", service.paths.socket.display());
+    supervisor.tell_ready(&status);
     ready();
-    listener::serve(Arc::clone(&service), listener).await;
+    listener::serve(Arc::clone(&service), socket, supervisor).await;
     if let Ok((registry, _)) = service.ready() {
         registry.store().settle().await?;
     }
     tracing::info!("ended");
     Ok(())
+}
+
+/// A daemon that was started by hand has the registry, and keeps it. Clients that came to the
+/// service manager's socket all the same are sent away, whereupon they find that daemon by its
+/// lock or by the name, which it takes again. Answers the lock if that daemon ends meanwhile.
+fn stand_aside(
+    paths: &Paths,
+    supervisor: &Supervisor,
+    passed: &Passed,
+    fault: &Fault,
+) -> Option<File> {
+    tracing::warn!("{fault}; it is left to it");
+    // Nothing has failed: a failure would be repeated for as long as the other one lives.
+    supervisor.tell_ready(&fault.message);
+    let Passed { listener, path } = passed;
+    listener.set_nonblocking(true).ok()?;
+    let give_up = Instant::now() + ASIDE;
+    loop {
+        if let Ok(lock) = lock(paths) {
+            return Some(lock);
+        }
+        let over = Instant::now() > give_up || !leads_here(listener, path);
+        while listener.accept().is_ok() {}
+        if over {
+            return None;
+        }
+        std::thread::sleep(INTERVAL);
+    }
 }
 
 async fn open(paths: &Paths, env: Environment) -> Result<(Arc<Registry>, Arc<Jobs>), Fault> {

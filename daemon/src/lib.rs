@@ -11,12 +11,15 @@ use clap::{Parser, Subcommand};
 use sessd_proto::paths::Paths;
 use sessd_proto::{Environment, Fault};
 
+use supervisor::Supervisor;
+
 mod background;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 mod failpoint;
 pub mod jobs;
+mod limits;
 pub mod listener;
 mod log;
 pub mod process;
@@ -24,6 +27,7 @@ pub mod providers;
 pub mod registry;
 pub mod runner;
 pub mod store;
+pub mod supervisor;
 pub mod system;
 
 /// Keeps one durable registry of every coding-agent session on this machine
@@ -90,10 +94,13 @@ pub fn main() -> ExitCode {
 
 fn start(args: &Args) -> Result<(), Fault> {
     let env = Environment::of_process();
-    let paths = Paths::find(args.socket.as_deref(), &env)?;
+    let mut paths = Paths::find(args.socket.as_deref(), &env)?;
+    limits::set();
     if args.daemonize {
         return background::run(paths, env);
     }
-    log::to_stderr();
-    daemon::run(paths, env, || ())
+    log::to_stderr(supervisor::has_journal(&env));
+    let supervisor = Supervisor::of_process(&env)?;
+    paths.socket = supervisor.socket_path().unwrap_or(paths.socket);
+    daemon::run(paths, env, supervisor, || ())
 }

@@ -6,14 +6,14 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use sessd_proto::environment::is_supervisors;
 use sessd_proto::{Environment, LaunchPlan};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-/// Variables of our own supervisor that a child would misunderstand.
-const SUPERVISORS: &[&str] = &["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID"];
+use crate::{limits, system};
 
 /// A longer line is cut, in bytes.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
@@ -69,13 +69,12 @@ impl Process {
     /// # Errors
     /// When the program or the directory is not there.
     pub fn start(plan: &LaunchPlan, base: &Environment) -> io::Result<Self> {
-        let ours = |name: &str| SUPERVISORS.iter().any(|prefix| name.starts_with(prefix));
         let mut command = Command::new(&plan.program);
         command
             .args(&plan.args)
             .current_dir(&plan.cwd)
             .env_clear()
-            .envs(base.0.iter().filter(|(name, _)| !ours(name)))
+            .envs(base.0.iter().filter(|(name, _)| !is_supervisors(name)))
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -85,6 +84,9 @@ impl Process {
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
             };
+        }
+        if let Some(inherited) = limits::inherited() {
+            system::give_back_limits(&mut command, inherited);
         }
         let child = command.spawn()?;
         let pid = child.id().ok_or_else(|| io::Error::other("the process has no pid"))?;

@@ -6,6 +6,9 @@ use std::io;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::unix::AsyncFd;
+use tokio::process::Command;
+
+use crate::limits::Inherited;
 
 /// Returns when a process has ended that need not be our child; at once if it is not there.
 ///
@@ -34,5 +37,24 @@ pub fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Gives a child, once it is started, the limits back that the daemon was started with.
+pub(crate) fn give_back_limits(command: &mut Command, inherited: Inherited) {
+    // SAFETY: between fork and exec only system calls are made: no lock, no memory, no unwinding.
+    #[expect(unsafe_code, reason = "what a child does before its program begins has no safe form")]
+    unsafe {
+        command.pre_exec(move || inherited.restore());
+    }
+}
+
+/// Closes what a caller has left open for us without wanting to, such as the lock of a script
+/// that would wait for our end. To be called before anything of our own is open.
+pub(crate) fn close_inherited() {
+    // SAFETY: no owner of a descriptor beyond the standard three exists yet in this process.
+    #[expect(unsafe_code, reason = "closing descriptors that nobody owns has no safe form")]
+    unsafe {
+        libc::close_range(3, libc::c_uint::MAX, 0);
     }
 }

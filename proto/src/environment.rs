@@ -6,6 +6,16 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Beginnings of what a service manager tells the process that it starts, and that one only.
+const SUPERVISORS: &[&str] = &["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID"];
+
+/// True for a variable that is meant for the process of a unit, which its children, and what is
+/// started in its place, would misunderstand.
+#[must_use]
+pub fn is_supervisors(name: &str) -> bool {
+    SUPERVISORS.iter().any(|prefix| name.starts_with(prefix))
+}
+
 /// Variables by name. `Debug` shows the names only.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment(pub BTreeMap<String, String>);

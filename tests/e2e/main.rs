@@ -6,6 +6,7 @@
 )]
 
 mod autostart;
+mod background;
 mod bad_input;
 mod capabilities;
 mod cleanup;
@@ -28,6 +29,9 @@ mod resume_real;
 mod resume_refused;
 mod scene;
 mod steal;
+mod systemd;
+mod systemd_install;
+mod systemd_restarts;
 mod tidy;
 mod traps;
 mod trash;

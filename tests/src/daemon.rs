@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sessd_proto::client::Client;
 
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, traces};
 use crate::wait::{DEADLINE, wait_until};
 
 impl Sandbox {
@@ -63,12 +63,12 @@ impl Sandbox {
     /// The daemons that live in this sandbox, found without asking any of them.
     pub fn daemons(&self) -> Vec<i32> {
         let marker = self.runtime_dir();
-        let has = |bytes: Vec<u8>, text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
+        let has = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
         let is_daemon = |pid: &i32| {
-            let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            let traces = traces(*pid);
             is_running(*pid)
-                && has(read("environ"), marker.as_os_str().as_bytes())
-                && has(read("cmdline"), b"\0--daemonize\0")
+                && has(&traces, marker.as_os_str().as_bytes())
+                && has(&traces, b"\0--daemonize\0")
         };
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

@@ -13,6 +13,7 @@ pub mod real_cli;
 pub mod sandbox;
 pub mod shifted_clock;
 pub mod small_disk;
+pub mod systemd;
 pub mod terminal;
 pub mod tree;
 pub mod wait;

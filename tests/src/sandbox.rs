@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
@@ -167,6 +167,14 @@ impl Sandbox {
         lock.lines().next()?.trim().parse().ok()
     }
 
+    /// The daemon that lives, as its lock tells. One that was started directly has no trace of
+    /// the sandbox in its arguments, and its environment is closed to all but root.
+    fn holder(&self) -> Option<i32> {
+        let lock = fs::File::open(self.state_dir().join("sessd.lock")).ok()?;
+        let is_held = matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock));
+        is_held.then(|| self.daemon_pid()).flatten()
+    }
+
     /// Kills whatever has this sandbox in its environment; true if there was something.
     fn kill_processes(&self) -> bool {
         let marker = self.root.path().as_os_str().as_bytes();
@@ -176,8 +184,9 @@ impl Sandbox {
             let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
             // Opened before the look at its environment, so that no other process is hit.
             let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-            if environment.windows(marker.len()).any(|window| window == marker) {
+            let traces = traces(pid.as_raw_pid());
+            let is_ours = traces.windows(marker.len()).any(|window| window == marker);
+            if is_ours || self.holder() == Some(pid.as_raw_pid()) {
                 found |= pidfd_send_signal(&process, Signal::KILL).is_ok();
             }
         }
@@ -190,6 +199,13 @@ impl Drop for Sandbox {
         let ended = poll(DEADLINE, || (!self.kill_processes()).then_some(()));
         assert!(ended.is_some() || thread::panicking(), "the sandbox's processes do not end");
     }
+}
+
+/// What may name a sandbox in a process: its environment and its arguments, as far as they can
+/// be read.
+pub(crate) fn traces(pid: i32) -> Vec<u8> {
+    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    [read("environ"), read("cmdline")].concat()
 }
 
 /// A program's full path on the `PATH` of the test itself.

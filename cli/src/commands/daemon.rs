@@ -3,7 +3,12 @@
 use clap::Subcommand;
 use sessd_proto::Fault;
 
+use crate::systemd::{self, Manager};
 use crate::{Context, connect};
+
+mod install;
+mod logs;
+mod units;
 
 /// Start, stop or restart the daemon (it also starts by itself on first use)
 #[derive(Debug, clap::Args)]
@@ -20,25 +25,49 @@ enum Action {
     Stop,
     /// Stop it, if it runs, and start it
     Restart,
+    Install(install::Args),
+    /// Remove the units again; the registry and your own drop-ins stay
+    Uninstall,
+    Logs(logs::Args),
 }
 
 pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
-    match args.action {
+    match &args.action {
         Action::Start => start(context),
-        Action::Stop => {
-            let stopped = connect::stop(&context.paths()?)?;
-            report(context, stopped, if stopped.is_some() { "stopped" } else { "did not run" })
-        }
-        Action::Restart => {
-            connect::stop(&context.paths()?)?;
-            start(context)
-        }
+        Action::Stop => stop(context),
+        Action::Restart => restart(context),
+        Action::Install(args) => install::run(context, args),
+        Action::Uninstall => install::uninstall(context),
+        Action::Logs(args) => logs::run(context, args),
     }
 }
 
 fn start(context: &Context) -> Result<(), Fault> {
-    let pid = context.connect()?.daemon_pid();
+    let client = context.connect()?;
+    // The lock knows better than the socket, which the service manager may have made.
+    let pid = connect::process(&context.paths()?).unwrap_or_else(|| client.daemon_pid());
     report(context, Some(pid), "running")
+}
+
+fn stop(context: &Context) -> Result<(), Fault> {
+    let paths = context.paths()?;
+    let is_unit = connect::process(&paths).is_some_and(systemd::runs);
+    let stopped = connect::stop(&paths, &context.env)?;
+    report(context, stopped, if stopped.is_some() { "stopped" } else { "did not run" })?;
+    if is_unit {
+        context.output.note("systemd still listens for it: the next call starts it again");
+    }
+    Ok(())
+}
+
+fn restart(context: &Context) -> Result<(), Fault> {
+    let paths = context.paths()?;
+    let is_unit = connect::process(&paths).is_some_and(systemd::runs);
+    match Manager::find(&context.env).filter(|_| is_unit) {
+        Some(manager) => manager.call(&["restart", systemd::SERVICE])?,
+        None => connect::stop(&paths, &context.env).map(drop)?,
+    }
+    start(context)
 }
 
 fn report(context: &Context, pid: Option<u32>, state: &str) -> Result<(), Fault> {

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::Command;
 
 use sessd_proto::client::Client;
+use sessd_proto::environment::is_supervisors;
 use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
 use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::session::ListRequest;
-use sessd_proto::{Fault, FaultCode, LaunchPlan, Status};
+use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status};
 
 use crate::{Context, current_dir, pick};
 
@@ -82,7 +83,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         if args.fork {
             context.output.note(&format!("session: {}", response.session.id));
         }
-        Err(become_provider(&plan))
+        Err(become_provider(&plan, &context.env))
     }
 }
 
@@ -91,7 +92,7 @@ pub(super) fn start(context: &Context, client: &mut Client, id: String) -> Resul
     let names = client.environment(EnvironmentRequest {})?;
     let environment = context.env.only(names.iter().map(String::as_str));
     let request = ResumeRequest { selector: Some(id), environment, ..ResumeRequest::default() };
-    Err(become_provider(&client.resume(request)?.plan))
+    Err(become_provider(&client.resume(request)?.plan, &context.env))
 }
 
 /// Asks again and again, for as long as somebody else has the session.
@@ -137,9 +138,12 @@ pub(super) fn existing(dir: &str) -> Result<String, Fault> {
 }
 
 /// Replaces this process by the provider, which keeps the lease; returns only to say why not.
-fn become_provider(plan: &LaunchPlan) -> Fault {
+fn become_provider(plan: &LaunchPlan, env: &Environment) -> Fault {
     let mut command = Command::new(&plan.program);
     command.args(&plan.args).current_dir(&plan.cwd);
+    for name in env.0.keys().filter(|name| is_supervisors(name)) {
+        command.env_remove(name);
+    }
     for (name, value) in &plan.env {
         match value {
             Some(value) => command.env(name, value),

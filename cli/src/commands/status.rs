@@ -4,6 +4,7 @@ use sessd_proto::Fault;
 use sessd_proto::status::StatusRequest;
 
 use crate::Context;
+use crate::systemd::runs;
 
 /// Show how the daemon is
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,7 @@ pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
     let memory = format!("{:.1} MB", status.memory_bytes as f64 / 1e6);
     context.output.pairs(&[
         ("process", status.pid.to_string()),
+        ("run by", if runs(status.pid) { "systemd" } else { "itself" }.to_owned()),
         ("version", format!("{} (protocol {})", status.version, status.protocol)),
         ("started", context.output.moment(Some(status.started_at))),
         ("sessions", status.sessions.to_string()),

@@ -1,24 +1,21 @@
-//! The socket: taking its name, letting in our own user only, limits, and one adapter for each
-//! dialect. The first byte of a connection decides: 0x00 is a preface, then tarpc and bincode.
+//! The socket: its name, letting in our own user only, limits, and one adapter for each dialect.
+//! The first byte of a connection decides: 0x00 is a preface, then tarpc and bincode.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use sessd_proto::paths::{self, Paths};
+use sessd_proto::paths::Paths;
 use sessd_proto::peer::Peer;
 use sessd_proto::preface::{self, Preface};
 use sessd_proto::service::Sessd;
-use sessd_proto::{Fault, FaultCode, Timestamp};
+use sessd_proto::{Fault, Timestamp};
 use tarpc::server::{BaseChannel, Channel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -26,9 +23,13 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock::now;
 use crate::jobs::Jobs;
 use crate::registry::Registry;
+use crate::supervisor::Supervisor;
 
 mod rpc;
+pub mod socket;
 mod transport;
+
+use socket::Socket;
 
 /// Connections at the same time; beyond, the one that is idle longest gives way.
 const CONNECTIONS_MAX: usize = 256;
@@ -43,10 +44,22 @@ const PREFACE: Duration = Duration::from_secs(2);
 const BREATHER: Duration = Duration::from_millis(100);
 
 /// How often we look whether the socket still has its name.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Between two beats of a pulse that nobody feels.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Requests in flight end within this time when the daemon does.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// A client that was let in or answered so recently may be about to ask.
+const THOUGHT: Duration = Duration::from_millis(200);
+
+/// How long clients that ask again and again may do so while the daemon ends.
+const THOUGHTS: Duration = Duration::from_secs(1);
+
+/// How long an answer that was just given is on its way out.
+const WAY_OUT: Duration = Duration::from_millis(20);
 
 /// What is served: the registry with its jobs, or why there is none.
 pub struct Service {
@@ -82,67 +95,28 @@ impl Service {
     }
 }
 
-/// Takes the public name of the socket: bound, private and listening before it has that name.
-/// The caller holds the lock that makes the daemon single.
-///
-/// # Errors
-/// When the folder is not ours alone, or the name cannot be taken.
-pub fn bind(socket: &Path) -> Result<UnixListener, Fault> {
-    let folder = socket.parent().unwrap_or(Path::new("/"));
-    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    created.map_err(|error| cannot_bind(socket, &error))?;
-    paths::check_folder(folder)?;
-    match fs::symlink_metadata(socket) {
-        Ok(meta) if !meta.file_type().is_socket() => {
-            let what = format!("{} exists and is not a socket", socket.display());
-            return Err(Fault::new(FaultCode::Environment, what)
-                .hint("move it away, or choose another socket with --socket"));
-        }
-        _ => {}
-    }
-    let partial = partial_name(socket);
-    let _ = fs::remove_file(&partial);
-    let bound = UnixListener::bind(&partial).and_then(|listener| {
-        fs::set_permissions(&partial, fs::Permissions::from_mode(0o600))?;
-        fs::rename(&partial, socket)?;
-        Ok(listener)
-    });
-    bound.map_err(|error| cannot_bind(socket, &error))
-}
-
-/// A short name in the same folder: the path of a socket may hardly grow.
-fn partial_name(socket: &Path) -> PathBuf {
-    socket.with_file_name(format!(".{}", std::process::id()))
-}
-
-fn cannot_bind(socket: &Path, error: &io::Error) -> Fault {
-    Fault::new(FaultCode::Environment, format!("cannot listen on {}: {error}", socket.display()))
-        .hint("choose another socket with --socket or SESSD_SOCKET")
-}
-
 /// Serves until the service ends, then lets requests in flight finish.
-pub async fn serve(service: Arc<Service>, mut listener: UnixListener) {
+pub async fn serve(service: Arc<Service>, mut socket: Socket, supervisor: &Supervisor) {
     let connections = Arc::new(Connections::default());
     let mut ending = service.ending.subscribe();
-    let socket = &service.paths.socket;
-    let mut inode = inode(socket);
     let mut look = tokio::time::interval(LOOK);
+    // Told from this very loop: when it hangs, nobody is told that all is well.
+    let mut pulse = tokio::time::interval(supervisor.pulse().unwrap_or(NEVER));
     loop {
         tokio::select! {
             _ = ending.wait_for(|ending| *ending) => break,
-            _ = look.tick() => if self::inode(socket) != inode {
-                // A logout takes the folder away; nobody else can have the name, as we have
-                // the lock.
-                match bind(socket) {
-                    Ok(bound) => (listener, inode) = (bound, self::inode(socket)),
-                    Err(fault) => {
-                        tracing::error!("the socket is gone: {fault}");
-                        break;
-                    }
+            _ = pulse.tick() => supervisor.tell_alive(),
+            _ = look.tick() => match socket.keep_name() {
+                Ok(waiting) => {
+                    waiting.into_iter().for_each(|it| Connections::add(&connections, &service, it));
+                }
+                Err(fault) => {
+                    tracing::error!("the socket is gone: {fault}");
+                    break;
                 }
             },
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => Connections::add(&connections, &service, stream),
+            accepted = socket.accept() => match accepted {
+                Ok(stream) => Connections::add(&connections, &service, stream),
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
                     sleep(BREATHER).await;
@@ -150,9 +124,8 @@ pub async fn serve(service: Arc<Service>, mut listener: UnixListener) {
             }
         }
     }
-    if self::inode(socket) == inode {
-        let _ = fs::remove_file(socket);
-    }
+    supervisor.tell_ending();
+    socket.release();
     // Their followers would wait for them until the end of our patience.
     if let Ok((registry, _)) = service.ready()
         && let Err(fault) = registry.interrupt_turns().await
@@ -160,11 +133,6 @@ pub async fn serve(service: Arc<Service>, mut listener: UnixListener) {
         tracing::error!("cannot interrupt turns: {fault}");
     }
     let _ = timeout(DRAIN, connections.drained()).await;
-}
-
-/// What tells our socket from another one of the same name.
-fn inode(socket: &Path) -> Option<u64> {
-    fs::symlink_metadata(socket).ok().map(|meta| meta.ino())
 }
 
 /// Every connection, so that the idlest one can give way.
@@ -182,8 +150,7 @@ struct Open {
 /// What a connection does.
 struct Traffic {
     in_flight: AtomicUsize,
-    last_request: Mutex<Instant>,
-    changed: watch::Sender<()>,
+    last_event: Mutex<Instant>,
 }
 
 impl Connections {
@@ -198,8 +165,7 @@ impl Connections {
         let id = connections.last_id.fetch_add(1, Ordering::Relaxed);
         let traffic = Arc::new(Traffic {
             in_flight: AtomicUsize::new(0),
-            last_request: Mutex::new(Instant::now()),
-            changed: watch::Sender::new(()),
+            last_event: Mutex::new(Instant::now()),
         });
         let (all, service) = (Arc::clone(connections), Arc::clone(service));
         let own = Arc::clone(&traffic);
@@ -224,7 +190,7 @@ impl Connections {
             return true;
         }
         let idle = open.iter().filter(|(_, open)| open.traffic.is_idle());
-        let oldest = idle.min_by_key(|(_, open)| open.traffic.last_request()).map(|(id, _)| *id);
+        let oldest = idle.min_by_key(|(_, open)| open.traffic.last_event()).map(|(id, _)| *id);
         let closed = oldest.and_then(|id| open.remove(&id));
         if let Some(closed) = &closed {
             closed.task.abort();
@@ -232,12 +198,15 @@ impl Connections {
         closed.is_some()
     }
 
-    /// Returns once no connection has a request in flight.
+    /// Returns once no connection has a request in flight or is about to send one.
     async fn drained(&self) {
-        let traffic: Vec<_> = self.open().values().map(|open| Arc::clone(&open.traffic)).collect();
-        for traffic in traffic {
-            let mut changed = traffic.changed.subscribe();
-            while !traffic.is_idle() && changed.changed().await.is_ok() {}
+        let began = Instant::now();
+        loop {
+            let pause = if began.elapsed() < THOUGHTS { THOUGHT } else { WAY_OUT };
+            if self.open().values().all(|open| open.traffic.is_quiet(pause)) {
+                break;
+            }
+            sleep(WAY_OUT / 4).await;
         }
     }
 }
@@ -247,18 +216,28 @@ impl Traffic {
         self.in_flight.load(Ordering::Relaxed) == 0
     }
 
-    fn last_request(&self) -> Instant {
-        *self.last_request.lock().unwrap_or_else(PoisonError::into_inner)
+    /// True if nothing has happened for a while.
+    fn is_quiet(&self, pause: Duration) -> bool {
+        self.is_idle() && self.last_event().elapsed() > pause
+    }
+
+    /// When the client was let in, asked or was answered, whatever was last.
+    fn last_event(&self) -> Instant {
+        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn happened(&self) {
+        *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     fn begin(&self) {
-        *self.last_request.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.happened();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
     fn end(&self) {
+        self.happened();
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.changed.send_replace(());
     }
 }
 

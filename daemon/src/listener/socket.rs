@@ -1,0 +1,145 @@
+//! The socket and its name. Ours is bound, private and listening before it has its public name;
+//! a socket that the service manager passed keeps the manager's name, which is never touched as
+//! long as it leads to us.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use futures::FutureExt;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use sessd_proto::paths;
+use sessd_proto::peer::Peer;
+use sessd_proto::{Fault, FaultCode};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::supervisor::Passed;
+
+/// Connections that may wait to be accepted; the kernel has a limit of its own.
+const BACKLOG: i32 = 4096;
+
+/// Where clients come in. Whoever has one holds the lock that makes the daemon single.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// What the name leads to while it leads to us.
+    inode: Option<u64>,
+    /// False while it is the service manager's.
+    is_ours: bool,
+}
+
+impl Socket {
+    /// Takes the public name.
+    ///
+    /// # Errors
+    /// When the folder is not ours alone, or the name cannot be taken.
+    pub fn bind(path: &Path) -> Result<Self, Fault> {
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        created.map_err(|error| cannot_bind(path, &error))?;
+        paths::check_folder(folder)?;
+        match fs::symlink_metadata(path) {
+            Ok(meta) if !meta.file_type().is_socket() => {
+                let what = format!("{} exists and is not a socket", path.display());
+                return Err(Fault::new(FaultCode::Environment, what)
+                    .hint("move it away, or choose another socket with --socket"));
+            }
+            _ => {}
+        }
+        let partial = partial_name(path);
+        let _ = fs::remove_file(&partial);
+        let bound = UnixListener::bind(&partial).and_then(|listener| {
+            fs::set_permissions(&partial, fs::Permissions::from_mode(0o600))?;
+            fs::rename(&partial, path)?;
+            Ok(listener)
+        });
+        let listener = bound.map_err(|error| cannot_bind(path, &error))?;
+        Ok(Self { listener, path: path.to_owned(), inode: inode(path), is_ours: true })
+    }
+
+    /// Takes over a socket that the service manager passed; a name of our own if that has lost
+    /// its name.
+    ///
+    /// # Errors
+    /// When the folder is not ours alone, or the socket is unusable.
+    pub fn passed(Passed { listener, path }: Passed) -> Result<Self, Fault> {
+        paths::check_folder(path.parent().unwrap_or(Path::new("/")))?;
+        let leads_here = leads_here(&listener, &path);
+        listener.set_nonblocking(true).map_err(Fault::internal)?;
+        let listener = UnixListener::from_std(listener).map_err(Fault::internal)?;
+        if !leads_here {
+            tracing::warn!("the service manager's socket has lost its name {}", path.display());
+            return Self::bind(&path);
+        }
+        Ok(Self { listener, inode: inode(&path), path, is_ours: false })
+    }
+
+    /// The next client.
+    ///
+    /// # Errors
+    /// When descriptors are out.
+    pub async fn accept(&self) -> io::Result<UnixStream> {
+        self.listener.accept().await.map(|(stream, _)| stream)
+    }
+
+    /// Takes the name again if it was taken away; answers who had still come by the old one.
+    /// Nobody else can rightly have it, as we have the lock.
+    ///
+    /// # Errors
+    /// When it cannot be taken.
+    pub fn keep_name(&mut self) -> Result<Vec<UnixStream>, Fault> {
+        if inode(&self.path) == self.inode {
+            return Ok(Vec::new());
+        }
+        tracing::warn!("{} was taken away, and is taken again", self.path.display());
+        let former = std::mem::replace(self, Self::bind(&self.path)?);
+        let mut waiting = Vec::new();
+        while let Some(Ok(stream)) = former.accept().now_or_never() {
+            waiting.push(stream);
+        }
+        Ok(waiting)
+    }
+
+    /// Ends listening. A name of ours goes; the service manager's stays, and whoever comes now
+    /// waits there for the next daemon.
+    pub fn release(self) {
+        if self.is_ours && inode(&self.path) == self.inode {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// True if who connects to this name comes out at this listener. Clients are told whoever
+/// listened last, so from now on they see us and not the service manager.
+#[must_use]
+pub fn leads_here(listener: &std::os::unix::net::UnixListener, path: &Path) -> bool {
+    let connect = || -> io::Result<Option<Peer>> {
+        rustix::net::listen(listener, BACKLOG)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&probe, &SocketAddrUnix::new(path)?)?;
+        Ok(Peer::of(&probe).ok())
+    };
+    match connect() {
+        Ok(peer) => peer.is_some_and(|peer| peer.pid == std::process::id()),
+        // So many wait that it can only be one that lives.
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
+/// A short name in the same folder: the path of a socket may hardly grow.
+fn partial_name(socket: &Path) -> PathBuf {
+    socket.with_file_name(format!(".{}", std::process::id()))
+}
+
+fn cannot_bind(socket: &Path, error: &io::Error) -> Fault {
+    Fault::new(FaultCode::Environment, format!("cannot listen on {}: {error}", socket.display()))
+        .hint("choose another socket with --socket or SESSD_SOCKET")
+}
+
+/// What tells our socket from another one of the same name.
+fn inode(socket: &Path) -> Option<u64> {
+    fs::symlink_metadata(socket).ok().map(|meta| meta.ino())
+}

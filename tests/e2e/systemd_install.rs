@@ -1,0 +1,194 @@
+//! `sessctl daemon install`, `uninstall` and `logs` with a real `systemd --user`, and without.
+
+use std::fs;
+use std::path::Path;
+
+use sessd_tests::sandbox::Sandbox;
+use sessd_tests::systemd::UserManager;
+use sessd_tests::tree::files_below;
+use sessd_tests::wait::DEADLINE;
+
+use crate::BINARIES;
+use crate::bad_input::assert_fault;
+use crate::systemd::installed;
+
+/// What `install` or `uninstall` says it did, by the names of the files and units.
+#[track_caller]
+fn actions(manager: &UserManager, arguments: &[&str]) -> Vec<String> {
+    let done = manager.json(&[&["daemon"], arguments].concat());
+    let action = |action: &serde_json::Value| {
+        let what = action["what"].as_str().unwrap();
+        let path = what.split(": ").next().unwrap();
+        let name = path.rsplit('/').next().unwrap();
+        format!("{} {name}", action["action"].as_str().unwrap())
+    };
+    done["actions"].as_array().unwrap().iter().map(action).collect()
+}
+
+fn names_below(dir: &Path) -> Vec<String> {
+    let name = |path: &Path| path.strip_prefix(dir).unwrap().to_string_lossy().into_owned();
+    let mut names: Vec<_> = files_below(dir).iter().map(|path| name(path)).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn systemd_finds_no_fault_with_the_units() {
+    let Some(manager) = installed() else { return };
+    let units = manager.units();
+    let mut verify = manager.command("systemd-analyze");
+    verify
+        .args(["--user", "verify"])
+        .args(["sessd.socket", "sessd.service"].map(|u| units.join(u)));
+    let output = manager.run(&mut verify);
+    assert_eq!((output.status, &*output.stdout, &*output.stderr), (0, "", ""));
+    assert_eq!(manager.sessctl(&["list"]).status, 0);
+    // What systemd does not know, it ignores: these tell that it has understood.
+    for (name, value) in [
+        ("Type", "notify"),
+        ("WatchdogUSec", "30s"),
+        ("Restart", "on-failure"),
+        ("KillMode", "mixed"),
+        ("OOMPolicy", "continue"),
+        ("NoNewPrivileges", "yes"),
+        ("TimeoutStartUSec", "5min"),
+    ] {
+        assert_eq!(manager.property("sessd.service", name), value, "{name}");
+    }
+}
+
+#[test]
+fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
+    let Some(manager) = UserManager::boot(BINARIES) else { return };
+    assert_eq!(manager.sessctl(&["send", "--new", "echo", "kept"]).status, 0);
+    let by_hand = manager.json(&["status"])["pid"].clone();
+    let unit = |name: &str| manager.units().join(name);
+    let first = actions(&manager, &["install"]);
+    assert_eq!(
+        first,
+        [
+            "wrote sessd.socket",
+            "wrote sessd.service",
+            "wrote 10-installed.conf",
+            &*format!("stopped the daemon (process {by_hand})"),
+            "started sessd.socket",
+        ]
+    );
+    let listed = manager.json(&["list"]);
+    assert_eq!(listed["sessions"][0]["title"], "kept");
+    let pid = manager.main_pid().expect("the unit serves now");
+    assert_eq!(
+        actions(&manager, &["install"]),
+        [
+            "unchanged sessd.socket",
+            "unchanged sessd.service",
+            "unchanged 10-installed.conf",
+            "started sessd.socket"
+        ]
+    );
+    assert_eq!(manager.main_pid(), Some(pid), "it was restarted for nothing");
+
+    // What an earlier version has written is replaced, and what somebody has edited is kept.
+    let edited = fs::read_to_string(unit("sessd.service")).unwrap() + "# mine\n";
+    manager.write(".config/systemd/user/sessd.service", &edited, 0o600);
+    manager.write(".config/systemd/user/sessd.service.d/mine.conf", "[Service]\nNice=1\n", 0o600);
+    let install = ["daemon", "install"];
+    let mut elsewhere = manager.command("env");
+    elsewhere.arg("PATH=/usr/bin:/bin:/else where/100%").arg(manager.program("sessctl"));
+    let output = manager.run(elsewhere.args(install));
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert!(output.stdout.contains("systemctl --user edit"), "{}", output.stdout);
+    let said: Vec<_> = output.stdout.lines().map(|l| l.split(' ').next().unwrap()).collect();
+    assert_eq!(said, ["unchanged", "kept", "wrote", "stopped", "started"], "{}", output.stdout);
+    assert_eq!(fs::read_to_string(unit("sessd.service")).unwrap(), edited);
+    let doctor = manager.sessctl(&["doctor"]).stdout;
+    assert!(doctor.contains("/usr/bin:/bin:/else where/100%\n"), "{doctor}");
+
+    let done = actions(&manager, &["uninstall"]);
+    assert_eq!(
+        done,
+        [
+            "stopped sessd.socket and sessd.service",
+            "removed sessd.socket",
+            "kept sessd.service",
+            "removed 10-installed.conf"
+        ]
+    );
+    assert_eq!(names_below(&manager.units()), ["sessd.service", "sessd.service.d/mine.conf"]);
+    assert_eq!(manager.main_pid(), None);
+    assert!(!manager.socket().exists(), "systemd still listens");
+    assert_eq!(manager.json(&["list"]), listed, "the registry is another one");
+    assert_eq!(manager.main_pid(), None, "what was uninstalled is started");
+}
+
+#[test]
+fn uninstall_leaves_nothing_of_ours_and_may_be_repeated() {
+    let Some(manager) = installed() else { return };
+    assert_eq!(manager.sessctl(&["daemon", "install", "--linger"]).status, 1, "without logind");
+    assert_eq!(manager.sessctl(&["daemon", "uninstall"]).status, 0);
+    assert_eq!(names_below(&manager.units()), [""; 0]);
+    assert_eq!(manager.sessctl(&["daemon", "uninstall"]).status, 0);
+    assert_eq!(manager.sessctl(&["list"]).status, 0);
+}
+
+#[test]
+fn print_writes_nothing() {
+    let Some(manager) = UserManager::boot(BINARIES) else { return };
+    let output = manager.sessctl(&["daemon", "install", "--print"]);
+    assert_eq!(output.status, 0);
+    let program = manager.program("sessd");
+    assert!(output.stdout.contains(&format!("ExecStart=\"{}\" --foreground", program.display())));
+    assert!(output.stdout.contains("[Socket]") && output.stdout.contains("\"PATH="));
+    assert!(!manager.home().join(".config").exists());
+}
+
+#[test]
+fn providers_are_looked_for_on_the_path_of_who_installed() {
+    let Some(manager) = UserManager::boot(BINARIES) else { return };
+    let program = manager.write("odd % dir/claude", "#!/bin/sh\n", 0o755);
+    let folder = program.parent().unwrap().display().to_string();
+    let mut install = manager.command("env");
+    install.arg(format!("PATH=/usr/bin:/bin:{folder}")).arg(manager.program("sessctl"));
+    let output = manager.run(install.args(["daemon", "install"]));
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let doctor = manager.sessctl(&["doctor"]).stdout;
+    assert!(manager.main_pid().is_some());
+    assert!(doctor.contains(&*program.to_string_lossy()), "{doctor}");
+}
+
+#[test]
+fn logs_come_from_the_journal_with_priorities_while_the_unit_runs() {
+    let Some(manager) = installed() else { return };
+    manager.write(".config/sessd/config.toml", "nonsense = 1\n", 0o600);
+    // A broken configuration is an answer, no reason to be started again and again.
+    assert_ne!(manager.sessctl(&["list"]).status, 0);
+    let status = manager.property("sessd.service", "StatusText");
+    assert!(status.starts_with("degraded: "), "{status}");
+    assert_eq!(manager.property("sessd.service", "NRestarts"), "0");
+    let journal = manager.journal("json");
+    let message = |text: &str| {
+        let mut lines = journal.lines().map(|l| serde_json::from_str(l).unwrap());
+        let is_it = |l: &serde_json::Value| l["MESSAGE"].as_str().unwrap().starts_with(text);
+        lines.find(is_it).unwrap_or_else(|| panic!("no {text:?}: {journal}"))
+    };
+    assert_eq!(message("degraded: ")["PRIORITY"], "3");
+    assert_eq!(message("listening on ")["PRIORITY"], "6");
+
+    let logs = manager.sessctl(&["daemon", "logs", "-n", "3"]);
+    assert_eq!(logs.status, 0, "{}", logs.stderr);
+    assert_eq!(logs.stdout.lines().count(), 3, "{}", logs.stdout);
+    assert!(logs.stdout.contains("listening on "), "{}", logs.stdout);
+    manager.wait_for("sessd.service", "ActiveState", "active", DEADLINE);
+    assert!(!manager.home().join(".local/state/sessd/sessd.log").exists(), "it logs twice");
+}
+
+#[test]
+fn without_systemd_install_refuses_and_says_that_none_is_needed() {
+    let sandbox = Sandbox::new(BINARIES);
+    let output = sandbox.sessctl(&["daemon", "install"]);
+    assert_fault(&output, 1, "install without systemd");
+    assert!(output.stderr.contains("starts the daemon by itself"), "{}", output.stderr);
+    assert!(!sandbox.home().join(".config/systemd").exists());
+    assert_eq!(sandbox.sessctl(&["daemon", "uninstall"]).status, 0);
+    assert_eq!(sandbox.sessctl(&["list"]).status, 0);
+}

@@ -1,0 +1,138 @@
+//! What a client of the unit sees of restarts, crashes, hangs and broken programs: nothing, or
+//! a pause.
+
+use std::env;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode};
+use sessd_tests::systemd::UserManager;
+use sessd_tests::wait::{DEADLINE, wait_until};
+
+use crate::BINARIES;
+use crate::bad_input::assert_fault;
+use crate::systemd::installed;
+
+/// A few rounds by default, all of them where every test that takes rounds has many.
+fn rounds(few: u32, all: u32) -> u32 {
+    let rounds = env::var("SESSD_TEST_ROUNDS").ok().and_then(|text| text.parse().ok());
+    rounds.unwrap_or(few).min(all)
+}
+
+/// Prints a figure, which the test harness would keep to itself when a test passes.
+fn figure(text: &str) {
+    let _ = writeln!(io::stderr(), "figure: {text}");
+}
+
+#[test]
+fn no_client_notices_that_the_service_is_restarted() {
+    let Some(manager) = installed() else { return };
+    let restarts = rounds(4, 20);
+    manager.install("clients", env!("CARGO_BIN_EXE_clients"));
+    let mut command = manager.command(manager.program("clients"));
+    command.arg(manager.socket()).arg("16").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut clients = command.spawn().unwrap();
+    let mut lines = BufReader::new(clients.stdout.take().unwrap()).lines().map(Result::unwrap);
+    for _ in 0..restarts {
+        assert_eq!(lines.next().as_deref(), Some("more"));
+        manager.systemctl(&["restart", "sessd.service"]);
+    }
+    drop(clients.stdin.take());
+    let report = lines.find(|line| line != "more").unwrap();
+    assert!(clients.wait().unwrap().success());
+    figure(&format!("{restarts} restarts under 16 clients: {report}"));
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let outcomes = report["outcomes"].as_object().unwrap();
+    assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["answered"], "{report}");
+    assert!(outcomes["answered"].as_u64() >= Some(u64::from(restarts) * 500), "{report}");
+    assert_eq!(report["daemons"], restarts + 1, "not every daemon was asked: {report}");
+}
+
+#[test]
+fn a_hang_ends_within_the_watchdogs_time_and_two_seconds() {
+    const BACK: Duration = Duration::from_secs(2 + 2);
+    let Some(manager) = UserManager::boot(BINARIES) else { return };
+    let drop_in = ".config/systemd/user/sessd.service.d/watchdog.conf";
+    manager.write(drop_in, "[Service]\nWatchdogSec=2\n", 0o600);
+    assert_eq!(manager.sessctl(&["daemon", "install"]).status, 0);
+    // The only thread that serves waits for ever for a writer of this pipe; all others go on.
+    manager.write(".local/bin/claude", "#!/bin/sh\n", 0o700);
+    let pipe = manager.program("package.json");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU | Mode::RWXO, 0).unwrap();
+    for what in ["the process is stopped", "the loop hangs"] {
+        assert_eq!(manager.sessctl(&["list"]).status, 0);
+        let hung = manager.main_pid();
+        let began = Instant::now();
+        let mut asking = match what {
+            "the process is stopped" => {
+                manager.signal("-STOP");
+                None
+            }
+            _ => Some(
+                manager
+                    .command(manager.program("sessctl"))
+                    .args(["providers"])
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap(),
+            ),
+        };
+        wait_until("another process", DEADLINE, || {
+            manager.main_pid().filter(|_| manager.main_pid() != hung)
+        });
+        manager.wait_for("sessd.service", "ActiveState", "active", DEADLINE);
+        let took = began.elapsed();
+        if let Some(asking) = &mut asking {
+            let _ = asking.wait();
+        }
+        figure(&format!("{what}: back after {took:?}, with WatchdogSec=2"));
+        assert!(took < BACK, "{what}: {took:?}");
+    }
+    assert!(manager.journal("cat").contains("Watchdog timeout"));
+}
+
+#[test]
+fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
+    let Some(manager) = installed() else { return };
+    let crashes = rounds(3, 30);
+    let inode = || rustix::fs::stat(manager.socket()).unwrap().st_ino;
+    let socket = inode();
+    let mut slowest = Duration::ZERO;
+    for crash in 0..crashes {
+        assert_eq!(manager.sessctl(&["list"]).status, 0);
+        manager.signal("-KILL");
+        let began = Instant::now();
+        let output = manager.sessctl(&["list"]);
+        assert_eq!((output.status, &*output.stderr), (0, ""), "crash {crash}");
+        slowest = slowest.max(began.elapsed());
+        assert_eq!(inode(), socket, "crash {crash}: it is another socket");
+    }
+    assert_eq!(manager.property("sessd.service", "NRestarts"), crashes.to_string());
+    figure(&format!("{crashes} crashes: the next call was served after at most {slowest:?}"));
+}
+
+#[test]
+fn a_broken_program_that_is_repaired_serves_who_has_waited() {
+    const FAILURES: u32 = 6;
+    const SERVED: Duration = Duration::from_millis(1500);
+    let Some(manager) = installed() else { return };
+    assert_eq!(manager.sessctl(&["list"]).status, 0);
+    manager.write(".local/bin/sessd", "#!/bin/sh\nexit 1\n", 0o755);
+    manager.signal("-KILL");
+    // More than systemd by default allows in ten seconds, whereupon it would give up for good.
+    let failures = || manager.property("sessd.service", "NRestarts").parse::<u32>().unwrap();
+    let nobody = manager.sessctl(&["list"]);
+    assert_fault(&nobody, 8, "nobody serves");
+    assert!(nobody.stderr.contains("sessctl daemon logs"), "{}", nobody.stderr);
+    wait_until("failures", DEADLINE, || (failures() > FAILURES).then_some(()));
+    assert_eq!(manager.property("sessd.socket", "ActiveState"), "active");
+    let mut waiting = manager.command(manager.program("sessctl")).arg("list").spawn().unwrap();
+    assert_eq!(waiting.try_wait().unwrap(), None, "it does not wait");
+    manager.install("sessd", BINARIES.sessd);
+    let began = Instant::now();
+    assert!(waiting.wait().unwrap().success(), "who has waited is not served");
+    let took = began.elapsed();
+    figure(&format!("served {took:?} after the program was repaired"));
+    assert!(took < SERVED, "{took:?}");
+}

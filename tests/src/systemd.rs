@@ -1,0 +1,271 @@
+//! A real `systemd --user` for one test: an unprivileged user with a home, a journal and the
+//! programs under test in `~/.local/bin`. All of it ends with the test. Knows no sessions.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::sandbox::{Binaries, Output};
+use crate::wait::{DEADLINE, poll, wait_until};
+
+/// The user that everything runs as.
+const USER: u32 = 4242;
+
+/// What the boot takes, beside the right to make namespaces.
+const PROGRAMS: &[&str] = &[
+    "/lib/systemd/systemd",
+    "/lib/systemd/systemd-journald",
+    "/usr/bin/systemctl",
+    "/usr/bin/journalctl",
+    "/usr/bin/setpriv",
+    "/usr/bin/nsenter",
+];
+
+/// The machine of a user with systemd.
+pub struct UserManager {
+    root: TempDir,
+    cgroup: PathBuf,
+    boot: Child,
+    /// The first process inside.
+    init: u32,
+}
+
+impl UserManager {
+    /// Boots it. Where the test may not, or systemd is not there, the test is to be skipped; it
+    /// says so loudly. On CI as root only a missing right to make namespaces is a reason.
+    pub fn boot(binaries: Binaries) -> Option<Self> {
+        if let Err(reason) = can_boot() {
+            // Not `eprintln`, which the test harness keeps to itself when a test passes.
+            let _ = writeln!(io::stderr(), "SKIPPED: no systemd for this test: {reason}");
+            return None;
+        }
+        let root = tempfile::Builder::new().prefix("e2e-sd-").tempdir().expect("a directory");
+        let path = root.path();
+        let programs = path.join("home/.local/bin");
+        fs::create_dir_all(&programs).expect("our own directory");
+        fs::create_dir(path.join("run")).expect("our own directory");
+        let private = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(path.join("run"), private).expect("our own directory");
+        for name in ["", "run", "home", "home/.local", "home/.local/bin"] {
+            chown(path.join(name), Some(USER), Some(USER)).expect("root may");
+        }
+        for (name, program) in [("sessctl", binaries.sessctl), ("sessd", binaries.sessd)] {
+            fs::copy(program, programs.join(name)).expect("room for a program");
+        }
+        let cgroup = cgroup_root().expect("seen above").join(path.file_name().expect("a name"));
+        fs::create_dir(&cgroup).expect("root may");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/systemd.sh");
+        let boot = Command::new(script)
+            .arg(&cgroup)
+            .arg(USER.to_string())
+            .args([path.join("home"), path.join("run")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut manager = Self { boot: boot.expect("a shell"), cgroup, init: 0, root };
+        let mut said = String::new();
+        let output = manager.boot.stdout.take().expect("it is piped");
+        BufReader::new(output).read_line(&mut said).expect("a pipe");
+        assert_eq!(said, "ready\n", "systemd does not boot");
+        let boot = manager.boot.id();
+        let children = fs::read_to_string(format!("/proc/{boot}/task/{boot}/children"));
+        manager.init = children.expect("a process").trim().parse().expect("one child");
+        Some(manager)
+    }
+
+    /// The user's home.
+    pub fn home(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    /// Where the daemon listens.
+    pub fn socket(&self) -> PathBuf {
+        self.root.path().join("run/sessd/sessd.sock")
+    }
+
+    /// A program in `~/.local/bin`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.home().join(".local/bin").join(name)
+    }
+
+    /// Puts a program into `~/.local/bin`.
+    pub fn install(&self, name: &str, program: impl AsRef<Path>) {
+        let partial = self.program("partial");
+        fs::copy(program, &partial).expect("room for a program");
+        // A program that runs cannot be overwritten.
+        fs::rename(partial, self.program(name)).expect("our own file");
+    }
+
+    /// Where the user's units are.
+    pub fn units(&self) -> PathBuf {
+        self.home().join(".config/systemd/user")
+    }
+
+    /// Writes a file below the home, as the user would.
+    pub fn write(&self, name: &str, content: &str, mode: u32) -> PathBuf {
+        let path = self.home().join(name);
+        let folder = path.parent().expect("the home at least");
+        fs::create_dir_all(folder).expect("our own directory");
+        // Renamed into its place, as a program that runs cannot be overwritten.
+        let partial = path.with_extension("partial");
+        fs::write(&partial, content).expect("our own file");
+        fs::set_permissions(&partial, fs::Permissions::from_mode(mode)).expect("our own file");
+        chown(&partial, Some(USER), Some(USER)).expect("root may");
+        fs::rename(partial, &path).expect("our own file");
+        let made = folder.ancestors().take_while(|dir| *dir != self.home());
+        made.for_each(|dir| chown(dir, Some(USER), Some(USER)).expect("root may"));
+        path
+    }
+
+    /// A command of the user, inside, with what a login shell would set.
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("nsenter");
+        let (target, user) = (self.init.to_string(), USER.to_string());
+        command.args(["--target", &target, "--mount", "--pid", "--ipc", "--uts", "--cgroup"]);
+        command.args(["--", "setpriv", "--reuid", &user, "--regid", &user, "--clear-groups"]);
+        command.args(["--inh-caps=-all", "--bounding-set=-all", "env", "-i", "--chdir"]);
+        let home = self.home();
+        command.arg(&home).arg(format!("HOME={}", home.display()));
+        command.arg(format!("XDG_RUNTIME_DIR={}", self.root.path().join("run").display()));
+        command.arg(format!("PATH={}:/usr/bin:/bin", home.join(".local/bin").display()));
+        command.args(["USER=tester", "LANG=C.UTF-8"]).arg(program.as_ref());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, command: &mut Command) -> Output {
+        let directory = TempDir::new_in(self.root.path()).expect("our own directory");
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| directory.path().join(name));
+        let create = |path: &Path| File::create(path).expect("our own file");
+        command.stdout(create(&stdout)).stderr(create(&stderr));
+        let mut child = command.spawn().expect("nsenter");
+        let status = poll(DEADLINE, || child.try_wait().expect("our own child"));
+        let said = |path: &Path| fs::read_to_string(path).expect("UTF-8");
+        let status = status.unwrap_or_else(|| panic!("{command:?}: {}", said(&stderr)));
+        Output {
+            stdout: said(&stdout),
+            stderr: said(&stderr),
+            status: status.code().unwrap_or(128),
+        }
+    }
+
+    /// Runs the client.
+    pub fn sessctl(&self, arguments: &[&str]) -> Output {
+        self.run(self.command(self.program("sessctl")).args(arguments))
+    }
+
+    /// What the client answers in JSON; panics with its words when it fails.
+    #[track_caller]
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.sessctl(&[&["--json"], arguments].concat());
+        assert_eq!(output.status, 0, "{arguments:?}: {}", output.stderr);
+        serde_json::from_str(&output.stdout).expect("JSON")
+    }
+
+    /// Runs `systemctl --user`, which must succeed.
+    #[track_caller]
+    pub fn systemctl(&self, arguments: &[&str]) -> String {
+        let output = self.run(self.command("systemctl").arg("--user").args(arguments));
+        assert_eq!(output.status, 0, "{arguments:?}: {}", output.stderr);
+        output.stdout
+    }
+
+    /// A property of a unit.
+    #[track_caller]
+    pub fn property(&self, unit: &str, name: &str) -> String {
+        self.systemctl(&["show", unit, "--value", "--property", name]).trim().to_owned()
+    }
+
+    /// The service's process, as it is numbered inside.
+    pub fn main_pid(&self) -> Option<u32> {
+        self.property("sessd.service", "MainPID").parse().ok().filter(|pid| *pid > 0)
+    }
+
+    /// Sends the service's process a signal.
+    #[track_caller]
+    pub fn signal(&self, signal: &str) {
+        let pid = self.main_pid().expect("a running service").to_string();
+        assert_eq!(self.run(self.command("kill").args([signal, &pid])).status, 0);
+    }
+
+    /// Waits until a property of a unit is this one.
+    #[track_caller]
+    pub fn wait_for(&self, unit: &str, name: &str, value: &str, deadline: Duration) {
+        wait_until(&format!("{unit}: {name}={value}"), deadline, || {
+            (self.property(unit, name) == value).then_some(())
+        });
+    }
+
+    /// What the user's journal has of the service, in a format of `journalctl`.
+    pub fn journal(&self, format: &str) -> String {
+        let mut command = self.command("journalctl");
+        command.args(["--user", "--quiet", "--no-pager", "--unit=sessd", "--output", format]);
+        self.run(&mut command).stdout
+    }
+
+    /// The command lines of the processes in the service's cgroup.
+    pub fn service_processes(&self) -> Vec<String> {
+        let group = format!(
+            "user.slice/user-{USER}.slice/user@{USER}.service/app.slice/sessd.service/cgroup.procs"
+        );
+        let pids = fs::read_to_string(self.cgroup.join(group)).unwrap_or_default();
+        let line = |pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        pids.lines().map(line).map(|line| line.replace('\0', " ")).collect()
+    }
+}
+
+impl Drop for UserManager {
+    fn drop(&mut self) {
+        let _ = self.boot.kill();
+        let _ = self.boot.wait();
+        // The namespace of its processes is gone, but some may still be on their way out.
+        poll(DEADLINE, || remove_tree(&self.cgroup).ok());
+    }
+}
+
+/// Removes a cgroup with its children, leaves first; the files in them are not really there.
+fn remove_tree(group: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(group)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group)
+}
+
+/// Why systemd cannot be booted here.
+fn can_boot() -> Result<(), String> {
+    if !rustix::process::geteuid().is_root() {
+        return Err("it takes root".to_owned());
+    }
+    let unshare = Command::new("unshare").args(["--mount", "--pid", "--cgroup", "true"]).output();
+    match unshare {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => return Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => return Err(format!("unshare: {error}")),
+    }
+    let missing = PROGRAMS.iter().find(|program| !Path::new(program).exists());
+    assert!(missing.is_none() || env::var_os("CI").is_none(), "CI lacks {missing:?}");
+    missing.map_or(Ok(()), |program| Err(format!("{program} is missing")))?;
+    cgroup_root().map(drop).ok_or_else(|| "no cgroup2 is mounted".to_owned())
+}
+
+/// Where cgroup2 is mounted.
+fn cgroup_root() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let of_cgroup2 = |line: &str| {
+        let mut words = line.split(' ');
+        let path = words.nth(1)?;
+        (words.next() == Some("cgroup2")).then(|| PathBuf::from(path))
+    };
+    mounts.lines().find_map(of_cgroup2)
+}
