@@ -3,7 +3,8 @@
 //! A lease belongs to the calling process and lasts as long as it does, also through `exec` and
 //! through restarts of the daemon: it is held by pid, start time and boot, and watched by pidfd.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
 use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
 use sessd_proto::{Fault, FaultCode, LaunchPlan, Live, Session, Status, Timestamp};
@@ -21,10 +22,12 @@ impl Registry {
     /// Names of the variables that providers want to know.
     #[must_use]
     pub fn environment(&self, _: &EnvironmentRequest) -> Vec<String> {
-        let mut names: Vec<_> = providers::ALL.iter().flat_map(|p| p.environment()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.into_iter().map(|name| (*name).to_owned()).collect()
+        static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+            let names = providers::ALL.iter().flat_map(|provider| provider.environment());
+            let sorted: BTreeSet<_> = names.collect();
+            sorted.into_iter().map(|name| (*name).to_owned()).collect()
+        });
+        NAMES.clone()
     }
 
     /// Checks a session, gives the calling process its lease, and answers how to start it.
