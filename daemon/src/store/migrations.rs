@@ -119,7 +119,6 @@ CREATE TABLE bindings (
 ) STRICT;
 CREATE UNIQUE INDEX binding_of_session ON bindings (session_id) WHERE current = 1;
 CREATE INDEX binding_by_provider_session ON bindings (provider_session_id);
-CREATE INDEX binding_by_location ON bindings (home_id, location);
 
 CREATE TABLE leases (
     session_id TEXT PRIMARY KEY REFERENCES sessions (id) ON DELETE CASCADE,
