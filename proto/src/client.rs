@@ -43,6 +43,8 @@ pub struct Client {
     last_id: u64,
     /// The timeout that the socket has now.
     patience: Duration,
+    /// What was read last: allocated and cleared once, not for each call.
+    buffer: Vec<u8>,
     /// After a failure a late answer could be taken for that to the next call.
     dead: bool,
 }
@@ -86,7 +88,8 @@ impl Client {
             ConnectError::Refused(Fault::new(FaultCode::ProtocolMismatch, what))
         })?;
         if daemon.protocol == PROTOCOL_VERSION {
-            Ok(Self { stream, peer, last_id: 0, patience: Duration::ZERO, dead: false })
+            let (patience, buffer) = (Duration::ZERO, Vec::new());
+            Ok(Self { stream, peer, last_id: 0, patience, buffer, dead: false })
         } else {
             Err(ConnectError::Mismatch { daemon, pid: peer.pid })
         }
@@ -151,21 +154,23 @@ impl Client {
 
     /// Reads one frame; most fit into the first read, together with their length.
     fn answer(&mut self) -> io::Result<BytesMut> {
-        let mut frame = BytesMut::zeroed(FIRST_READ);
+        self.buffer.resize(FIRST_READ, 0);
         let mut filled = 0;
         while filled < 4 {
-            match self.stream.read(&mut frame[filled..])? {
+            match self.stream.read(&mut self.buffer[filled..])? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 length => filled += length,
             }
         }
-        let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
-        if length > RESPONSE_BYTES_MAX || filled > 4 + length {
+        let (length, body) = self.buffer[..filled].split_at(4);
+        let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
+        if length > RESPONSE_BYTES_MAX || body.len() > length {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no answer"));
         }
-        frame.resize(4 + length, 0);
-        self.stream.read_exact(&mut frame[filled..])?;
-        Ok(frame.split_off(4))
+        let mut answer = BytesMut::from(body);
+        answer.resize(length, 0);
+        self.stream.read_exact(&mut answer[filled - 4..])?;
+        Ok(answer)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The budgets of the design, measured: `cargo bench`. Everything is printed as a ratio to
-//! something measured in the same run; nothing is asserted.
+//! something measured in the same run; nothing is asserted. `cargo bench -- wire disk` runs
+//! only these parts of `size wire store disk`.
 //!
 //! `SESSD_BENCH_SESSIONS` (default 1,000,000) is the size of the largest store,
 //! `SESSD_BENCH_FILES` (default 10,000) that of the home on disk.
@@ -27,10 +28,20 @@ fn main() {
     println!("{}\n", machine());
     println!("| what | at | measured | budget |");
     println!("|---|---|---|---|");
-    binary_size();
-    wire::round_trip();
-    store::lists(number("SESSD_BENCH_SESSIONS", 1_000_000));
-    disk::sweeps(number("SESSD_BENCH_FILES", 10_000));
+    let named: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+    if wanted("size") {
+        binary_size();
+    }
+    if wanted("wire") {
+        wire::round_trip();
+    }
+    if wanted("store") {
+        store::lists(number("SESSD_BENCH_SESSIONS", 1_000_000));
+    }
+    if wanted("disk") {
+        disk::sweeps(number("SESSD_BENCH_FILES", 10_000));
+    }
 }
 
 /// One line of the table.

@@ -73,3 +73,7 @@ pub(crate) fn ratio(a: Duration, b: Duration) -> f64 {
 pub(crate) fn ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }
+
+pub(crate) fn us(time: Duration) -> String {
+    format!("{:.1} µs", time.as_secs_f64() * 1e6)
+}

@@ -19,6 +19,7 @@ use sessd_proto::service::SessdRequest;
 use sessd_proto::session::{CheckRequest, ListRequest, ShowRequest};
 use sessd_proto::status::StatusRequest;
 use sessd_proto::turn::{SendRequest, TurnOutputRequest};
+use sessd_tests::report::figure;
 use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::{DEADLINE, wait_until};
@@ -123,7 +124,7 @@ fn assert_comes_back(sandbox: &Sandbox, (bytes, count): (u64, usize), what: &str
     });
     let grown = memory(sandbox).saturating_sub(bytes);
     assert!(grown < GROWTH_MAX, "{what}: {grown} bytes more");
-    println!("{what}: {} KiB more than at the start, {count} descriptors", grown / 1024);
+    figure(&format!("{what}: {} KiB more than at the start, {count} descriptors", grown / 1024));
 }
 
 /// What was there before: memory and descriptors.
@@ -222,7 +223,7 @@ fn slow_clients_do_not_slow_down_others() {
         crowded.push(call());
     }
     let (alone, crowded) = (worst(&mut alone), worst(&mut crowded));
-    println!("99th percentile: {alone:?} alone, {crowded:?} beside 200 slow clients");
+    figure(&format!("99th percentile: {alone:?} alone, {crowded:?} beside 200 slow clients"));
     for stream in &mut slow {
         stream.read_to_end(&mut Vec::new()).unwrap();
     }

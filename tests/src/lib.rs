@@ -10,6 +10,7 @@ pub mod large_home;
 pub mod model_server;
 pub mod npm;
 pub mod real_cli;
+pub mod report;
 pub mod sandbox;
 pub mod shifted_clock;
 pub mod small_disk;

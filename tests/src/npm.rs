@@ -3,9 +3,11 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::report;
 
 /// A provider CLI as npm distributes it.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +51,7 @@ pub fn install(cli: &Cli) -> Option<Installed> {
         && let Err(reason) = install_into(&directory, cli)
     {
         assert!(env::var_os("CI").is_none(), "{name} {version} cannot be installed: {reason}");
-        // Not `eprintln`, which the test harness keeps to itself when a test passes.
-        let _ = writeln!(io::stderr(), "SKIPPED: {name} {version} cannot be installed: {reason}");
+        report::skipped(&format!("{name} {version} cannot be installed: {reason}"));
         return None;
     }
     Some(Installed { program, version })

@@ -2,11 +2,11 @@
 //! namespace. Both are real to the programs in the sandbox and to nobody else.
 
 use std::fs;
-use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::report;
 use crate::sandbox::Sandbox;
 
 const SOURCE: &str = include_str!("shifted_clock.c");
@@ -22,8 +22,7 @@ impl ShiftedClock {
     pub fn of(sandbox: &mut Sandbox) -> Option<Self> {
         let allowed = Command::new("unshare").args(["--time", "--boottime=1", "true"]).status();
         if !allowed.is_ok_and(|status| status.success()) {
-            // Not `eprintln`, which the test harness keeps to itself when a test passes.
-            let _ = writeln!(io::stderr(), "SKIPPED: no time namespaces here (needs root)");
+            report::skipped("no time namespaces here (needs root)");
             return None;
         }
         let source = sandbox.write("clock/shifted.c", SOURCE);

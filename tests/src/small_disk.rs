@@ -1,9 +1,11 @@
 //! A disk of a few megabytes that a test can fill, in the place of a directory.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use crate::report;
 
 /// A small file system in memory; it is taken away when dropped.
 pub struct SmallDisk {
@@ -19,8 +21,7 @@ impl SmallDisk {
         mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=700"), "tmpfs"]);
         let mounted = mount.arg(path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
-            // Not `eprintln`, which the test harness keeps to itself when a test passes.
-            let _ = writeln!(io::stderr(), "SKIPPED: no mounts here (needs root)");
+            report::skipped("no mounts here (needs root)");
             return None;
         }
         Some(Self { path: path.to_owned() })

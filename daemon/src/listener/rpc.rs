@@ -42,7 +42,10 @@ impl Handler {
         work: impl FnOnce(Arc<Registry>, Arc<Jobs>) -> F,
     ) -> Result<T, Fault> {
         let (registry, jobs) = self.service.ready()?;
-        let result = in_time(context, work(Arc::clone(&registry), jobs)).await;
+        // Boxed: the future of any call would else be as large as that of the largest one, and
+        // tarpc moves it a few times.
+        let work = Box::pin(work(Arc::clone(&registry), jobs));
+        let result = in_time(context, work).await;
         if result.as_ref().is_err_and(|fault| fault.code == FaultCode::RegistryDamaged) {
             registry.suspect();
         }

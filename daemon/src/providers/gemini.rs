@@ -84,7 +84,7 @@ impl Provider for Gemini {
         // The file beside a resumed chat has its id and nothing but the context of the start.
         let chat = Chat::read(path).ok().filter(Chat::has_content)?;
         let scope = scope_of(home, path)?;
-        let modified = Stamp::of(&open(path).ok()?.metadata().ok()?).mtime_ns;
+        let modified = Stamp::of(&open(path).ok()?.1).mtime_ns;
         let created_at = chat.start_time.unwrap_or(Timestamp::from_ns(modified));
         let verdict = judge(&chat);
         let launch_dir = launch_dir(home, &scope).unwrap_or_default();

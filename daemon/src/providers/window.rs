@@ -1,10 +1,14 @@
 //! The head and the tail of a large line-oriented file, and its lines one by one.
 //! Knows no format.
 
-use std::fs::{self, File};
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::iter;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use memchr::{memchr, memrchr};
+use rustix::fs::OFlags;
 
 use super::Stamp;
 
@@ -27,12 +31,11 @@ impl Window {
     /// # Errors
     /// Those of opening and reading; anything but a regular file is refused.
     pub fn read(path: &Path, side: usize) -> io::Result<Self> {
-        let file = open(path)?;
-        let metadata = file.metadata()?;
+        let (file, metadata) = open(path)?;
         let size = metadata.len();
         let whole = size <= 2 * side as u64;
         let mut window = Self { whole, stamp: Stamp::of(&metadata), ..Self::default() };
-        window.head = read_at(&file, 0, if whole { 2 * side } else { side })?;
+        window.head = read_at(&file, 0, if whole { size as usize } else { side })?;
         if !whole {
             window.tail = read_at(&file, size - side as u64, side)?;
             window.cut();
@@ -101,10 +104,9 @@ impl Window {
 
     /// Drops what is only a part of a line.
     fn cut(&mut self) {
-        let is_end = |byte: &u8| *byte == b'\n';
-        let end = self.head.iter().rposition(is_end).map_or(0, |at| at + 1);
+        let end = memrchr(b'\n', &self.head).map_or(0, |at| at + 1);
         self.head.truncate(end);
-        let start = self.tail.iter().position(is_end).map_or(self.tail.len(), |at| at + 1);
+        let start = memchr(b'\n', &self.tail).map_or(self.tail.len(), |at| at + 1);
         self.tail.drain(..start);
     }
 
@@ -129,20 +131,33 @@ impl Window {
 
     /// The lines from the start; the whole file if it is small.
     pub fn head(&self) -> impl Iterator<Item = &[u8]> {
-        self.head.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+        let mut rest = Some(&*self.head);
+        let lines = iter::from_fn(move || {
+            let bytes = rest?;
+            let end = memchr(b'\n', bytes);
+            rest = end.map(|end| &bytes[end + 1..]);
+            Some(&bytes[..end.unwrap_or(bytes.len())])
+        });
+        lines.filter(|line| !line.is_empty())
     }
 
     /// The lines at the end, last one first; the whole file if it is small.
     pub fn tail_reversed(&self) -> impl Iterator<Item = &[u8]> {
-        let bytes = if self.whole { &self.head } else { &self.tail };
-        bytes.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+        let mut rest = Some(if self.whole { &*self.head } else { &*self.tail });
+        let lines = iter::from_fn(move || {
+            let bytes = rest?;
+            let start = memrchr(b'\n', bytes);
+            rest = start.map(|start| &bytes[..start]);
+            Some(&bytes[start.map_or(0, |start| start + 1)..])
+        });
+        lines.filter(|line| !line.is_empty())
     }
 }
 
 impl Stamp {
     /// The fingerprint in a file's metadata.
     #[must_use]
-    pub fn of(metadata: &fs::Metadata) -> Self {
+    pub fn of(metadata: &Metadata) -> Self {
         Self {
             size: metadata.size(),
             mtime_ns: metadata
@@ -160,7 +175,7 @@ impl Stamp {
 /// # Errors
 /// Those of opening and reading; anything but a regular file is refused.
 pub fn scan(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 16, open(path)?);
+    let mut reader = BufReader::with_capacity(1 << 16, open(path)?.0);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -173,12 +188,16 @@ pub fn scan(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> 
     }
 }
 
-/// Opening a pipe would wait for its writer, so only regular files are opened.
-pub(super) fn open(path: &Path) -> io::Result<File> {
-    if !fs::metadata(path)?.is_file() {
+/// Opens a regular file, with what is known of it; a pipe is refused without a wait for its
+/// writer.
+pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let no_wait = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(no_wait).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    File::open(path)
+    Ok((file, metadata))
 }
 
 fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -198,6 +217,8 @@ fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn lines<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<String> {

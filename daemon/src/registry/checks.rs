@@ -117,7 +117,8 @@ impl Registry {
         let (known, bound) = (known.clone(), bound(row));
         let launch_dir = row.session.launch_dir.clone();
         let asked = blocking(move || {
-            with_directory(known.provider.check(&known.home, &bound), &launch_dir)
+            let verdict = known.provider.check(&known.home, &bound);
+            with_directory(verdict, Path::new(&launch_dir).is_dir())
         });
         let hangs = Verdict::new(Status::Unknown, "check_timed_out");
         tokio::time::timeout(CHECK, asked).await.unwrap_or(Ok(hangs))
@@ -170,8 +171,8 @@ fn begins_to_expire(
 
 /// A session that could be resumed cannot without its directory.
 #[must_use]
-pub fn with_directory(verdict: Verdict, launch_dir: &str) -> Verdict {
-    if verdict.status == Status::Active && !Path::new(launch_dir).is_dir() {
+pub fn with_directory(verdict: Verdict, exists: bool) -> Verdict {
+    if verdict.status == Status::Active && !exists {
         return Verdict::new(Status::Invalid, "directory_missing");
     }
     verdict

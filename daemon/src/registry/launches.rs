@@ -1,7 +1,8 @@
 //! Resuming at a terminal: the verdict, then the lease for the calling process and the launch
 //! plan, which it executes.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
@@ -22,10 +23,12 @@ impl Registry {
     /// Names of the variables that providers want to know.
     #[must_use]
     pub fn environment(&self, _: &EnvironmentRequest) -> Vec<String> {
-        let mut names: Vec<_> = providers::ALL.iter().flat_map(|p| p.environment()).collect();
-        names.sort_unstable();
-        names.dedup();
-        names.into_iter().map(|name| (*name).to_owned()).collect()
+        static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+            let names = providers::ALL.iter().flat_map(|provider| provider.environment());
+            let sorted: BTreeSet<_> = names.collect();
+            sorted.into_iter().map(|name| (*name).to_owned()).collect()
+        });
+        NAMES.clone()
     }
 
     /// Checks a session, gives the calling process its lease, and answers how to start it.

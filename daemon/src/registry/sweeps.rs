@@ -3,13 +3,15 @@
 //! "Gone" is never guessed: a session is gone only if its home could be listed and does not
 //! have it. A sweep that would lose more than half of a home is held and reported.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
 use sessd_proto::{Fault, Kind, Status};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::homes::{HOME_REASONS, KnownHome, Trouble};
@@ -17,11 +19,14 @@ use super::{Registry, blocking};
 use crate::clock::now;
 use crate::providers::{Basis, Found, Listed, Retention, Unreadable};
 use crate::store::bindings::{self, Discovered};
-use crate::store::{files, sessions};
+use crate::store::{self, files, sessions};
 use crate::system;
 
-/// Transcripts read and written in one go: about 20 ms, so that others get their turn.
-const BATCH: usize = 400;
+/// Transcripts read in one go.
+const BATCH: usize = 200;
+
+/// Transcripts written in one go, while nobody else waits for the store.
+const TOGETHER: usize = 2_000;
 
 /// Sessions that must vanish at once before the half rule applies; one is no pattern.
 const LOSS_MIN: usize = 2;
@@ -107,6 +112,7 @@ impl Registry {
     ) -> Result<Option<Trouble>, Fault> {
         let home_id = known.id;
         let mut seen = self.store.read(move |c| files::of_home(c, home_id)).await?;
+        let is_new = seen.is_empty();
         let mut changed = Vec::new();
         for entry in listed {
             let stamp = &entry.stamp;
@@ -118,68 +124,98 @@ impl Registry {
         sweep.read = changed.len();
         // Oldest first: new rows then go to the end of most indexes, which is twice as fast.
         changed.sort_unstable_by_key(|entry| entry.stamp.mtime_ns);
+        // In a home that is new, every session gets its prediction here.
         self.absorb(known, changed, retention).await?;
-        self.predict(known, retention).await?;
-        let vanished: Vec<String> = seen.into_keys().collect();
+        self.predict(known, retention, is_new).await?;
+        let vanished: HashSet<String> = seen.into_keys().collect();
         self.bury(known, vanished, sweep).await
     }
 
-    /// Reads transcripts and writes down what they say: one batch is read while the one before
-    /// is written.
+    /// Reads transcripts and writes down what they say, both at once.
     async fn absorb(
         &self,
         known: &KnownHome,
         changed: Vec<Listed>,
         retention: Option<Retention>,
     ) -> Result<(), Fault> {
-        let mut changed = changed.into_iter();
-        let mut roots = HashMap::new();
-        let mut rows = Vec::new();
-        loop {
-            let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
-            if batch.is_empty() && rows.is_empty() {
-                return Ok(());
-            }
-            let reader = known.clone();
-            let read = blocking(move || {
-                let row = |entry| read_one(&reader, entry, retention, &mut roots);
-                let rows: Vec<_> = batch.into_iter().filter_map(row).collect();
-                (rows, roots)
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let is_large = changed.len() > TOGETHER;
+        if is_large {
+            self.store.begin_import().await?;
+        }
+        let (read, rows) = mpsc::channel(TOGETHER / BATCH);
+        let reading = read_all(known, changed, retention, read);
+        let (read, written) = tokio::join!(reading, self.remember_all(known.id, rows));
+        if is_large {
+            let store = self.store.clone();
+            // Not awaited: lists that wait for this sweep come first.
+            tokio::spawn(async move {
+                if let Err(error) = store.end_import().await {
+                    tracing::warn!("after an import: {error}");
+                }
+                system::give_back_memory();
             });
-            let (read, written) = tokio::join!(read, self.remember(known.id, rows));
-            written?;
-            (rows, roots) = read?;
+        }
+        read.and(written)
+    }
+
+    /// Writes down in one go what was read meanwhile: the more at once, the less there is to
+    /// write. When somebody waits for the store, the rest is left for the next go.
+    async fn remember_all(
+        &self,
+        home_id: i64,
+        mut read: mpsc::Receiver<Vec<Row>>,
+    ) -> Result<(), Fault> {
+        const TURN: usize = 200;
+        let mut rows = VecDeque::new();
+        loop {
+            while rows.len() < TOGETHER
+                && let Ok(more) = read.try_recv()
+            {
+                rows.extend(more);
+            }
+            if rows.is_empty() {
+                let Some(more) = read.recv().await else { return Ok(()) };
+                rows.extend(more);
+                continue;
+            }
+            let waits = self.store.waiting();
+            let write = self.store.write(move |tx| {
+                let mut done = 0;
+                while !rows.is_empty() && (done < TURN || !waits()) {
+                    for row in rows.drain(..TURN.min(rows.len())) {
+                        remember(tx, home_id, &row)?;
+                        done += 1;
+                    }
+                }
+                Ok(rows)
+            });
+            rows = write.await?;
         }
     }
 
-    async fn remember(
-        &self,
-        home_id: i64,
-        rows: Vec<(Listed, Option<Discovered>)>,
-    ) -> Result<(), Fault> {
-        let write = self.store.write(move |tx| {
-            for (Listed { location, stamp }, found) in &rows {
-                if let Some(found) = found {
-                    bindings::absorb(tx, found)?;
-                }
-                let seen = (stamp.size, stamp.mtime_ns, stamp.inode);
-                files::remember(tx, home_id, location, seen)?;
-            }
-            Ok(())
-        });
-        Ok(write.await?)
-    }
-
     /// Predicts anew when the provider's settings are not those of the last sweep.
-    async fn predict(&self, known: &KnownHome, retention: Option<Retention>) -> Result<(), Fault> {
+    async fn predict(
+        &self,
+        known: &KnownHome,
+        retention: Option<Retention>,
+        is_new: bool,
+    ) -> Result<(), Fault> {
         let present = retention.map(|r| (r.age_ms, r.basis == Basis::Modified));
         let before = self.home_state(known.id).retention;
         if before == Some(present) {
             return Ok(());
         }
-        let home_id = known.id;
-        let (age_ms, modified) = present.map_or((None, false), |(age, by)| (Some(age), by));
-        self.store.write(move |tx| bindings::predict_expiry(tx, home_id, age_ms, modified)).await?;
+        if !is_new {
+            let home_id = known.id;
+            let (age_ms, modified) = present.map_or((None, false), |(age, by)| (Some(age), by));
+            let predict = move |tx: &rusqlite::Transaction<'_>| {
+                bindings::predict_expiry(tx, home_id, age_ms, modified)
+            };
+            self.store.write(predict).await?;
+        }
         self.set_home_state(known.id, |state| state.retention = Some(present));
         Ok(())
     }
@@ -188,7 +224,7 @@ impl Registry {
     async fn bury(
         &self,
         known: &KnownHome,
-        vanished: Vec<String>,
+        vanished: HashSet<String>,
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
         if vanished.is_empty() {
@@ -198,10 +234,7 @@ impl Registry {
         let (lost, of) = self
             .store
             .read_slowly(move |c| {
-                let mut lost = Vec::new();
-                for path in &paths {
-                    lost.extend(bindings::at_location(c, home_id, path)?);
-                }
+                let lost = bindings::at_locations(c, home_id, &paths)?;
                 Ok((sessions::by_seqs(c, lost)?, bindings::count_in_home(c, home_id)?))
             })
             .await?;
@@ -257,19 +290,62 @@ impl Registry {
     }
 }
 
-/// A transcript with what it says, if it is a session. One that cannot be opened now is not
-/// remembered, so that the next sweep tries again.
+/// What a launch directory is, looked up once in a sweep.
+struct Place {
+    exists: bool,
+    project: String,
+}
+
+/// A transcript with what it says, if it is a session.
+type Row = (Listed, Option<Discovered>);
+
+fn remember(tx: &rusqlite::Transaction<'_>, home_id: i64, row: &Row) -> store::Result<()> {
+    let (Listed { location, stamp }, found) = row;
+    if let Some(found) = found {
+        bindings::absorb(tx, found)?;
+    }
+    files::remember(tx, home_id, location, (stamp.size, stamp.mtime_ns, stamp.inode))
+}
+
+/// Reads transcripts batch by batch.
+async fn read_all(
+    known: &KnownHome,
+    changed: Vec<Listed>,
+    retention: Option<Retention>,
+    into: mpsc::Sender<Vec<Row>>,
+) -> Result<(), Fault> {
+    let mut changed = changed.into_iter();
+    let mut places = HashMap::new();
+    while changed.len() > 0 {
+        let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
+        let known = known.clone();
+        let rows;
+        (rows, places) = blocking(move || {
+            let row = |entry| read_one(&known, entry, retention, &mut places);
+            let rows = batch.into_iter().filter_map(row).collect();
+            (rows, places)
+        })
+        .await?;
+        if into.send(rows).await.is_err() {
+            // Whoever writes has failed, and says why.
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// One that cannot be opened now is not remembered, so that the next sweep tries again.
 fn read_one(
     known: &KnownHome,
     entry: Listed,
     retention: Option<Retention>,
-    roots: &mut HashMap<String, String>,
-) -> Option<(Listed, Option<Discovered>)> {
+    places: &mut HashMap<String, Place>,
+) -> Option<Row> {
     let found = known.provider.read(&known.home, &entry.location);
     if found.is_none() && File::open(&entry.location).is_err() {
         return None;
     }
-    let found = found.map(|found| discovered(known, &entry, found, retention, roots));
+    let found = found.map(|found| discovered(known, &entry, found, retention, places));
     Some((entry, found))
 }
 
@@ -279,12 +355,13 @@ fn discovered(
     entry: &Listed,
     found: Found,
     retention: Option<Retention>,
-    roots: &mut HashMap<String, String>,
+    places: &mut HashMap<String, Place>,
 ) -> Discovered {
-    let verdict = super::checks::with_directory(found.verdict, &found.launch_dir);
-    let root = roots
-        .entry(found.launch_dir.clone())
-        .or_insert_with(|| super::sessions::project_root(&found.launch_dir));
+    let place = places.entry(found.launch_dir.clone()).or_insert_with(|| Place {
+        exists: Path::new(&found.launch_dir).is_dir(),
+        project: super::sessions::project_root(&found.launch_dir),
+    });
+    let verdict = super::checks::with_directory(found.verdict, place.exists);
     let expires_at = retention.map(|retention| {
         let basis = match retention.basis {
             Basis::Modified => sessd_proto::Timestamp::from_ns(entry.stamp.mtime_ns),
@@ -301,7 +378,7 @@ fn discovered(
         scope: found.scope.clone(),
         provider_session_id: found.provider_session_id,
         location: entry.location.clone(),
-        project: root.clone(),
+        project: place.project.clone(),
         kind: found.kind,
         launch_dir: found.launch_dir,
         cwd: found.cwd,

@@ -1,6 +1,6 @@
 //! Which provider session is a session's: homes, projects, bindings, and what discovery writes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 use sessd_proto::{Kind, Status, Timestamp};
@@ -306,16 +306,28 @@ pub fn count_in_home(connection: &Connection, home_id: i64) -> Result<i64> {
     Ok(statement.query_row([home_id], |row| row.get(0))?)
 }
 
-/// The session whose current transcript is at a location of a home.
+/// The sessions whose current transcript is at one of these locations of a home. Looks at all of
+/// the home: an index for what vanishes now and then would cost every session that comes.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn at_location(connection: &Connection, home_id: i64, location: &str) -> Result<Option<i64>> {
+pub fn at_locations(
+    connection: &Connection,
+    home_id: i64,
+    locations: &HashSet<String>,
+) -> Result<Vec<i64>> {
     let mut statement = connection.prepare_cached(
-        "SELECT s.seq FROM bindings b JOIN sessions s ON s.id = b.session_id
-         WHERE b.home_id = ?1 AND b.location = ?2 AND b.current = 1",
+        "SELECT s.seq, b.location FROM bindings b JOIN sessions s ON s.id = b.session_id
+         WHERE b.home_id = ?1 AND b.current = 1",
     )?;
-    Ok(statement.query_row((home_id, location), |row| row.get(0)).optional()?)
+    let mut rows = statement.query([home_id])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if locations.contains(&row.get::<_, String>(1)?) {
+            found.push(row.get(0)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Predicts the expiry of all sessions of a home anew, after the provider's settings changed.

@@ -8,10 +8,11 @@ use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use sessd_proto::service::DEADLINE_MS;
 use sessd_proto::{Fault, FaultCode};
 use tokio::sync::oneshot;
@@ -44,13 +45,31 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Marks a registry in which damage was met.
 const SUSPECT: &str = ".suspect";
 
+/// How much a connection may take.
+struct Room {
+    cache_kib: i64,
+    /// The log of changes is copied back into the file when it has more pages.
+    log_pages: i64,
+}
+
+const RESTING: Room = Room { cache_kib: 2_048, log_pages: 4_000 };
+const IMPORTING: Room = Room { cache_kib: 32_768, log_pages: 16_000 };
+
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// A thread that owns a connection.
+#[derive(Clone, Debug)]
+struct Worker {
+    jobs: mpsc::Sender<Work>,
+    /// Jobs that have not begun.
+    waiting: Arc<AtomicUsize>,
+}
 
 /// The registry's file.
 #[derive(Clone, Debug)]
 pub struct Store {
-    main: mpsc::Sender<Work>,
-    slow: mpsc::Sender<Work>,
+    main: Worker,
+    slow: Worker,
     /// A read past it is stopped.
     deadline: Duration,
     ballast: Arc<Ballast>,
@@ -137,6 +156,35 @@ impl Store {
         self.ballast.is_gone()
     }
 
+    /// Takes more memory and a longer log of changes for a large import: its rows go to places
+    /// all over every index, and each page would be written again and again.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub async fn begin_import(&self) -> Result<()> {
+        run(&self.main, |connection| Ok(set_room(connection, IMPORTING)?)).await
+    }
+
+    /// Gives back what [`Store::begin_import`] took. The log is copied back beside other work.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub async fn end_import(&self) -> Result<()> {
+        let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
+        run(&self.slow, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?)).await?;
+        let job = |connection: &mut Connection| {
+            set_room(connection, RESTING)?;
+            Ok(connection.execute_batch("PRAGMA shrink_memory")?)
+        };
+        run(&self.main, job).await
+    }
+
+    /// Tells, within a job, whether other short jobs wait for it to end.
+    pub fn waiting(&self) -> impl Fn() -> bool + Send + use<> {
+        let waiting = Arc::clone(&self.main.waiting);
+        move || waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// Brings everything into the one file, so that a copy of it is complete.
     ///
     /// # Errors
@@ -147,16 +195,19 @@ impl Store {
 }
 
 async fn run<T: Send + 'static>(
-    worker: &mpsc::Sender<Work>,
+    worker: &Worker,
     job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (answer, answered) = oneshot::channel();
+    let waiting = Arc::clone(&worker.waiting);
     let work: Work = Box::new(move |connection| {
+        waiting.fetch_sub(1, Ordering::Relaxed);
         // The caller may have gone; its answer is then of no use to anybody.
         let _ = answer.send(job(connection));
     });
     let gone = || Error::Other("the store's thread is gone".to_owned());
-    worker.send(work).map_err(|_| gone())?;
+    worker.waiting.fetch_add(1, Ordering::Relaxed);
+    worker.jobs.send(work).map_err(|_| gone())?;
     answered.await.map_err(|_| gone())?
 }
 
@@ -209,10 +260,10 @@ fn transact<T>(
     Ok(value)
 }
 
-fn thread(name: &str, mut connection: Connection) -> Result<mpsc::Sender<Work>> {
-    let (sender, jobs) = mpsc::channel::<Work>();
+fn thread(name: &str, mut connection: Connection) -> Result<Worker> {
+    let (jobs, queue) = mpsc::channel::<Work>();
     let body = move || {
-        for job in jobs {
+        for job in queue {
             job(&mut connection);
         }
     };
@@ -220,7 +271,7 @@ fn thread(name: &str, mut connection: Connection) -> Result<mpsc::Sender<Work>> 
         .name(name.to_owned())
         .spawn(body)
         .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
-    Ok(sender)
+    Ok(Worker { jobs, waiting: Arc::default() })
 }
 
 fn open_writer(path: &Path) -> Result<Connection> {
@@ -238,9 +289,6 @@ fn open_writer(path: &Path) -> Result<Connection> {
     prepare(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // A first sweep changes every page of every index again and again: copying them back less
-    // often makes it a third faster.
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
     connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
     migrations::migrate(&mut connection, path, migrations::ALL)?;
     check(&connection, path)?;
@@ -248,12 +296,11 @@ fn open_writer(path: &Path) -> Result<Connection> {
 }
 
 fn open_reader(path: &Path) -> Result<Connection> {
-    let connection = Connection::open_with_flags(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )?;
+    let connection = Connection::open(path)?;
     prepare(&connection)?;
     connection.pragma_update(None, "cache_size", -1024)?;
+    // It copies the log of changes back and changes nothing else.
+    connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
@@ -262,9 +309,13 @@ fn prepare(connection: &Connection) -> Result<()> {
     connection.set_prepared_statement_cache_capacity(64);
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
-    connection.pragma_update(None, "cache_size", -2048)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(())
+    Ok(set_room(connection, RESTING)?)
+}
+
+fn set_room(connection: &Connection, room: Room) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", -room.cache_kib)?;
+    connection.pragma_update(None, "wal_autocheckpoint", room.log_pages)
 }
 
 /// Refuses a file without SQLite's header before SQLite sees it: taking a torn file for an empty

@@ -11,8 +11,6 @@ CREATE TABLE "bindings" (
     UNIQUE (home_id, scope, provider_session_id)
 ) STRICT;
 
-CREATE INDEX binding_by_location ON bindings (home_id, location);
-
 CREATE INDEX binding_by_provider_session ON bindings (provider_session_id);
 
 CREATE UNIQUE INDEX binding_of_session ON bindings (session_id) WHERE current = 1;

@@ -116,7 +116,7 @@ pub(super) struct Rollout {
 pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     let stamp = Stamp::of(&fs::metadata(path)?);
     let window = if path.extension().is_some_and(|extension| extension == "zst") {
-        let mut unpacked = zstd::Decoder::new(window::open(path)?)?;
+        let mut unpacked = zstd::Decoder::new(window::open(path)?.0)?;
         unpacked.window_log_max(MEMORY_LOG)?;
         Window::of_stream(unpacked, 16 * SIDE, UNPACKED)?
     } else {

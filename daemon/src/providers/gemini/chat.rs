@@ -95,7 +95,7 @@ impl Chat {
     /// The old format: one object over many lines, without patches.
     fn read_old(&mut self, path: &Path) -> io::Result<()> {
         let mut bytes = Vec::new();
-        let file = window::open(path)?;
+        let (file, _) = window::open(path)?;
         io::Read::read_to_end(&mut io::Read::take(file, LARGEST), &mut bytes)?;
         let Ok(record) = serde_json::from_slice::<Record<'_>>(&bytes) else { return Ok(()) };
         if string(record.session_id).is_some() && record.id.is_none() && record.set.is_none() {

@@ -29,7 +29,6 @@ DROP TABLE bindings;
 ALTER TABLE bindings_2 RENAME TO bindings;
 CREATE UNIQUE INDEX binding_of_session ON bindings (session_id) WHERE current = 1;
 CREATE INDEX binding_by_provider_session ON bindings (provider_session_id);
-CREATE INDEX binding_by_location ON bindings (home_id, location);
 
 -- Where the transcript was, and the id that the session had and gets back.
 DROP TABLE tombstones;
