@@ -59,7 +59,9 @@ impl Context {
 
     /// A connection to the daemon, which is started if need be.
     fn connect(&self) -> Result<sessd_proto::client::Client, Fault> {
-        connect::connect(&self.paths()?, &self.env)
+        let (paths, env) = (self.paths()?, self.env.clone());
+        let client = connect::connect(&paths, &env)?;
+        Ok(client.reconnecting(move || connect::connect(&paths, &env)))
     }
 }
 

@@ -3,6 +3,7 @@
 //! It speaks tarpc's frames without an async runtime, because a thin program is mostly start-up
 //! time. It never starts a daemon and prints nothing.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -32,6 +33,9 @@ use crate::{Fault, FaultCode, PROTOCOL_VERSION};
 /// How long the daemon may take beyond the deadline before we give it up.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// How often a request is repeated: somebody may end one daemon after the other.
+const REPEATS: u32 = 3;
+
 /// Bytes asked for before the length of an answer is known.
 const FIRST_READ: usize = 32 * 1024;
 
@@ -47,6 +51,16 @@ pub struct Client {
     buffer: Vec<u8>,
     /// After a failure a late answer could be taken for that to the next call.
     dead: bool,
+    again: Option<Again>,
+}
+
+/// How to find the daemon again after it has hung up.
+struct Again(Box<dyn FnMut() -> Result<Client, Fault> + Send>);
+
+impl fmt::Debug for Again {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Again")
+    }
 }
 
 /// Why there is no connection.
@@ -89,10 +103,17 @@ impl Client {
         })?;
         if daemon.protocol == PROTOCOL_VERSION {
             let (patience, buffer) = (Duration::ZERO, Vec::new());
-            Ok(Self { stream, peer, last_id: 0, patience, buffer, dead: false })
+            Ok(Self { stream, peer, last_id: 0, patience, buffer, dead: false, again: None })
         } else {
             Err(ConnectError::Mismatch { daemon, pid: peer.pid })
         }
+    }
+
+    /// Repeats a request over a new connection when the daemon hangs up: no request does
+    /// anything twice.
+    #[must_use]
+    pub fn reconnecting(self, again: impl FnMut() -> Result<Self, Fault> + Send + 'static) -> Self {
+        Self { again: Some(Again(Box::new(again))), ..self }
     }
 
     /// The daemon's process.
@@ -102,6 +123,27 @@ impl Client {
     }
 
     fn call(&mut self, message: SessdRequest, deadline: Duration) -> Result<SessdResponse, Fault> {
+        let Some(mut again) = self.again.take() else { return self.call_once(message, deadline) };
+        let mut result = self.call_once(message.clone(), deadline);
+        for _ in 0..REPEATS {
+            if !matches!(&result, Err(fault) if fault.code == FaultCode::DaemonUnreachable) {
+                break;
+            }
+            match again.0() {
+                Ok(client) => *self = client,
+                Err(_) => break,
+            }
+            result = self.call_once(message.clone(), deadline);
+        }
+        self.again = Some(again);
+        result
+    }
+
+    fn call_once(
+        &mut self,
+        message: SessdRequest,
+        deadline: Duration,
+    ) -> Result<SessdResponse, Fault> {
         if self.dead {
             return Err(unreachable(&io::ErrorKind::NotConnected.into()));
         }

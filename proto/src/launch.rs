@@ -57,6 +57,8 @@ pub struct ResumeResponse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CreateRequest {
+    /// A UUID made by the caller: the session's id. A repeated request makes no second one.
+    pub id: String,
     /// The launch profile; every provider's name is one.
     pub agent: String,
     /// Where to start.

@@ -134,7 +134,8 @@ fn delete_and_undelete(sandbox: &Sandbox, told: &Told) {
     let cwd = sandbox.home().to_str().unwrap().to_owned();
     let new = CreateRequest { agent: "echo".to_owned(), cwd, ..CreateRequest::default() };
     for trashed in [true, false].into_iter().cycle() {
-        let Ok(created) = client.create(new.clone()) else { return };
+        let new = CreateRequest { id: Uuid::new_v4().to_string(), ..new.clone() };
+        let Ok(created) = client.create(new) else { return };
         let request = SelectorsRequest { selectors: vec![created.session.id.clone()] };
         let Ok(_) = client.delete(request.clone()) else { return };
         if !trashed && client.undelete(request).is_err() {

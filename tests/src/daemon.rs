@@ -62,7 +62,8 @@ impl Sandbox {
 
     /// The daemons that live in this sandbox, found without asking any of them.
     pub fn daemons(&self) -> Vec<i32> {
-        let marker = self.runtime_dir();
+        // In whatever environment they were started, its PATH is in the sandbox.
+        let marker = self.home().with_file_name("bin");
         let has = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
         let is_daemon = |pid: &i32| {
             let traces = traces(*pid);

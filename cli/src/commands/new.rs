@@ -3,6 +3,7 @@
 use serde::Serialize;
 use sessd_proto::launch::{CreateRequest, EnvironmentRequest};
 use sessd_proto::{Fault, Session};
+use uuid::Uuid;
 
 use super::resume::{self, existing};
 use crate::{Context, current_dir, duration};
@@ -37,6 +38,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         None => current_dir()?,
     };
     let created = client.create(CreateRequest {
+        id: Uuid::new_v4().to_string(),
         agent: args.agent,
         cwd,
         ttl_ms: args.ttl,

@@ -58,6 +58,9 @@ const THOUGHT: Duration = Duration::from_millis(200);
 /// How long clients that ask again and again may do so while the daemon ends.
 const THOUGHTS: Duration = Duration::from_secs(1);
 
+/// Chances for connections to end by themselves before one is made to.
+const LOOKS_AROUND: u32 = 4;
+
 /// How long an answer that was just given is on its way out.
 const WAY_OUT: Duration = Duration::from_millis(20);
 
@@ -107,8 +110,8 @@ pub async fn serve(service: Arc<Service>, mut socket: Socket, supervisor: &Super
             _ = ending.wait_for(|ending| *ending) => break,
             _ = pulse.tick() => supervisor.tell_alive(),
             _ = look.tick() => match socket.keep_name() {
-                Ok(waiting) => {
-                    waiting.into_iter().for_each(|it| Connections::add(&connections, &service, it));
+                Ok(waiting) => for stream in waiting {
+                    Connections::add(&connections, &service, stream).await;
                 }
                 Err(fault) => {
                     tracing::error!("the socket is gone: {fault}");
@@ -116,9 +119,11 @@ pub async fn serve(service: Arc<Service>, mut socket: Socket, supervisor: &Super
                 }
             },
             accepted = socket.accept() => match accepted {
-                Ok(stream) => Connections::add(&connections, &service, stream),
+                Ok(stream) => Connections::add(&connections, &service, stream).await,
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
+                    // Out of descriptors, as a rule.
+                    connections.close_idlest();
                     sleep(BREATHER).await;
                 }
             }
@@ -158,8 +163,8 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(connections: &Arc<Self>, service: &Arc<Service>, stream: UnixStream) {
-        if !connections.make_room() {
+    async fn add(connections: &Arc<Self>, service: &Arc<Service>, stream: UnixStream) {
+        if !connections.make_room().await {
             return;
         }
         let id = connections.last_id.fetch_add(1, Ordering::Relaxed);
@@ -184,11 +189,19 @@ impl Connections {
     }
 
     /// True if there is room for one more, made by closing the idlest connection if need be.
-    fn make_room(&self) -> bool {
-        let mut open = self.open();
-        if open.len() < CONNECTIONS_MAX {
-            return true;
+    async fn make_room(&self) -> bool {
+        for _ in 0..LOOKS_AROUND {
+            if self.open().len() < CONNECTIONS_MAX {
+                return true;
+            }
+            // Many may have hung up while we only accepted: they go before anybody who stays.
+            tokio::task::yield_now().await;
         }
+        self.close_idlest()
+    }
+
+    fn close_idlest(&self) -> bool {
+        let mut open = self.open();
         let idle = open.iter().filter(|(_, open)| open.traffic.is_idle());
         let oldest = idle.min_by_key(|(_, open)| open.traffic.last_event()).map(|(id, _)| *id);
         let closed = oldest.and_then(|id| open.remove(&id));

@@ -37,8 +37,12 @@ impl Registry {
     /// # Errors
     /// When there is no such agent, or it has no home.
     pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<CreateResponse, Fault> {
+        if Uuid::parse_str(&request.id).is_err() {
+            return Err(Fault::new(FaultCode::Usage, "the session's id is not a UUID"));
+        }
         self.remember_caller(&request.environment).await?;
-        let mut new = self.new_session(&request.agent, &request.cwd, &request.environment)?;
+        let mut new =
+            self.new_session(request.id, &request.agent, &request.cwd, &request.environment)?;
         new.found.kind = Kind::Interactive;
         let row = self.register(new, request.ttl_ms).await?;
         let mut sessions = self.with_live(vec![row]).await?;
@@ -48,6 +52,7 @@ impl Registry {
     /// What a session of this agent starts as.
     pub(super) fn new_session(
         &self,
+        id: String,
         agent: &str,
         cwd: &str,
         environment: &Environment,
@@ -61,7 +66,7 @@ impl Registry {
                 format!("{} has no home: neither HOME nor its own variable is set", provider.id());
             Fault::new(FaultCode::Environment, what).hint("set HOME to your home directory")
         })?;
-        Ok(NewSession { found: starting(provider, cwd), provider, home })
+        Ok(NewSession { found: starting(id, provider, cwd), provider, home })
     }
 
     async fn register(&self, new: NewSession, ttl_ms: Option<i64>) -> Result<Stored, Fault> {
@@ -69,6 +74,10 @@ impl Registry {
         let row = self
             .store
             .promise(move |tx| {
+                // A request may be repeated.
+                if let Some(row) = sessions::by_id(tx, &id)? {
+                    return Ok(Some(row));
+                }
                 write_down(tx, new)?;
                 if ttl_ms.is_some() {
                     marks::live_for(tx, &id, ttl_ms)?;
@@ -103,7 +112,7 @@ impl Registry {
             parent_id: Some(row.session.id.clone()),
             title: row.session.title.clone(),
             kind: Kind::Interactive,
-            ..starting(known.provider, launch_dir)
+            ..starting(Uuid::new_v4().to_string(), known.provider, launch_dir)
         };
         let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
         let plan =
@@ -191,8 +200,7 @@ pub(super) fn write_down(
     bindings::absorb(tx, &found)
 }
 
-fn starting(provider: &dyn Provider, cwd: &str) -> Discovered {
-    let id = Uuid::new_v4().to_string();
+fn starting(id: String, provider: &dyn Provider, cwd: &str) -> Discovered {
     let chosen = if provider.capabilities().choose_id { id.clone() } else { String::new() };
     Discovered {
         id,

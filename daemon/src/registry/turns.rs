@@ -71,7 +71,8 @@ impl Registry {
 
     /// The session that a prompt begins.
     fn first_turn(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
-        let new = self.new_session(agent, &request.cwd, &request.environment)?;
+        let id = Uuid::new_v4().to_string();
+        let new = self.new_session(id, agent, &request.cwd, &request.environment)?;
         let new_id = Some(new.found.provider_session_id.clone());
         let spec = TurnSpec { resume: None, new_id, cwd: request.cwd.clone() };
         match new.provider.plan_turn(&new.home, &spec) {
