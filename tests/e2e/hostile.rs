@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,8 +23,9 @@ use sessd_proto::turn::{SendRequest, TurnOutputRequest};
 use sessd_tests::report::figure;
 use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
-use sessd_tests::wait::{DEADLINE, wait_until};
+use sessd_tests::wait::{DEADLINE, pause, wait_until};
 
+use crate::BINARIES;
 use crate::limits::{GROWTH_MAX, assert_serves, dial, frame, greeted, memory, started};
 
 /// Numbers that look random and are the same in each run.
@@ -232,4 +234,40 @@ fn slow_clients_do_not_slow_down_others() {
     assert_eq!(sandbox.sessctl(&["list"]).status, 0);
     drop(others);
     assert_comes_back(&sandbox, before, "540 clients that misbehave");
+}
+
+/// Processor time of the daemon so far, in clock ticks.
+fn ticks(sandbox: &Sandbox) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", sandbox.daemon_pid().unwrap())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn a_daemon_without_descriptors_serves_who_comes() {
+    let mut sandbox = Sandbox::new(BINARIES);
+    let script =
+        format!("#!/bin/sh\nulimit -Sn 48 && ulimit -Hn 48 && exec '{}' \"$@\"\n", sandbox.sessd());
+    let program = sandbox.write("few-descriptors", script);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    sandbox.set_env("SESSD_BIN", program.to_str().unwrap());
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", sandbox.daemon_pid().unwrap()));
+    assert!(limits.unwrap().lines().any(|it| it.contains("open files") && it.contains(" 48 ")));
+
+    let idle: Vec<_> = (0..100).map(|_| greeted(&sandbox)).collect();
+    assert!(descriptors(&sandbox) >= 45, "{} descriptors", descriptors(&sandbox));
+    let before = ticks(&sandbox);
+    for _ in 0..20 {
+        assert_eq!(sandbox.sessctl(&["list"]).status, 0);
+    }
+    pause(Duration::from_secs(1));
+    figure(&format!(
+        "out of descriptors: {} ticks for 20 calls and a second",
+        ticks(&sandbox) - before
+    ));
+    drop(idle);
+    assert_serves(&sandbox, "many idle connections");
+    let turn = sandbox.new_session("one");
+    assert_eq!(sandbox.ids(), [turn]);
 }

@@ -123,8 +123,11 @@ pub async fn serve(service: Arc<Service>, mut socket: Socket, supervisor: &Super
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
                     // Out of descriptors, as a rule.
-                    connections.close_idlest();
-                    sleep(BREATHER).await;
+                    if connections.close_idlest() {
+                        tokio::task::yield_now().await;
+                    } else {
+                        sleep(BREATHER).await;
+                    }
                 }
             }
         }
