@@ -94,7 +94,7 @@ fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
     manager.write(".config/systemd/user/sessd.service.d/mine.conf", "[Service]\nNice=1\n", 0o600);
     let install = ["daemon", "install"];
     let mut elsewhere = manager.command("env");
-    elsewhere.arg("PATH=/usr/bin:/bin:/else where/100%").arg(manager.program("sessctl"));
+    elsewhere.arg("PATH=/usr/bin:/bin:/else where/%h").arg(manager.program("sessctl"));
     let output = manager.run(elsewhere.args(install));
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert!(output.stdout.contains("systemctl --user edit"), "{}", output.stdout);
@@ -102,7 +102,7 @@ fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
     assert_eq!(said, ["unchanged", "kept", "wrote", "stopped", "started"], "{}", output.stdout);
     assert_eq!(fs::read_to_string(unit("sessd.service")).unwrap(), edited);
     let doctor = manager.sessctl(&["doctor"]).stdout;
-    assert!(doctor.contains("/usr/bin:/bin:/else where/100%\n"), "{doctor}");
+    assert!(doctor.contains("/usr/bin:/bin:/else where/%h\n"), "{doctor}");
 
     let done = actions(&manager, &["uninstall"]);
     assert_eq!(
@@ -145,7 +145,7 @@ fn print_writes_nothing() {
 #[test]
 fn providers_are_looked_for_on_the_path_of_who_installed() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
-    let program = manager.write("odd % dir/claude", "#!/bin/sh\n", 0o755);
+    let program = manager.write("odd %h \"dir\\/claude", "#!/bin/sh\n", 0o755);
     let folder = program.parent().unwrap().display().to_string();
     let mut install = manager.command("env");
     install.arg(format!("PATH=/usr/bin:/bin:{folder}")).arg(manager.program("sessctl"));
