@@ -53,7 +53,7 @@ fn however_many_clients_come_at_once_there_is_one_daemon() {
         let outputs: Vec<Output> = thread::scope(|scope| {
             let client = |number: u64| {
                 let mut command = sandbox.command(BINARIES.sessctl);
-                if found.ends_with("environments") && number % 2 == 0 {
+                if found.ends_with("environments") && number.is_multiple_of(2) {
                     // It would listen elsewhere.
                     command.env("XDG_RUNTIME_DIR", sandbox.dir("elsewhere"));
                 }

@@ -57,6 +57,11 @@ fn systemd_finds_no_fault_with_the_units() {
     }
 }
 
+const ENABLED: &str = "enabled sessd.socket and sessd.service";
+
+/// The service itself is not: whoever calls first starts it.
+const STARTED: &str = "started sessd.socket; the first call starts the daemon";
+
 #[test]
 fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
@@ -71,9 +76,11 @@ fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
             "wrote sessd.service",
             "wrote 10-installed.conf",
             &*format!("stopped the daemon (process {by_hand})"),
-            "started sessd.socket",
+            ENABLED,
+            STARTED,
         ]
     );
+    assert_eq!(manager.property("sessd.service", "UnitFileState"), "enabled");
     let listed = manager.json(&["list"]);
     assert_eq!(listed["sessions"][0]["title"], "kept");
     let pid = manager.main_pid().expect("the unit serves now");
@@ -83,7 +90,8 @@ fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
             "unchanged sessd.socket",
             "unchanged sessd.service",
             "unchanged 10-installed.conf",
-            "started sessd.socket"
+            ENABLED,
+            STARTED,
         ]
     );
     assert_eq!(manager.main_pid(), Some(pid), "it was restarted for nothing");
@@ -99,7 +107,12 @@ fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
     assert_eq!(output.status, 0, "{}", output.stderr);
     assert!(output.stdout.contains("systemctl --user edit"), "{}", output.stdout);
     let said: Vec<_> = output.stdout.lines().map(|l| l.split(' ').next().unwrap()).collect();
-    assert_eq!(said, ["unchanged", "kept", "wrote", "stopped", "started"], "{}", output.stdout);
+    assert_eq!(
+        said,
+        ["unchanged", "kept", "wrote", "stopped", "enabled", "started"],
+        "{}",
+        output.stdout
+    );
     assert_eq!(fs::read_to_string(unit("sessd.service")).unwrap(), edited);
     let doctor = manager.sessctl(&["doctor"]).stdout;
     assert!(doctor.contains("/usr/bin:/bin:/else where/%h\n"), "{doctor}");

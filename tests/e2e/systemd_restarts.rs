@@ -1,12 +1,13 @@
 //! What a client of the unit sees of restarts, crashes, hangs and broken programs: nothing, or
 //! a pause.
 
-use std::env;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode};
+use sessd_tests::report::figure;
+use sessd_tests::rounds;
 use sessd_tests::systemd::UserManager;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
@@ -14,21 +15,10 @@ use crate::BINARIES;
 use crate::bad_input::assert_fault;
 use crate::systemd::installed;
 
-/// A few rounds by default, all of them where every test that takes rounds has many.
-fn rounds(few: u32, all: u32) -> u32 {
-    let rounds = env::var("SESSD_TEST_ROUNDS").ok().and_then(|text| text.parse().ok());
-    rounds.unwrap_or(few).min(all)
-}
-
-/// Prints a figure, which the test harness would keep to itself when a test passes.
-fn figure(text: &str) {
-    let _ = writeln!(io::stderr(), "figure: {text}");
-}
-
 #[test]
 fn no_client_notices_that_the_service_is_restarted() {
     let Some(manager) = installed() else { return };
-    let restarts = rounds(4, 20);
+    let restarts = rounds(4).min(20);
     manager.install("clients", env!("CARGO_BIN_EXE_clients"));
     let mut command = manager.command(manager.program("clients"));
     command.arg(manager.socket()).arg("16").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -45,7 +35,7 @@ fn no_client_notices_that_the_service_is_restarted() {
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let outcomes = report["outcomes"].as_object().unwrap();
     assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["answered"], "{report}");
-    assert!(outcomes["answered"].as_u64() >= Some(u64::from(restarts) * 500), "{report}");
+    assert!(outcomes["answered"].as_u64() >= Some(restarts * 500), "{report}");
     assert_eq!(report["daemons"], restarts + 1, "not every daemon was asked: {report}");
 }
 
@@ -95,7 +85,7 @@ fn a_hang_ends_within_the_watchdogs_time_and_two_seconds() {
 #[test]
 fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
     let Some(manager) = installed() else { return };
-    let crashes = rounds(3, 30);
+    let crashes = rounds(3).min(30);
     let inode = || rustix::fs::stat(manager.socket()).unwrap().st_ino;
     let socket = inode();
     let mut slowest = Duration::ZERO;

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::report;
 use crate::sandbox::{Binaries, Output};
 use crate::wait::{DEADLINE, poll, wait_until};
 
@@ -42,8 +43,7 @@ impl UserManager {
     /// says so loudly. On CI as root only a missing right to make namespaces is a reason.
     pub fn boot(binaries: Binaries) -> Option<Self> {
         if let Err(reason) = can_boot() {
-            // Not `eprintln`, which the test harness keeps to itself when a test passes.
-            let _ = writeln!(io::stderr(), "SKIPPED: no systemd for this test: {reason}");
+            report::skipped(&format!("no systemd for this test: {reason}"));
             return None;
         }
         let root = tempfile::Builder::new().prefix("e2e-sd-").tempdir().expect("a directory");

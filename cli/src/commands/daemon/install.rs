@@ -16,11 +16,12 @@ const TO_CUSTOMISE: &str = "to take the new one, delete it first, and put change
 
 /// Have systemd start the daemon and keep it alive
 ///
-/// Writes two user units and a drop-in with the present PATH, and starts to listen. Files that
-/// you have edited are kept.
+/// Writes two user units and a drop-in with the present PATH, enables them, and starts to listen:
+/// the first call starts the daemon, and so does every login. Files that you have edited are
+/// kept.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Start at boot, and go on after the last logout
+    /// Start at boot already, and go on after the last logout
     #[arg(long)]
     linger: bool,
     /// Print the files, write nothing
@@ -56,11 +57,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
         connect::stop(&paths, &context.env)?;
         done.say("stopped", format!("the daemon (process {pid})"));
     }
-    let units: &[&str] = if args.linger { &[SOCKET, SERVICE] } else { &[SOCKET] };
-    manager.call(&[&["enable", "--now"], units].concat())?;
-    for unit in units {
-        done.say("started", (*unit).to_owned());
-    }
+    // From the next login on it runs by itself: checks and cleanups wait for nobody's call.
+    manager.call(&["enable", SOCKET, SERVICE])?;
+    done.say("enabled", format!("{SOCKET} and {SERVICE}"));
+    manager.call(&["start", SOCKET])?;
+    done.say("started", format!("{SOCKET}; the first call starts the daemon"));
     let lingers = match args.linger {
         true => manager.run("loginctl", &["enable-linger"]),
         false => Ok(()),
