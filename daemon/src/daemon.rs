@@ -27,10 +27,14 @@ pub fn run(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(), F
     std::mem::forget(lock(&paths)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        // Enough for several homes on disks that hang: each keeps at most three for itself.
+        .max_blocking_threads(32)
         .build()
         .map_err(Fault::internal)?;
-    runtime.block_on(serve(paths, env, ready))
+    let ended = runtime.block_on(serve(paths, env, ready));
+    // Not waited for: whatever reads such a disk.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(paths: Paths, env: Environment, ready: impl FnOnce()) -> Result<(), Fault> {

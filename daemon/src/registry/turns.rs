@@ -42,7 +42,7 @@ impl Registry {
             return self.accepted(turn).await;
         }
         let (row, new) = match (&request.new_agent, &request.selector) {
-            (Some(agent), None) => (None, Some(self.new_session(agent, &request)?)),
+            (Some(agent), None) => (None, Some(self.new_session(agent, &request).await?)),
             (None, Some(selector)) => (Some(self.resolve(selector).await?), None),
             (None, None) => (Some(self.newest_resumable(&request.cwd).await?), None),
             (Some(_), Some(_)) => {
@@ -69,7 +69,7 @@ impl Registry {
     }
 
     /// The row of a session that is to be started with an agent.
-    fn new_session(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
+    async fn new_session(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
         let provider = providers::by_id(agent).ok_or_else(|| no_agent(agent))?;
         let mut env = self.env.clone();
         env.0.extend(request.environment.0.clone());
@@ -88,7 +88,7 @@ impl Registry {
             id: id.clone(),
             provider: provider.id().to_owned(),
             provider_session_id: id,
-            project: super::sessions::project_root(&request.cwd),
+            project: self.project_of(&request.cwd).await?,
             kind: Kind::Headless,
             launch_dir: request.cwd.clone(),
             cwd: Some(request.cwd.clone()),
