@@ -166,7 +166,6 @@ impl Store {
     }
 
     /// Tells, within a job, whether other short jobs wait for it to end.
-    #[must_use]
     pub fn waiting(&self) -> impl Fn() -> bool + Send + use<> {
         let waiting = Arc::clone(&self.main.waiting);
         move || waiting.load(Ordering::Relaxed) > 0
