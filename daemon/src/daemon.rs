@@ -51,10 +51,14 @@ pub fn run(
     std::mem::forget(lock);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        // Enough for several homes on disks that hang: each keeps at most three for itself.
+        .max_blocking_threads(32)
         .build()
         .map_err(Fault::internal)?;
-    runtime.block_on(serve(paths, env, passed, &supervisor, ready))
+    let ended = runtime.block_on(serve(paths, env, passed, &supervisor, ready));
+    // Not waited for: whatever reads such a disk.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(

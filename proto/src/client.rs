@@ -339,6 +339,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_to_another_request_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let liar = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&Preface::current(false).to_bytes()).unwrap();
+            let answer = SessdResponse::Environment(Ok(Vec::new()));
+            let body = codec::encode(&Response { request_id: 7, message: Ok(answer) }).unwrap();
+            stream.write_all(&(body.len() as u32).to_be_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+            stream
+        });
+        let mut client = Client::connect(&socket).unwrap();
+        let fault = client.environment(EnvironmentRequest {}).unwrap_err();
+        assert_eq!(fault.code, FaultCode::DaemonUnreachable);
+        assert!(fault.message.contains("another call"), "{fault}");
+        drop(liar.join().unwrap());
+    }
+
+    #[test]
     fn a_connection_that_failed_once_is_not_used_again() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();

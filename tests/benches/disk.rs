@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sessd_tests::large_home;
@@ -17,9 +18,11 @@ pub(crate) fn sweeps(files: usize) {
     let at = format!("{files} sessions, {} MB", bytes / 1_000_000);
     let mut sandbox = Sandbox::new(BINARIES);
     sandbox.set_env("CLAUDE_CONFIG_DIR", home.join(".claude").to_string_lossy());
-    // The second of two runs from nothing: caches are warm for everybody alike.
+    // The median of five runs after one: caches are warm for everybody alike.
     first_listing(&sandbox, files);
-    let ours = first_listing(&sandbox, files);
+    let mut times: Vec<_> = (0..5).map(|_| first_listing(&sandbox, files)).collect();
+    times.sort_unstable();
+    let ours = times[2];
     row("first listing after the first start", &at, &ms(ours), "");
     for (name, time) in peers::indexing(&home) {
         let measured = format!("{:.2} × ({})", ratio(ours, time), ms(time));
@@ -27,6 +30,8 @@ pub(crate) fn sweeps(files: usize) {
     }
     let peak = format!("{:.1} MB", resident_mb(&sandbox, "VmHWM"));
     row("daemon memory, peak of that listing", &at, &peak, "≤ 100 MB");
+    // What an import took is given back after the lists that waited for it.
+    thread::sleep(Duration::from_secs(2));
     let idle = format!("{:.1} MB", resident_mb(&sandbox, "VmRSS"));
     row("daemon memory, idle afterwards", &at, &idle, "≤ 15 MB");
     rescan(&sandbox, &home, &at);

@@ -57,7 +57,8 @@ type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
 #[test]
 fn a_damaged_registry_is_put_aside_and_the_sessions_come_back() {
     let flip = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte ^= 0xff);
-    let damages: [(&str, Damage<'_>); 5] = [
+    let damages: [(&str, Damage<'_>); 6] = [
+        ("cut to nothing", &Vec::clear),
         ("garbage in its header", &|bytes| flip(&mut bytes[..100])),
         ("all garbage", &|bytes| flip(bytes)),
         ("cut in the middle", &|bytes| bytes.truncate(bytes.len() / 2 + 100)),
@@ -85,7 +86,7 @@ fn a_damaged_registry_is_put_aside_and_the_sessions_come_back() {
         assert!(doctor.stdout.contains("was put aside"), "{damage}: {doctor:?}");
         assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0, "{damage}");
     }
-    assert_eq!(kept(&sandbox).len(), 5, "each damaged registry is kept");
+    assert_eq!(kept(&sandbox).len(), 6, "each damaged registry is kept");
 }
 
 /// The contents of every registry that was put aside.

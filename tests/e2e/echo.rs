@@ -97,6 +97,20 @@ fn a_repeated_request_runs_once() {
     assert_eq!(sandbox.sessctl(&["send", &id, "three"]).stdout, third);
 }
 
+#[test]
+fn a_request_repeated_for_another_session_runs_nothing_there() {
+    let sandbox = Sandbox::new(BINARIES);
+    let [first, second] = ["one", "uno"].map(|prompt| sandbox.new_session(prompt));
+    let request = SendRequest { selector: Some(first.clone()), ..request("two") };
+    let mut client = sandbox.client();
+    let turn = client.send(request.clone()).unwrap().turn;
+    let again = client.send(SendRequest { selector: Some(second.clone()), ..request }).unwrap();
+    assert_eq!((again.turn.id, again.session.id), (turn.id.clone(), first));
+    ended(&mut client, &turn.id);
+    let next = "turn 2, and you began with: uno\n";
+    assert_eq!(sandbox.sessctl(&["send", &second, "due"]).stdout, next);
+}
+
 fn request(prompt: &str) -> SendRequest {
     SendRequest {
         turn_id: Uuid::new_v4().to_string(),

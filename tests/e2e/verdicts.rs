@@ -22,18 +22,22 @@ const GONE: Verdict = (Expired, Some("transcript_missing"));
 const NO_META: Verdict = (Invalid, Some("session_meta_missing"));
 const NO_HEADER: Verdict = (Invalid, Some("header_missing"));
 
+/// What all of them take alike.
+const ALIKE: &[Case] = &[
+    ("untouched", |bytes| Some(bytes.to_vec()), ACTIVE),
+    ("removed", |_| None, GONE),
+    ("truncated-tail", truncated_tail, ACTIVE),
+    ("garbage-middle", garbage_middle, ACTIVE),
+    ("nul-tail", |bytes| Some([bytes, &[0; 4096]].concat()), ACTIVE),
+];
+
 #[test]
 fn verdicts_agree_with_claude() {
     agree(
         &Claude,
         &[
-            ("untouched", untouched, ACTIVE),
-            ("removed", removed, GONE),
-            ("truncated-tail", truncated_tail, ACTIVE),
-            ("garbage-middle", garbage_middle, ACTIVE),
             ("garbage-first", garbage_first, ACTIVE),
-            ("nul-tail", nul_tail, ACTIVE),
-            ("empty", empty, EMPTY),
+            ("empty", |_| Some(Vec::new()), EMPTY),
             ("all-garbage", all_garbage, EMPTY),
             ("no-messages", |bytes| without(bytes, &["\"user\"", "\"assistant\""]), EMPTY),
         ],
@@ -45,13 +49,8 @@ fn verdicts_agree_with_codex() {
     agree(
         &Codex,
         &[
-            ("untouched", untouched, ACTIVE),
-            ("removed", removed, GONE),
-            ("truncated-tail", truncated_tail, ACTIVE),
-            ("garbage-middle", garbage_middle, ACTIVE),
             ("garbage-first", garbage_first, (Invalid, Some("first_record_broken"))),
-            ("nul-tail", nul_tail, ACTIVE),
-            ("empty", empty, NO_META),
+            ("empty", |_| Some(Vec::new()), NO_META),
             ("all-garbage", all_garbage, NO_META),
             ("no-meta", |bytes| without(bytes, &["\"session_meta\""]), NO_META),
         ],
@@ -63,28 +62,14 @@ fn verdicts_agree_with_gemini() {
     agree(
         &Gemini,
         &[
-            ("untouched", untouched, ACTIVE),
-            ("removed", removed, GONE),
-            ("truncated-tail", truncated_tail, ACTIVE),
-            ("garbage-middle", garbage_middle, ACTIVE),
             ("garbage-first", garbage_first, ACTIVE),
-            ("nul-tail", nul_tail, ACTIVE),
-            ("empty", empty, NO_HEADER),
+            ("empty", |_| Some(Vec::new()), NO_HEADER),
             ("all-garbage", all_garbage, NO_HEADER),
             ("no-header", |bytes| without(bytes, &["\"projectHash\""]), NO_HEADER),
             ("no-messages", |bytes| without(bytes, &["\"type\":"]), EMPTY),
             ("killed-while-opening", emptied, EMPTY),
         ],
     );
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
-fn untouched(bytes: &[u8]) -> Option<Vec<u8>> {
-    Some(bytes.to_vec())
-}
-
-fn removed(_: &[u8]) -> Option<Vec<u8>> {
-    None
 }
 
 /// In the middle of the last record, as a crash leaves it.
@@ -102,16 +87,6 @@ fn garbage_middle(bytes: &[u8]) -> Option<Vec<u8>> {
 #[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
 fn garbage_first(bytes: &[u8]) -> Option<Vec<u8>> {
     Some([b"garbage\n", bytes].concat())
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
-fn nul_tail(bytes: &[u8]) -> Option<Vec<u8>> {
-    Some([bytes, &[0; 4096]].concat())
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
-fn empty(_: &[u8]) -> Option<Vec<u8>> {
-    Some(Vec::new())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
@@ -133,12 +108,13 @@ fn without(bytes: &[u8], words: &[&str]) -> Option<Vec<u8>> {
     Some(kept.collect::<String>().into_bytes())
 }
 
-fn agree(cli: &'static dyn RealCli, cases: &[Case]) {
+fn agree(cli: &'static dyn RealCli, own: &[Case]) {
     let Some(mut scene) = Scene::of(cli) else { return };
     let id = scene.one_shot("alpha question").session_id;
     scene.one_shot("of no interest");
     let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
     let transcript = transcript.strip_prefix(scene.home()).unwrap().to_owned();
+    let cases = [ALIKE, own].concat();
     let values: Vec<PathBuf> =
         cases.iter().map(|(name, ..)| scene.sandbox.home().join("cases").join(name)).collect();
     values.iter().for_each(|value| scene.copy_home(value));

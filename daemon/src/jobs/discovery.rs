@@ -40,20 +40,22 @@ pub(super) fn watch(registry: Arc<Registry>) {
                 hint.notify_one();
             }
         });
-        let Ok(mut watcher) = watcher.inspect_err(|error| {
+        let Ok(watcher) = watcher.inspect_err(|error| {
             tracing::warn!("cannot watch for changes, sweeps go on: {error}");
         }) else {
             return;
         };
-        let mut watched = HashSet::new();
+        let mut watch = Watch { watcher, dirs: HashSet::new() };
         loop {
-            refresh(&registry, &mut watcher, &mut watched).await;
+            let Some(refreshed) = refresh(&registry, watch).await else { return };
+            watch = refreshed;
             if tokio::time::timeout(REFRESH, changed.notified()).await.is_err() {
                 continue;
             }
             tokio::time::sleep(DEBOUNCE).await;
             // What is made in a new directory before it is watched is found by the sweep.
-            refresh(&registry, &mut watcher, &mut watched).await;
+            let Some(refreshed) = refresh(&registry, watch).await else { return };
+            watch = refreshed;
             let started = Instant::now();
             if let Err(fault) = registry.sweep().await {
                 tracing::warn!("sweep: {fault}");
@@ -63,21 +65,28 @@ pub(super) fn watch(registry: Arc<Registry>) {
     });
 }
 
-async fn refresh(
-    registry: &Registry,
-    watcher: &mut RecommendedWatcher,
-    watched: &mut HashSet<PathBuf>,
-) {
-    let Ok(dirs) = registry.watched().await else { return };
-    watched.retain(|dir| dir.is_dir());
-    for dir in dirs.into_iter().filter(|dir| dir.is_dir()) {
-        if watched.contains(&dir) {
-            continue;
+/// The directories that are watched.
+struct Watch {
+    watcher: RecommendedWatcher,
+    dirs: HashSet<PathBuf>,
+}
+
+/// Watches what is new. A disk that hangs holds this up, and with it the hints, nothing else.
+async fn refresh(registry: &Registry, mut watch: Watch) -> Option<Watch> {
+    let Ok(wanted) = registry.watched().await else { return Some(watch) };
+    let refreshed = tokio::task::spawn_blocking(move || {
+        watch.dirs.retain(|dir| dir.is_dir());
+        for dir in wanted.into_iter().filter(|dir| dir.is_dir()) {
+            if watch.dirs.contains(&dir) {
+                continue;
+            }
+            if let Err(error) = watch.watcher.watch(&dir, RecursiveMode::NonRecursive) {
+                tracing::warn!("cannot watch {}, sweeps go on: {error}", dir.display());
+            }
+            // Tried once, so that the log does not fill with what will not change.
+            watch.dirs.insert(dir);
         }
-        if let Err(error) = watcher.watch(&dir, RecursiveMode::NonRecursive) {
-            tracing::warn!("cannot watch {}, sweeps go on: {error}", dir.display());
-        }
-        // Tried once, so that the log does not fill with what will not change.
-        watched.insert(dir);
-    }
+        watch
+    });
+    refreshed.await.ok()
 }

@@ -157,17 +157,19 @@ impl Provider for Echo {
 fn plan(home: &Home, id: &str, cwd: &str, more: &[&str]) -> LaunchPlan {
     // The client executes this plan too, so the program cannot be /proc/self/exe there.
     let program = std::env::current_exe().unwrap_or_else(|_| "sessd".into());
-    let program = program.to_string_lossy();
-    // What the kernel adds once another sessd was installed in its place.
-    let program = program.strip_suffix(" (deleted)").unwrap_or(&program);
     let path = home.path.to_string_lossy();
     let args = ["echo", "--home", &*path, "--session", id].into_iter().chain(more.iter().copied());
     LaunchPlan {
-        program: program.to_owned(),
+        program: installed(&program.to_string_lossy()).to_owned(),
         args: args.map(str::to_owned).collect(),
         cwd: cwd.to_owned(),
         env: home.env.clone(),
     }
+}
+
+/// Where the program is: the kernel adds a word once another one was installed in its place.
+fn installed(exe: &str) -> &str {
+    exe.strip_suffix(" (deleted)").unwrap_or(exe)
 }
 
 /// The agent itself: answers standard input, once as a whole or line by line.
@@ -230,6 +232,12 @@ fn records(path: &Path) -> io::Result<Vec<Record>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_agent_is_found_after_sessd_was_replaced() {
+        assert_eq!(installed("/usr/bin/sessd (deleted)"), "/usr/bin/sessd");
+        assert_eq!(installed("/usr/bin/sessd"), "/usr/bin/sessd");
+    }
 
     #[test]
     fn a_session_that_is_still_starting_is_not_gone() {

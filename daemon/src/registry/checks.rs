@@ -1,16 +1,19 @@
 //! Checks: whether sessions can be resumed. Free, and never more certain than what was seen.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use sessd_proto::session::{CheckRequest, ListRequest, SessionPage};
 use sessd_proto::{Fault, Status, Timestamp};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
+use super::Registry;
 use super::homes::{KnownHome, Trouble};
+use super::patience::{CHECK, LISTING};
 use super::starting::STARTING;
-use super::{Registry, blocking};
 use crate::clock::now;
 use crate::providers::{Bound, Verdict};
 use crate::store::sessions::{self, Checked, Outcome, Stored};
@@ -19,8 +22,8 @@ use crate::store::{events, page};
 /// How often a check is made when the session changes under it.
 const ATTEMPTS: usize = 3;
 
-/// How long one check may take.
-const CHECK: Duration = Duration::from_secs(5);
+/// Sessions of one provider that are checked at the same time.
+const AT_ONCE: usize = 3;
 
 impl Registry {
     /// Checks the sessions that were asked for, or a page of all.
@@ -40,9 +43,10 @@ impl Registry {
             }
             (rows, None)
         };
+        let homes = self.known_homes().await?;
         let mut checked = Vec::with_capacity(rows.len());
         for row in rows {
-            checked.push(self.check_row(row, request.accept_losses).await?);
+            checked.push(self.check_in(&homes, row, request.accept_losses).await?);
         }
         let sessions = self.with_live(checked).await?;
         Ok(SessionPage { sessions, next, discovering: !self.has_swept() })
@@ -61,12 +65,61 @@ impl Registry {
                 sessions::by_seqs(c, sessions::oldest_checks(c, before, options.batch)?)
             })
             .await?;
-        let (checked, mut changed) = (rows.len(), 0);
-        for row in rows {
-            let before = row.session.status;
-            changed += usize::from(self.check_row(row, false).await?.session.status != before);
+        let checked = rows.len();
+        let homes: Arc<[KnownHome]> = self.known_homes().await?.into();
+        let mut at_once = BTreeMap::<String, Arc<Semaphore>>::new();
+        let mut checks = JoinSet::new();
+        for row in self.confirm_gone(&homes, rows).await? {
+            let room = at_once.entry(row.session.provider.clone());
+            let room = Arc::clone(room.or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))));
+            let (registry, homes) = (Arc::clone(self), Arc::clone(&homes));
+            checks.spawn(async move {
+                let _turn = room.acquire().await;
+                let before = row.session.status;
+                let now = registry.check_in(&homes, row, false).await?.session.status;
+                Ok::<_, Fault>(now != before)
+            });
+        }
+        let mut changed = 0;
+        while let Some(check) = checks.join_next().await {
+            changed += usize::from(check.map_err(Fault::internal)??);
         }
         Ok((checked, changed))
+    }
+
+    /// Confirms sessions that were gone at the last sweep of a home that is well, and answers
+    /// the others. One that came back is a new transcript to a sweep, so that nothing but its
+    /// old place needs a look; asked one by one, each would cost a listing of its home.
+    async fn confirm_gone(
+        &self,
+        homes: &[KnownHome],
+        rows: Vec<Stored>,
+    ) -> Result<Vec<Stored>, Fault> {
+        let is_gone = |row: &Stored| {
+            let of_home = row.session.reason.as_deref() == Some("transcript_missing");
+            row.session.status == Status::Expired && of_home && self.has_swept()
+        };
+        let (gone, mut others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_gone);
+        for known in homes {
+            let here = gone.iter().filter(|row| row.home_id == known.id);
+            let (here, paths): (Vec<_>, Vec<_>) =
+                here.map(|row| (row, row.location.clone())).unzip();
+            let is_there = move |known: &KnownHome| {
+                let is_well = known.provider.discover(&known.home).is_ok();
+                let there = |path: String| !is_well || Path::new(&path).exists();
+                paths.into_iter().map(there).collect::<Vec<bool>>()
+            };
+            let well = !here.is_empty() && self.home_trouble(known.id).is_none();
+            let asked = if well { self.ask_home(known, LISTING, is_there).await? } else { None };
+            for (index, row) in here.into_iter().enumerate() {
+                if asked.as_ref().is_none_or(|there| there[index]) {
+                    others.push(row.clone());
+                } else {
+                    self.keep(row, Verdict::new(Status::Expired, "transcript_missing")).await?;
+                }
+            }
+        }
+        Ok(others)
     }
 
     /// Checks one session and answers it as it is then.
@@ -75,17 +128,29 @@ impl Registry {
         row: Stored,
         accept_losses: bool,
     ) -> Result<Stored, Fault> {
-        let Some(known) = self.home_of(&row).await? else { return Ok(row) };
+        self.check_in(&self.known_homes().await?, row, accept_losses).await
+    }
+
+    /// Checks one session in its home, which is among these.
+    async fn check_in(
+        self: &Arc<Self>,
+        homes: &[KnownHome],
+        row: Stored,
+        accept_losses: bool,
+    ) -> Result<Stored, Fault> {
+        let Some(known) = homes.iter().find(|known| known.id == row.home_id) else {
+            return Ok(row);
+        };
         let seq = row.seq;
         let mut row = row;
         for _ in 0..ATTEMPTS {
-            let mut verdict = self.ask(&known, &row).await?;
+            let mut verdict = self.ask(known, &row).await?;
             if verdict.status == Status::Expired && row.session.status != Status::Expired {
                 // It is looked for in its whole home first: it may have moved, or the home may
                 // be in doubt.
-                self.sweep_home(&known).await?;
+                self.sweep_home(known).await?;
                 row = self.stored(seq).await?;
-                verdict = self.ask(&known, &row).await?;
+                verdict = self.ask(known, &row).await?;
                 let held = matches!(self.home_trouble(known.id), Some(Trouble::Held { .. }));
                 if verdict.status == Status::Expired && held && !accept_losses {
                     verdict = Verdict::new(Status::Unknown, "home_held");
@@ -108,20 +173,18 @@ impl Registry {
         Ok(self.known_homes().await?.into_iter().find(|known| known.id == id))
     }
 
-    /// Asks the provider about a session; a store that hangs gives no verdict.
+    /// Asks the provider about a session; a home that hangs gives no verdict.
     pub(super) async fn ask(&self, known: &KnownHome, row: &Stored) -> Result<Verdict, Fault> {
         if row.location.is_empty() {
             // It makes its transcript with its first turn.
             return Ok(Verdict::new(Status::Unknown, STARTING));
         }
-        let (known, bound) = (known.clone(), bound(row));
-        let launch_dir = row.session.launch_dir.clone();
-        let asked = blocking(move || {
+        let (bound, launch_dir) = (bound(row), row.session.launch_dir.clone());
+        let asked = self.ask_home(known, CHECK, move |known| {
             let verdict = known.provider.check(&known.home, &bound);
             with_directory(verdict, Path::new(&launch_dir).is_dir())
         });
-        let hangs = Verdict::new(Status::Unknown, "check_timed_out");
-        tokio::time::timeout(CHECK, asked).await.unwrap_or(Ok(hangs))
+        Ok(asked.await?.unwrap_or(Verdict::new(Status::Unknown, "home_unreadable")))
     }
 
     /// Stores a verdict; `false` if the session was changed meanwhile.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sessd_proto::provider::HomeInfo;
 use sessd_proto::{Environment, Fault};
 
 use super::Registry;
+use super::patience::{Gate, LISTING, LOOK};
 use crate::providers::{self, Home, Provider};
 use crate::store::bindings::{self, HomeRow};
 
@@ -23,8 +25,9 @@ pub(super) struct KnownHome {
 }
 
 /// What the last sweep thinks of a home.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct State {
+    gate: Arc<Gate>,
     pub(super) trouble: Option<Trouble>,
     pub(super) retention: Option<Option<(i64, bool)>>,
 }
@@ -34,6 +37,7 @@ pub struct State {
 pub(super) enum Trouble {
     Missing,
     Unreadable(String),
+    Hung,
     Held { lost: usize, of: usize },
 }
 
@@ -56,7 +60,12 @@ impl Registry {
         };
         for provider in providers::ALL {
             for home in provider.homes(env) {
-                if is_known(*provider, &home) || only_existing && !home.path.is_dir() {
+                if is_known(*provider, &home) {
+                    continue;
+                }
+                let path = home.path.clone();
+                let exists = self.elsewhere.pass(LOOK, move || path.is_dir());
+                if only_existing && exists.await? != Some(true) {
                     continue;
                 }
                 let path = home.path.to_string_lossy().into_owned();
@@ -113,6 +122,29 @@ impl Registry {
         Ok(())
     }
 
+    /// Asks a home something that reads its disk. `None` if it does not answer in time; nothing
+    /// is concluded from it then, before a sweep has found it well again.
+    pub(super) async fn ask_home<T: Send + 'static>(
+        &self,
+        known: &KnownHome,
+        limit: Duration,
+        question: impl FnOnce(&KnownHome) -> T + Send + 'static,
+    ) -> Result<Option<T>, Fault> {
+        let (asked, gate) = (known.clone(), self.gate(known.id));
+        let answer = gate.pass(limit, move || question(&asked)).await?;
+        if answer.is_none() && self.home_trouble(known.id) != Some(Trouble::Hung) {
+            let home = known.home.path.display();
+            tracing::warn!("{} home {home} does not answer", known.provider.id());
+            self.set_home_state(known.id, |state| state.trouble = Some(Trouble::Hung));
+        }
+        Ok(answer)
+    }
+
+    fn gate(&self, home_id: i64) -> Arc<Gate> {
+        let mut homes = self.homes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Arc::clone(&homes.entry(home_id).or_default().gate)
+    }
+
     pub(super) fn home_trouble(&self, home_id: i64) -> Option<Trouble> {
         self.home_state(home_id).trouble
     }
@@ -133,11 +165,15 @@ impl Registry {
     /// Those of the store.
     pub async fn watched(&self) -> Result<Vec<PathBuf>, Fault> {
         let mut watched = Vec::new();
-        for KnownHome { provider, home, .. } in self.known_homes().await? {
-            watched.extend(provider.watched(&home));
-            // A home or a store that is not there yet shows up in the directory above it.
-            watched.extend(home.path.parent().filter(|_| !home.path.is_dir()).map(Path::to_owned));
-            watched.push(home.path);
+        for known in self.known_homes().await? {
+            let dirs = self.ask_home(&known, LISTING, |known| {
+                let (mut dirs, path) = (known.provider.watched(&known.home), &known.home.path);
+                // A home or a store that is not there yet shows up in the directory above it.
+                dirs.extend(path.parent().filter(|_| !path.is_dir()).map(Path::to_owned));
+                dirs.push(path.clone());
+                dirs
+            });
+            watched.extend(dirs.await?.unwrap_or_default());
         }
         // Our own writing is no hint.
         watched.retain(|dir| *dir != self.paths.state);
@@ -149,7 +185,7 @@ impl Registry {
         let state = match trouble {
             None => "ok",
             Some(Trouble::Missing) => "missing",
-            Some(Trouble::Unreadable(_)) => "unreadable",
+            Some(Trouble::Unreadable(_) | Trouble::Hung) => "unreadable",
             Some(Trouble::Held { .. }) => "held",
         };
         HomeInfo {
@@ -165,6 +201,7 @@ impl Trouble {
         match self {
             Self::Missing => "its store is not there".to_owned(),
             Self::Unreadable(why) => format!("its store cannot be read: {why}"),
+            Self::Hung => "it does not answer".to_owned(),
             Self::Held { lost, of } => {
                 format!("{lost} of its {of} sessions vanished at once, which is not believed")
             }

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use sessd_proto::{Fault, Live, LiveState, Session};
 
+use super::Registry;
 use super::homes::KnownHome;
-use super::{Registry, blocking};
+use super::patience::LOOK;
 use crate::process;
 use crate::providers::LiveSession;
 use crate::store::leases::{self, Lease};
@@ -66,22 +68,16 @@ impl Registry {
             self.store.read(|c| Ok((crate::store::bindings::homes(c)?, leases::all(c)?))).await?;
         let homes: Vec<_> =
             homes.into_iter().filter_map(super::homes::known_home).filter(wanted).collect();
-        blocking(move || {
-            let boot_id = process::boot_id();
-            let alive = |lease: &Lease| is_alive(lease, &boot_id);
-            Running {
-                leases: leases
-                    .into_iter()
-                    .filter(alive)
-                    .map(|lease| (lease.session_id.clone(), lease))
-                    .collect(),
-                homes: homes
-                    .into_iter()
-                    .map(|known| (known.id, known.provider.live(&known.home)))
-                    .collect(),
-            }
-        })
-        .await
+        let boot_id = process::boot_id();
+        let alive = leases.into_iter().filter(|lease| is_alive(lease, &boot_id));
+        let leases = alive.map(|lease| (lease.session_id.clone(), lease)).collect();
+        // All at once: they do not wait for the one that hangs.
+        let live = homes.iter().map(|known| async move {
+            let shown = self.ask_home(known, LOOK, |known| known.provider.live(&known.home)).await;
+            shown.map(|shown| (known.id, shown.flatten()))
+        });
+        let homes = try_join_all(live).await?.into_iter().collect();
+        Ok(Running { leases, homes })
     }
 }
 

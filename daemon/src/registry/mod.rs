@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sessd_proto::paths::Paths;
-use sessd_proto::{Environment, Fault, Timestamp};
+use sessd_proto::{Environment, Timestamp};
 use tokio::sync::watch;
 
 use crate::clock::now;
@@ -20,9 +20,11 @@ pub mod changes;
 pub mod checks;
 pub mod cleanup;
 pub mod homes;
+mod imports;
 pub mod launches;
 pub mod leases;
 pub mod live;
+mod patience;
 pub mod queues;
 pub mod sessions;
 pub mod starting;
@@ -43,6 +45,8 @@ pub struct Registry {
     env: Environment,
     started_at: Timestamp,
     homes: Mutex<HashMap<i64, homes::State>>,
+    /// The way to directories of projects and callers.
+    elsewhere: patience::Gate,
     sweeping: tokio::sync::Mutex<()>,
     cleaning: tokio::sync::Mutex<()>,
     swept: watch::Sender<bool>,
@@ -68,6 +72,7 @@ impl Registry {
             env,
             started_at: now(),
             homes: Mutex::default(),
+            elsewhere: patience::Gate::default(),
             sweeping: tokio::sync::Mutex::default(),
             cleaning: tokio::sync::Mutex::default(),
             swept: watch::Sender::new(false),
@@ -107,11 +112,4 @@ impl Registry {
         let mut swept = self.swept.subscribe();
         tokio::time::timeout(FIRST_SWEEP, swept.wait_for(|swept| *swept)).await.is_ok()
     }
-}
-
-/// Runs something that reads files on a thread where it may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Fault> {
-    tokio::task::spawn_blocking(work).await.map_err(Fault::internal)
 }

@@ -8,6 +8,7 @@ use sessd_proto::session::{ListRequest, SessionPage, ShowRequest, Sort};
 use sessd_proto::{Fault, FaultCode, Kind, Session, Status};
 
 use super::Registry;
+use super::patience::LOOK;
 use crate::store::sessions::{self as rows, Stored};
 use crate::store::{page, selector};
 
@@ -21,8 +22,11 @@ impl Registry {
     /// For a limit or a cursor that makes no sense, and those of the store.
     pub async fn list(self: &Arc<Self>, request: ListRequest) -> Result<SessionPage, Fault> {
         let discovering = !self.first_sweep().await;
-        let request =
-            ListRequest { project: request.project.as_deref().map(project_root), ..request };
+        let project = match &request.project {
+            Some(dir) => Some(self.project_of(dir).await?),
+            None => None,
+        };
+        let request = ListRequest { project, ..request };
         let (found, next) = if request.busy {
             (self.busy(&request).await?, None)
         } else {
@@ -67,7 +71,7 @@ impl Registry {
     /// The newest session of a directory's project that can be resumed.
     pub(super) async fn newest_resumable(self: &Arc<Self>, dir: &str) -> Result<Stored, Fault> {
         self.sweep().await?;
-        let project = project_root(dir);
+        let project = self.project_of(dir).await?;
         let mut request = ListRequest { project: Some(project.clone()), ..Default::default() };
         loop {
             let asked = request.clone();
@@ -87,6 +91,16 @@ impl Registry {
             }
             request.after = next;
         }
+    }
+
+    /// The project of a caller's directory, which may be on a disk that does not answer.
+    pub(super) async fn project_of(&self, dir: &str) -> Result<String, Fault> {
+        let path = dir.to_owned();
+        let project = self.elsewhere.pass(LOOK, move || project_root(&path)).await?;
+        project.ok_or_else(|| {
+            Fault::new(FaultCode::Deadline, format!("the disk of {dir} does not answer"))
+                .hint("try another directory, or none: `sessctl list`")
+        })
     }
 
     pub(super) async fn stored(&self, seq: i64) -> Result<Stored, Fault> {

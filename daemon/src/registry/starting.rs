@@ -10,9 +10,10 @@ use sessd_proto::launch::{CreateRequest, CreateResponse, ResumeRequest};
 use sessd_proto::{Environment, Fault, FaultCode, Kind, LaunchPlan, Status};
 use uuid::Uuid;
 
+use super::Registry;
 use super::homes::KnownHome;
 use super::live::is_alive;
-use super::{Registry, blocking};
+use super::patience::LOOK;
 use crate::clock::now;
 use crate::process;
 use crate::providers::{self, Home, LiveSession, Provider};
@@ -41,8 +42,9 @@ impl Registry {
             return Err(Fault::new(FaultCode::Usage, "the session's id is not a UUID"));
         }
         self.remember_caller(&request.environment).await?;
-        let mut new =
-            self.new_session(request.id, &request.agent, &request.cwd, &request.environment)?;
+        let mut new = self
+            .new_session(request.id, &request.agent, &request.cwd, &request.environment)
+            .await?;
         new.found.kind = Kind::Interactive;
         let row = self.register(new, request.ttl_ms).await?;
         let mut sessions = self.with_live(vec![row]).await?;
@@ -50,7 +52,7 @@ impl Registry {
     }
 
     /// What a session of this agent starts as.
-    pub(super) fn new_session(
+    pub(super) async fn new_session(
         &self,
         id: String,
         agent: &str,
@@ -66,7 +68,8 @@ impl Registry {
                 format!("{} has no home: neither HOME nor its own variable is set", provider.id());
             Fault::new(FaultCode::Environment, what).hint("set HOME to your home directory")
         })?;
-        Ok(NewSession { found: starting(id, provider, cwd), provider, home })
+        let project = self.project_of(cwd).await?;
+        Ok(NewSession { found: starting(id, provider, cwd, project), provider, home })
     }
 
     async fn register(&self, new: NewSession, ttl_ms: Option<i64>) -> Result<Stored, Fault> {
@@ -108,11 +111,12 @@ impl Registry {
                 .hint("which providers can: `sessctl providers`"));
         }
         let launch_dir = request.cwd.as_deref().unwrap_or(&row.session.launch_dir);
+        let project = self.project_of(launch_dir).await?;
         let found = Discovered {
             parent_id: Some(row.session.id.clone()),
             title: row.session.title.clone(),
             kind: Kind::Interactive,
-            ..starting(Uuid::new_v4().to_string(), known.provider, launch_dir)
+            ..starting(Uuid::new_v4().to_string(), known.provider, launch_dir, project)
         };
         let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
         let plan =
@@ -135,16 +139,15 @@ impl Registry {
         if leased.is_empty() {
             return Ok(());
         }
-        let look = known.clone();
-        let seen = blocking(move || {
-            let shown = look.provider.live(&look.home).unwrap_or_default();
+        let look = move |known: &KnownHome| {
+            let shown = known.provider.live(&known.home).unwrap_or_default();
             let boot_id = process::boot_id();
             let seen = leased.into_iter().filter(|lease| is_alive(lease, &boot_id));
             seen.filter_map(|lease| Some((shown_for(&shown, lease.pid)?.clone(), lease)))
                 .collect::<Vec<_>>()
-        })
-        .await?;
-        for (shown, lease) in seen {
+        };
+        let seen = self.ask_home(known, LOOK, look).await?;
+        for (shown, lease) in seen.unwrap_or_default() {
             let Some(moved) =
                 self.store.promise(move |tx| follow(tx, home_id, &lease, &shown)).await?
             else {
@@ -200,13 +203,13 @@ pub(super) fn write_down(
     bindings::absorb(tx, &found)
 }
 
-fn starting(id: String, provider: &dyn Provider, cwd: &str) -> Discovered {
+fn starting(id: String, provider: &dyn Provider, cwd: &str, project: String) -> Discovered {
     let chosen = if provider.capabilities().choose_id { id.clone() } else { String::new() };
     Discovered {
         id,
         provider: provider.id().to_owned(),
         provider_session_id: chosen,
-        project: super::sessions::project_root(cwd),
+        project,
         kind: Kind::Headless,
         launch_dir: cwd.to_owned(),
         cwd: Some(cwd.to_owned()),

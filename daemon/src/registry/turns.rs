@@ -43,7 +43,7 @@ impl Registry {
             return self.accepted(turn).await;
         }
         let (row, new) = match (&request.new_agent, &request.selector) {
-            (Some(agent), None) => (None, Some(self.first_turn(agent, &request)?)),
+            (Some(agent), None) => (None, Some(self.first_turn(agent, &request).await?)),
             (None, Some(selector)) => (Some(self.resolve(selector).await?), None),
             (None, None) => (Some(self.newest_resumable(&request.cwd).await?), None),
             (Some(_), Some(_)) => {
@@ -70,9 +70,9 @@ impl Registry {
     }
 
     /// The session that a prompt begins.
-    fn first_turn(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
+    async fn first_turn(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
         let id = Uuid::new_v4().to_string();
-        let new = self.new_session(id, agent, &request.cwd, &request.environment)?;
+        let new = self.new_session(id, agent, &request.cwd, &request.environment).await?;
         let new_id = Some(new.found.provider_session_id.clone());
         let spec = TurnSpec { resume: None, new_id, cwd: request.cwd.clone() };
         match new.provider.plan_turn(&new.home, &spec) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::side;
+use super::file::side;
 
 /// As much as the log of changes may hold.
 const BYTES: u64 = 8 * 1024 * 1024;

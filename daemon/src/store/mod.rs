@@ -4,23 +4,20 @@
 //! serves slow reads, so that counting never delays a list. A job past its deadline is stopped
 //! by a progress handler of its own: an interrupt would hit the next job on the connection.
 
-use std::fs::{self, OpenOptions};
-use std::io::Read;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use sessd_proto::service::DEADLINE_MS;
-use sessd_proto::{Fault, FaultCode};
 use tokio::sync::oneshot;
 
 mod ballast;
 pub mod bindings;
 mod error;
 pub mod events;
+mod file;
 pub mod files;
 pub mod job_runs;
 pub mod leases;
@@ -38,22 +35,11 @@ mod tests;
 
 use ballast::Ballast;
 pub use error::Error;
+use file::{IMPORTING, RESTING};
+pub use file::{put_aside, suspect};
 
 /// The result of everything that touches the registry's file.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// Marks a registry in which damage was met.
-const SUSPECT: &str = ".suspect";
-
-/// How much a connection may take.
-struct Room {
-    cache_kib: i64,
-    /// The log of changes is copied back into the file when it has more pages.
-    log_pages: i64,
-}
-
-const RESTING: Room = Room { cache_kib: 2_048, log_pages: 4_000 };
-const IMPORTING: Room = Room { cache_kib: 32_768, log_pages: 16_000 };
 
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
@@ -82,11 +68,11 @@ impl Store {
     /// [`Error::Newer`] and [`Error::Damaged`] leave the file as it is.
     pub fn open(path: &Path) -> Result<Self> {
         let ballast = Arc::new(Ballast::beside(path));
-        let connection = match open_writer(path) {
-            Err(error) if error.is_full() && ballast.drop_now() => open_writer(path)?,
+        let connection = match file::writer(path) {
+            Err(error) if error.is_full() && ballast.drop_now() => file::writer(path)?,
             opened => opened?,
         };
-        let reader = open_reader(path)?;
+        let reader = file::reader(path)?;
         ballast.take_on();
         Ok(Self {
             main: thread("store", connection)?,
@@ -162,7 +148,7 @@ impl Store {
     /// # Errors
     /// Those of SQLite.
     pub async fn begin_import(&self) -> Result<()> {
-        run(&self.main, |connection| Ok(set_room(connection, IMPORTING)?)).await
+        run(&self.main, |connection| Ok(file::set_room(connection, IMPORTING)?)).await
     }
 
     /// Gives back what [`Store::begin_import`] took. The log is copied back beside other work.
@@ -173,7 +159,7 @@ impl Store {
         let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
         run(&self.slow, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?)).await?;
         let job = |connection: &mut Connection| {
-            set_room(connection, RESTING)?;
+            file::set_room(connection, RESTING)?;
             Ok(connection.execute_batch("PRAGMA shrink_memory")?)
         };
         run(&self.main, job).await
@@ -272,116 +258,4 @@ fn thread(name: &str, mut connection: Connection) -> Result<Worker> {
         .spawn(body)
         .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
     Ok(Worker { jobs, waiting: Arc::default() })
-}
-
-fn open_writer(path: &Path) -> Result<Connection> {
-    // SQLite gives -wal and -shm the mode of the file, so it must be private from the start.
-    OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600)))
-        .map_err(|error| unopenable(path, &error))?;
-    check_header(path).map_err(|error| unopenable(path, &error))??;
-    let mut connection = Connection::open(path)?;
-    prepare(&connection)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
-    migrations::migrate(&mut connection, path, migrations::ALL)?;
-    check(&connection, path)?;
-    Ok(connection)
-}
-
-fn open_reader(path: &Path) -> Result<Connection> {
-    let connection = Connection::open(path)?;
-    prepare(&connection)?;
-    connection.pragma_update(None, "cache_size", -1024)?;
-    // It copies the log of changes back and changes nothing else.
-    connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
-}
-
-fn prepare(connection: &Connection) -> Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.set_prepared_statement_cache_capacity(64);
-    connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "mmap_size", 0)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(set_room(connection, RESTING)?)
-}
-
-fn set_room(connection: &Connection, room: Room) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "cache_size", -room.cache_kib)?;
-    connection.pragma_update(None, "wal_autocheckpoint", room.log_pages)
-}
-
-/// Refuses a file without SQLite's header before SQLite sees it: taking a torn file for an empty
-/// registry, it would delete the log of changes beside it.
-fn check_header(path: &Path) -> std::io::Result<Result<()>> {
-    let mut header = Vec::new();
-    fs::File::open(path)?.take(16).read_to_end(&mut header)?;
-    let is_new = || fs::metadata(side(path, "-wal")).map_or(true, |wal| wal.len() == 0);
-    if header == b"SQLite format 3\0" || header.is_empty() && is_new() {
-        return Ok(Ok(()));
-    }
-    Ok(Err(Error::Damaged("file is not a database".to_owned())))
-}
-
-/// A file that SQLite keeps beside the registry's.
-fn side(path: &Path, suffix: &str) -> PathBuf {
-    let mut side = path.as_os_str().to_owned();
-    side.push(suffix);
-    side.into()
-}
-
-/// A look at the whole of a small or suspect registry, at the schema of a large one.
-fn check(connection: &Connection, path: &Path) -> Result<()> {
-    const PAGES_MAX: i64 = 4_096;
-    let suspect = side(path, SUSPECT);
-    let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-    if pages > PAGES_MAX && !suspect.exists() {
-        return Ok(());
-    }
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    // Whether it is well or will be put aside: the doubt is over.
-    let _ = fs::remove_file(suspect);
-    if verdict == "ok" { Ok(()) } else { Err(Error::Damaged(verdict)) }
-}
-
-/// Damage was met in use: the next start looks at the whole registry, however large it is.
-pub fn suspect(path: &Path) {
-    if let Err(error) = fs::write(side(path, SUSPECT), "") {
-        tracing::error!("cannot mark the registry as suspect: {error}");
-    }
-}
-
-fn unopenable(path: &Path, error: &std::io::Error) -> Error {
-    let shown = path.display();
-    Error::Fault(
-        Fault::new(FaultCode::Storage, format!("cannot write the registry {shown}: {error}"))
-            .hint(format!("check its permissions: `ls -la {shown}`")),
-    )
-}
-
-/// Puts a damaged registry aside, so that nothing overwrites it; answers its new name.
-///
-/// # Errors
-/// When the file cannot be renamed.
-pub fn put_aside(path: &Path, at: i64) -> std::io::Result<PathBuf> {
-    let renamed = |suffix: &str| {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".damaged-{at}{suffix}"));
-        path.with_file_name(name)
-    };
-    for suffix in ["-wal", "-shm"] {
-        match fs::rename(side(path, suffix), renamed(suffix)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    fs::rename(path, renamed(""))?;
-    Ok(renamed(""))
 }

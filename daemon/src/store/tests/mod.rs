@@ -8,8 +8,9 @@ use rusqlite::Connection;
 use sessd_proto::{Status, Timestamp};
 
 use super::bindings::{self, Discovered};
+use super::file::prepare;
+use super::migrations;
 use super::sessions::{self, Stored};
-use super::{migrations, prepare};
 
 mod file;
 mod pages;

@@ -1,0 +1,206 @@
+//! Imports: what transcripts say comes into the store, many at a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::path::Path;
+
+use sessd_proto::{Fault, Timestamp};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::Registry;
+use super::homes::KnownHome;
+use super::patience::LISTING;
+use crate::clock::now;
+use crate::providers::{Basis, Found, Listed, Retention};
+use crate::store::bindings::{self, Discovered};
+use crate::store::{self, files};
+use crate::system;
+
+/// Transcripts read in one go.
+const BATCH: usize = 200;
+
+/// Transcripts written in one go, while nobody else waits for the store.
+const TOGETHER: usize = 2_000;
+
+/// The namespace of ids of discovered sessions (DESIGN: the same session, the same id).
+const NAMESPACE: Uuid = Uuid::from_u128(0x7365_7373_6400_5f64_8973_636f_7665_7264);
+
+impl Registry {
+    /// Reads transcripts and writes down what they say, both at once; `false` if the home hangs.
+    pub(super) async fn absorb(
+        &self,
+        known: &KnownHome,
+        changed: Vec<Listed>,
+        retention: Option<Retention>,
+    ) -> Result<bool, Fault> {
+        if changed.is_empty() {
+            return Ok(true);
+        }
+        let is_large = changed.len() > TOGETHER;
+        if is_large {
+            self.store.begin_import().await?;
+        }
+        let (read, rows) = mpsc::channel(TOGETHER / BATCH);
+        let reading = self.read_all(known, changed, retention, read);
+        let (read, written) = tokio::join!(reading, self.remember_all(known.id, rows));
+        if is_large {
+            let store = self.store.clone();
+            // Not awaited: lists that wait for this sweep come first.
+            tokio::spawn(async move {
+                if let Err(error) = store.end_import().await {
+                    tracing::warn!("after an import: {error}");
+                }
+                system::give_back_memory();
+            });
+        }
+        written?;
+        read
+    }
+
+    /// Reads transcripts batch by batch.
+    async fn read_all(
+        &self,
+        known: &KnownHome,
+        changed: Vec<Listed>,
+        retention: Option<Retention>,
+        into: mpsc::Sender<Vec<Row>>,
+    ) -> Result<bool, Fault> {
+        let mut changed = changed.into_iter();
+        let mut places = HashMap::new();
+        while changed.len() > 0 {
+            let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
+            let read = self.ask_home(known, LISTING, move |known| {
+                let row = |entry| read_one(known, entry, retention, &mut places);
+                let rows = batch.into_iter().filter_map(row).collect();
+                (rows, places)
+            });
+            let Some((rows, known_places)) = read.await? else { return Ok(false) };
+            places = known_places;
+            if into.send(rows).await.is_err() {
+                // Whoever writes has failed, and says why.
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes down in one go what was read meanwhile: the more at once, the less there is to
+    /// write. When somebody waits for the store, the rest is left for the next go.
+    async fn remember_all(
+        &self,
+        home_id: i64,
+        mut read: mpsc::Receiver<Vec<Row>>,
+    ) -> Result<(), Fault> {
+        const TURN: usize = 200;
+        let mut rows = VecDeque::new();
+        loop {
+            while rows.len() < TOGETHER
+                && let Ok(more) = read.try_recv()
+            {
+                rows.extend(more);
+            }
+            if rows.is_empty() {
+                let Some(more) = read.recv().await else { return Ok(()) };
+                rows.extend(more);
+                continue;
+            }
+            let waits = self.store.waiting();
+            let write = self.store.write(move |tx| {
+                let mut done = 0;
+                while !rows.is_empty() && (done < TURN || !waits()) {
+                    for row in rows.drain(..TURN.min(rows.len())) {
+                        remember(tx, home_id, &row)?;
+                        done += 1;
+                    }
+                }
+                Ok(rows)
+            });
+            rows = write.await?;
+        }
+    }
+}
+
+/// What a launch directory is, looked up once in a sweep.
+struct Place {
+    exists: bool,
+    project: String,
+}
+
+/// A transcript with what it says, if it is a session.
+type Row = (Listed, Option<Discovered>);
+
+fn remember(tx: &rusqlite::Transaction<'_>, home_id: i64, row: &Row) -> store::Result<()> {
+    let (Listed { location, stamp }, found) = row;
+    if let Some(found) = found {
+        bindings::absorb(tx, found)?;
+    }
+    files::remember(tx, home_id, location, (stamp.size, stamp.mtime_ns, stamp.inode))
+}
+
+/// One that cannot be opened now is not remembered, so that the next sweep tries again.
+fn read_one(
+    known: &KnownHome,
+    entry: Listed,
+    retention: Option<Retention>,
+    places: &mut HashMap<String, Place>,
+) -> Option<Row> {
+    let found = known.provider.read(&known.home, &entry.location);
+    if found.is_none() && File::open(&entry.location).is_err() {
+        return None;
+    }
+    let found = found.map(|found| discovered(known, &entry, found, retention, places));
+    Some((entry, found))
+}
+
+/// The row that a transcript becomes.
+fn discovered(
+    known: &KnownHome,
+    entry: &Listed,
+    found: Found,
+    retention: Option<Retention>,
+    places: &mut HashMap<String, Place>,
+) -> Discovered {
+    let place = places.entry(found.launch_dir.clone()).or_insert_with(|| Place {
+        exists: Path::new(&found.launch_dir).is_dir(),
+        project: super::sessions::project_root(&found.launch_dir),
+    });
+    let verdict = super::checks::with_directory(found.verdict, place.exists);
+    let expires_at = retention.map(|retention| {
+        let basis = match retention.basis {
+            Basis::Modified => Timestamp::from_ns(entry.stamp.mtime_ns),
+            Basis::LastActivity => found.last_activity,
+        };
+        basis.plus_ms(retention.age_ms)
+    });
+    let id = |provider_session_id: &str| session_id(known, &found.scope, provider_session_id);
+    Discovered {
+        id: id(&found.provider_session_id),
+        provider: known.provider.id().to_owned(),
+        home_id: known.id,
+        parent_id: found.parent.as_deref().map(id),
+        scope: found.scope.clone(),
+        provider_session_id: found.provider_session_id,
+        location: entry.location.clone(),
+        project: place.project.clone(),
+        kind: found.kind,
+        launch_dir: found.launch_dir,
+        cwd: found.cwd,
+        title: found.title,
+        model: found.model,
+        git_branch: found.git_branch,
+        status: verdict.status,
+        reason: verdict.reason.map(str::to_owned),
+        created_at: found.created_at,
+        last_activity: found.last_activity,
+        expires_at,
+        at: now(),
+    }
+}
+
+/// The id of a discovered session: the same after a lost registry.
+fn session_id(known: &KnownHome, scope: &str, provider_session_id: &str) -> String {
+    let home = known.home.path.to_string_lossy();
+    let name = [known.provider.id(), &home, scope, provider_session_id].join("\0");
+    Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
+}

@@ -1,0 +1,144 @@
+//! Promise: a disk that does not answer holds up nothing but what is on it, and nothing on it is
+//! called gone. A pipe that nobody writes into hangs whoever opens it, like a dead network disk.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode};
+use sessd_proto::{LiveState, Session, Status};
+use sessd_tests::sandbox::Sandbox;
+use uuid::Uuid;
+
+use crate::BINARIES;
+use crate::scene::{NEVER, check, run_job, sessions, verdict};
+
+const UNREADABLE: (Status, Option<&str>) = (Status::Unknown, Some("home_unreadable"));
+
+/// Two homes of Claude Code with two sessions each.
+struct Homes {
+    sandbox: Sandbox,
+    hanging: PathBuf,
+    well: PathBuf,
+}
+
+impl Homes {
+    fn new() -> Self {
+        let mut sandbox = Sandbox::new(BINARIES);
+        sandbox.set_env("SESSD_DISCOVERY_SCHEDULE", NEVER);
+        sandbox.set_env("SESSD_DISCOVERY_WATCH", "false");
+        sandbox.set_env("SESSD_HEARTBEAT_SCHEDULE", NEVER);
+        sandbox.set_env("SESSD_HEARTBEAT_FRESH_S", "0");
+        let [hanging, well] = [".claude", "well"].map(|name| sandbox.dir(name));
+        sandbox.write(".config/sessd/config.toml", format!("[homes]\nclaude = [{well:?}]\n"));
+        let homes = Self { sandbox, hanging, well };
+        for home in [&homes.hanging, &homes.hanging, &homes.well, &homes.well] {
+            homes.write_session(home);
+        }
+        homes
+    }
+
+    fn write_session(&self, home: &Path) -> PathBuf {
+        let record = serde_json::json!({
+            "type": "user", "message": {"role": "user", "content": "a question"},
+            "timestamp": "2026-11-21T08:00:00.000Z", "cwd": self.sandbox.home(),
+        });
+        let folder = home.join("projects/folder");
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("{}.jsonl", Uuid::new_v4()));
+        fs::write(&path, format!("{record}\n")).unwrap();
+        path
+    }
+
+    /// The sessions of a home.
+    fn of(&self, home: &Path) -> Vec<Session> {
+        let all = sessions(&self.sandbox, &["list", "--all"]).into_iter();
+        all.filter(|session| Path::new(&session.home) == home).collect()
+    }
+}
+
+fn pipe(path: &Path) {
+    let _ = fs::remove_file(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+}
+
+/// Lets go whoever opened the pipe, and takes it away.
+fn release(path: &Path) {
+    drop(File::options().read(true).write(true).open(path).unwrap());
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_hung_home_holds_up_neither_sweeps_nor_checks_of_others() {
+    let homes = Homes::new();
+    let (sandbox, settings) = (&homes.sandbox, homes.hanging.join("settings.json"));
+    let known = homes.of(&homes.hanging);
+    assert_eq!(known.len(), 2);
+    pipe(&settings);
+    let lost = fs::read_dir(homes.hanging.join("projects/folder")).unwrap().flatten().next();
+    fs::remove_file(lost.unwrap().path()).unwrap();
+    homes.write_session(&homes.well);
+
+    run_job(sandbox, "discovery");
+    assert_eq!(homes.of(&homes.well).len(), 3, "the other home was swept");
+    let doctor = sandbox.sessctl(&["doctor"]);
+    assert!(doctor.stdout.contains("does not answer"), "{doctor:?}");
+    // From now on nobody waits for it.
+    let started = Instant::now();
+    run_job(sandbox, "discovery");
+    run_job(sandbox, "heartbeat");
+    for session in &known {
+        assert_eq!(verdict(&check(sandbox, &session.id)), UNREADABLE);
+    }
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    for session in homes.of(&homes.well) {
+        assert_eq!(session.status, Status::Active);
+    }
+
+    release(&settings);
+    run_job(sandbox, "discovery");
+    let mut found: Vec<_> = homes.of(&homes.hanging).iter().map(|s| s.status).collect();
+    found.sort_by_key(|status| status.as_str());
+    assert_eq!(found, [Status::Active, Status::Expired]);
+}
+
+#[test]
+fn a_hung_home_holds_up_neither_lists_nor_the_end_of_the_daemon() {
+    let homes = Homes::new();
+    assert_eq!(homes.of(&homes.hanging).len(), 2);
+    fs::create_dir_all(homes.well.join("sessions")).unwrap();
+    pipe(&homes.hanging.join("sessions/1.json"));
+    for session in homes.of(&homes.hanging) {
+        assert_eq!(session.live.state, LiveState::Unknown);
+    }
+    for session in homes.of(&homes.well) {
+        assert_eq!(session.live.state, LiveState::None);
+    }
+    let stopped = homes.sandbox.sessctl(&["daemon", "stop"]);
+    assert_eq!(stopped.status, 0, "{stopped:?}");
+    release(&homes.hanging.join("sessions/1.json"));
+}
+
+#[test]
+fn a_check_of_all_during_a_first_sweep_that_hangs_says_that_more_may_come() {
+    let homes = Homes::new();
+    pipe(&homes.hanging.join("settings.json"));
+    let output = homes.sandbox.sessctl(&["check", "--all"]);
+    assert_eq!(output.status, 0, "{output:?}");
+    assert!(output.stderr.contains("the first sweep still runs"), "{output:?}");
+    release(&homes.hanging.join("settings.json"));
+}
+
+#[test]
+fn a_pipe_is_no_transcript() {
+    let homes = Homes::new();
+    pipe(&homes.hanging.join("projects/folder").join(format!("{}.jsonl", Uuid::new_v4())));
+    let there = homes.of(&homes.hanging);
+    assert_eq!(there.len(), 2);
+    let path = homes.hanging.join("projects/folder");
+    let name = |session: &Session| session.provider_session_id.clone().unwrap() + ".jsonl";
+    pipe(&path.join(name(&there[0])));
+    let reason = Some("transcript_unreadable");
+    assert_eq!(verdict(&check(&homes.sandbox, &there[0].id)), (Status::Unknown, reason));
+}
