@@ -117,8 +117,12 @@ fn undelete_of_a_purged_session_goes_on_where_it_was_stopped() {
     let Some((mut sandbox, _, [_, deleted])) = due() else { return };
     sandbox.json(&["cleanup"]);
     assert_eq!(sandbox.sessctl(&["show", &deleted]).status, 3);
-    die_at(&mut sandbox, "undelete.lifted", &["undelete", &deleted]);
+    sandbox.set_env("SESSD_FAILPOINT", "undelete.lifted");
+    assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+    let daemon = sandbox.daemon_pid();
+    // The client repeats the call; the next daemon's first sweep has found the session already.
     sandbox.json(&["undelete", &deleted]);
+    assert_ne!(sandbox.daemon_pid(), daemon, "the place was not reached");
     assert!(sandbox.ids().contains(&deleted));
 }
 
