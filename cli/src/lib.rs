@@ -25,7 +25,7 @@ use output::Output;
 /// Sessions of every provider are found by themselves; `sessctl list` shows them,
 /// `sessctl resume` continues one. The daemon behind it starts on first use.
 #[derive(Debug, Parser)]
-#[command(name = "sessctl", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "sessctl", version, max_term_width = 80, after_help = AFTER_HELP)]
 struct Args {
     /// Print JSON instead of text
     #[arg(long, global = true)]
@@ -38,12 +38,12 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-A SELECTOR is @KEY, an id, a provider's own id, or a unique beginning (4 characters or more)
-of one.
+A SELECTOR is @KEY, an id, a provider's own id, or a unique beginning
+(4 characters or more) of one.
 
-Exit codes: 0 ok, 1 fault, 2 usage, 3 not found or ambiguous, 4 busy, 5 not resumable,
-6 provider unavailable, failed or unknown, 7 deadline, 8 daemon unreachable,
-9 protocol mismatch, 70 internal.";
+Exit codes: 0 ok, 1 fault, 2 usage, 3 not found or ambiguous, 4 busy,
+5 not resumable, 6 provider unavailable, failed or unknown, 7 deadline,
+8 daemon unreachable, 9 protocol mismatch, 70 internal.";
 
 /// What every command gets: the environment as values, and where to print.
 pub struct Context {

@@ -34,7 +34,7 @@ pub mod system;
 ///
 /// Usually started by `sessctl` on first use. Its client is `sessctl`.
 #[derive(Debug, Parser)]
-#[command(name = "sessd", version, max_term_width = 100)]
+#[command(name = "sessd", version, max_term_width = 80)]
 struct Args {
     /// The socket to listen on [default: $SESSD_SOCKET, else in $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "PATH")]
