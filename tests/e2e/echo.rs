@@ -1,6 +1,8 @@
 //! Turns with the built-in agent: sending, order, repetition, and what a crash leaves.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Barrier;
 use std::thread;
@@ -310,4 +312,19 @@ fn prompts_that_make_no_sense_are_refused() {
     assert_eq!(sandbox.client().send(twice).unwrap_err().code, FaultCode::Usage);
     let no_uuid = SendRequest { turn_id: "1".to_owned(), ..request("x") };
     assert_eq!(sandbox.client().send(no_uuid).unwrap_err().code, FaultCode::Usage);
+}
+
+/// However fast it dies: how it ended is told, not that nobody was there.
+#[test]
+fn a_provider_that_dies_at_once_is_quoted() {
+    let sandbox = Sandbox::new(BINARIES);
+    let program = sandbox.write("dying", "#!/bin/sh\necho 'no licence' >&2\nexit 3\n");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
+    sandbox.write(".config/sessd/config.toml", config);
+    for _ in 0..30 {
+        let failed = sandbox.sessctl(&["send", "--new", "echo", "one"]);
+        assert_eq!(failed.status, 6, "{failed:?}");
+        assert!(failed.stderr.contains("exit status: 3: no licence"), "{failed:?}");
+    }
 }

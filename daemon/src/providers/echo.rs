@@ -183,6 +183,9 @@ pub fn converse(home: &Path, id: &str, once: bool) -> io::Result<()> {
     if once {
         let mut prompt = String::new();
         io::stdin().read_to_string(&mut prompt)?;
+        if prompt.trim().is_empty() {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "there is no prompt"));
+        }
         let say = |out: &mut io::StdoutLock<'_>, line| writeln!(out, "{line}");
         say(&mut out, json!({ "type": "started", "data": { "provider_session_id": id } }))?;
         let answer = answer(&path, prompt.trim_end(), false)?;

@@ -13,8 +13,10 @@ use super::homes::KnownHome;
 use super::turns::{cannot_send, turn_spec};
 use super::{Registry, leases};
 use crate::clock::now;
+use crate::process;
 use crate::providers::{self, Provider};
 use crate::runner::{Cause, Ended, Limits, Process};
+use crate::store::leases::Lease;
 use crate::store::sessions::{self, Stored};
 use crate::store::turns::{self as rows, Group};
 
@@ -148,25 +150,16 @@ impl Registry {
         let Waiting { turn_id, prompt, environment } = waiting;
         let mut base = self.env.clone();
         base.0.extend(environment.0);
-        let process = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;
-        let lease = match self.lease(&row.session, process.pid(), "turn").await {
-            Ok(lease) => lease,
+        let child = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;
+        match self.run_by(&turn_id, row, child.pid()).await {
+            Ok(()) => {}
+            // How it ended says more than that it did.
+            Err(_) if process::start_ticks(child.pid()).is_none() => {}
             Err(fault) => {
                 // Somebody was faster: it must end before it takes its closed input for a prompt.
-                process.end().await;
+                child.end().await;
                 return Err(fault);
             }
-        };
-        let group = Group {
-            pgid: process.pid(),
-            start_ticks: lease.start_ticks,
-            boot_id: lease.boot_id.clone(),
-        };
-        let id = turn_id.clone();
-        if let Err(error) = self.store.promise(move |tx| rows::run(tx, &id, now(), &group)).await {
-            process.end().await;
-            self.end_lease(lease).await?;
-            return Err(error.into());
         }
         self.turns.wake_followers();
         let limits = Limits {
@@ -174,11 +167,19 @@ impl Registry {
             output_bytes_max: self.config.turns.output_bytes_max,
         };
         let (lines, incoming) = mpsc::channel(LINES_MAX);
-        let talk = process.talk(prompt, limits, lines);
+        let talk = child.talk(prompt, limits, lines);
         let (ended, heard) =
             tokio::join!(talk, self.write_down(known.provider, &turn_id, incoming));
-        self.end_lease(lease).await?;
+        // Its lease ends with it, or is seen to be dead where even that cannot be written down.
         judge(known.provider.id(), row, &ended, &heard?)
+    }
+
+    /// Gives a turn's process the lease of the session, and the turn its process.
+    async fn run_by(self: &Arc<Self>, turn_id: &str, row: &Stored, pid: u32) -> Result<(), Fault> {
+        let Lease { start_ticks, boot_id, .. } = self.lease(&row.session, pid, "turn").await?;
+        let group = Group { pgid: pid, start_ticks, boot_id };
+        let id = turn_id.to_owned();
+        Ok(self.store.promise(move |tx| rows::run(tx, &id, now(), &group)).await?)
     }
 
     /// Decodes lines and appends their events, a batch at a time; answers the last events of
