@@ -92,6 +92,21 @@ fn resume_picks_from_the_sessions_of_the_project() {
 }
 
 #[test]
+fn resume_picks_a_session_of_every_other_cli() {
+    for cli in [&Codex as &'static dyn RealCli, &Gemini] {
+        let Some(scene) = Scene::of(cli) else { continue };
+        scene.one_shot("alpha question");
+        scene.one_shot("gamma question");
+        let mut terminal = scene.resume(&[], &scene.project);
+        terminal.wait_for_text("gamma question", DEADLINE);
+        terminal.type_text("alpha");
+        terminal.key(Key::Enter);
+        terminal.wait_for_text(ALPHA, DEADLINE);
+        cli.quit(&mut terminal);
+    }
+}
+
+#[test]
 fn resume_opens_the_home_of_the_session_claude() {
     opens_the_home_of_the_session(&Claude);
 }
