@@ -37,6 +37,7 @@ mod systemd_restarts;
 mod tidy;
 mod traps;
 mod trash;
+mod turns;
 mod upgrade;
 mod verdicts;
 

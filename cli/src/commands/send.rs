@@ -81,11 +81,11 @@ fn follow(context: &Context, client: &mut Client, turn_id: &str) -> Result<(), F
         let part = client.turn_output(request.clone())?;
         for event in &part.events {
             request.after = event.seq;
-            let said = spoken(event);
+            let said = spoken(event, &text);
             if !context.output.is_json() {
-                context.output.data(said)?;
+                context.output.data(&said)?;
             }
-            text += said;
+            text += &said;
         }
         let Some(session) = part.session else { continue };
         if !context.output.is_json() && !text.is_empty() && !text.ends_with('\n') {
@@ -105,8 +105,14 @@ fn follow(context: &Context, client: &mut Client, turn_id: &str) -> Result<(), F
     }
 }
 
-fn spoken(event: &Event) -> &str {
-    event.text.as_deref().filter(|_| event.kind == "text").unwrap_or_default()
+/// What an event adds to the answer so far: a block of text begins on a line of its own, a part
+/// of one goes on where the last has ended.
+fn spoken(event: &Event, so_far: &str) -> String {
+    let Some(text) = event.text.as_deref().filter(|_| event.kind == "text") else {
+        return String::new();
+    };
+    let goes_on = event.data.0["delta"] == true || so_far.is_empty() || so_far.ends_with('\n');
+    if goes_on { text.to_owned() } else { format!("\n{text}") }
 }
 
 fn print_result(

@@ -6,14 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sessd_proto::provider::Capabilities;
-use sessd_proto::{Environment, Kind, LaunchPlan, Status};
+use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status};
 
 use super::listing;
 use super::{
-    Basis, Bound, Found, Home, Listed, LiveSession, Provider, Retention, Unreadable, Verdict,
+    Basis, Bound, Found, Home, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable,
+    Verdict,
 };
 
 mod live;
+mod stream;
 mod transcript;
 
 /// Claude Code.
@@ -33,12 +35,12 @@ impl Provider for Claude {
             discover: true,
             check: true,
             resume: true,
+            send: true,
             fork: true,
             resume_anywhere: true,
             choose_id: true,
             foreign_use: true,
             retention: true,
-            ..Capabilities::default()
         }
     }
 
@@ -122,6 +124,23 @@ impl Provider for Claude {
 
     fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan {
         plan(home, cwd, id.map(session_id).into_iter().collect())
+    }
+
+    fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
+        let mut args: Vec<_> =
+            ["-p", "--output-format=stream-json", "--verbose"].map(str::to_owned).into();
+        match (&spec.resume, &spec.new_id) {
+            (Some(bound), _) => args.push(resume(home, bound, &spec.cwd)),
+            (None, id) => args.extend(id.as_deref().map(session_id)),
+        }
+        let mut plan = plan(home, &spec.cwd, args);
+        // It would hide failures for minutes; the deadline is ours.
+        plan.env.insert("CLAUDE_CODE_MAX_RETRIES".to_owned(), Some("0".to_owned()));
+        Some(plan)
+    }
+
+    fn decode(&self, line: &str) -> Vec<Event> {
+        stream::decode(line)
     }
 
     fn plan_fork(&self, home: &Home, bound: &Bound, id: Option<&str>, cwd: &str) -> LaunchPlan {

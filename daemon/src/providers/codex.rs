@@ -4,14 +4,17 @@
 use std::path::{Path, PathBuf};
 
 use sessd_proto::provider::Capabilities;
-use sessd_proto::{Environment, LaunchPlan, Status};
+use sessd_proto::{Environment, Event, LaunchPlan, Status};
 use uuid::Uuid;
 
 use super::listing::{self, Entry};
-use super::{Bound, Found, Home, Listed, LiveSession, Provider, Retention, Unreadable, Verdict};
+use super::{
+    Bound, Found, Home, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable, Verdict,
+};
 
 mod live;
 mod rollout;
+mod stream;
 
 use rollout::{Base, Rollout};
 
@@ -35,6 +38,7 @@ impl Provider for Codex {
             discover: true,
             check: true,
             resume: true,
+            send: true,
             fork: true,
             resume_anywhere: true,
             foreign_use: true,
@@ -129,6 +133,20 @@ impl Provider for Codex {
 
     fn plan_new(&self, home: &Home, _id: Option<&str>, cwd: &str) -> LaunchPlan {
         plan(home, cwd, vec!["--no-daemon".to_owned()])
+    }
+
+    fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
+        let mut words = vec!["exec"];
+        words.extend(spec.resume.as_ref().map(|_| "resume"));
+        words.extend(["--json", "--skip-git-repo-check", "--"]);
+        words.extend(spec.resume.as_ref().map(|bound| &*bound.provider_session_id));
+        // The prompt comes on standard input.
+        words.push("-");
+        Some(plan(home, &spec.cwd, words.into_iter().map(str::to_owned).collect()))
+    }
+
+    fn decode(&self, line: &str) -> Vec<Event> {
+        stream::decode(line)
     }
 
     fn plan_fork(&self, home: &Home, bound: &Bound, _id: Option<&str>, cwd: &str) -> LaunchPlan {

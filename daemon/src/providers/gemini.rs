@@ -5,15 +5,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sessd_proto::provider::Capabilities;
-use sessd_proto::{Environment, Kind, LaunchPlan, Status, Timestamp};
+use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status, Timestamp};
 
 use super::listing;
 use super::window::open;
 use super::{Bound, Found, Home, Listed, LiveSession, Provider, Retention, Stamp};
-use super::{Unreadable, Verdict, record};
+use super::{TurnSpec, Unreadable, Verdict, record};
 
 mod chat;
 mod settings;
+mod stream;
 
 use chat::Chat;
 
@@ -34,6 +35,7 @@ impl Provider for Gemini {
             discover: true,
             check: true,
             resume: true,
+            send: true,
             choose_id: true,
             retention: true,
             ..Capabilities::default()
@@ -130,6 +132,18 @@ impl Provider for Gemini {
 
     fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan {
         plan(home, cwd, id.map(|id| format!("--session-id={id}")).into_iter().collect())
+    }
+
+    fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
+        let session = match (&spec.resume, &spec.new_id) {
+            (Some(bound), _) => format!("--resume={}", bound.provider_session_id),
+            (None, id) => format!("--session-id={}", id.as_deref()?),
+        };
+        Some(plan(home, &spec.cwd, vec!["--output-format=stream-json".to_owned(), session]))
+    }
+
+    fn decode(&self, line: &str) -> Vec<Event> {
+        stream::decode(line)
     }
 }
 

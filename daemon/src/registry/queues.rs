@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::homes::KnownHome;
 use super::turns::{cannot_send, turn_spec};
-use super::{Registry, leases};
+use super::{Registry, leases, starting};
 use crate::clock::now;
 use crate::process;
 use crate::providers::{self, Provider};
@@ -169,7 +169,7 @@ impl Registry {
         let (lines, incoming) = mpsc::channel(LINES_MAX);
         let talk = child.talk(prompt, limits, lines);
         let (ended, heard) =
-            tokio::join!(talk, self.write_down(known.provider, &turn_id, incoming));
+            tokio::join!(talk, self.write_down(known.provider, row, &turn_id, incoming));
         // Its lease ends with it, or is seen to be dead where even that cannot be written down.
         judge(known.provider.id(), row, &ended, &heard?)
     }
@@ -187,6 +187,7 @@ impl Registry {
     async fn write_down(
         &self,
         provider: &'static dyn Provider,
+        row: &Stored,
         turn_id: &str,
         mut lines: mpsc::Receiver<String>,
     ) -> Result<Heard, Fault> {
@@ -200,7 +201,14 @@ impl Registry {
             let events = Arc::new(events);
             loop {
                 let (id, events) = (turn_id.to_owned(), Arc::clone(&events));
-                let append = move |tx: &Transaction<'_>| rows::append_output(tx, &id, &events);
+                let (row, theirs) = (row.clone(), heard.provider_session_id.clone());
+                let append = move |tx: &Transaction<'_>| {
+                    // Before anybody reads the first word of it.
+                    if let (None, Some(theirs)) = (&row.session.provider_session_id, theirs) {
+                        starting::bind(tx, &row, None, &theirs)?;
+                    }
+                    rows::append_output(tx, &id, &events)
+                };
                 match self.store.write(append).await {
                     // The provider waits with us for room; its deadline goes on.
                     Err(error) if error.is_full() => tokio::time::sleep(RETRY).await,
@@ -255,11 +263,17 @@ fn judge(provider: &str, row: &Stored, ended: &Ended, heard: &Heard) -> Result<(
         (None, None) => failed(format!("{provider} closed its output but did not end")),
         (None, Some(status)) if !status.success() => failed(format!("{provider} failed: {status}")),
         (None, Some(_)) if !heard.result => failed(format!("{provider} ended without a result")),
-        (None, Some(_)) if heard.provider_session_id != row.session.provider_session_id => {
+        (None, Some(_)) if answered_elsewhere(row, heard) => {
             failed(format!("{provider} answered in another session"))
         }
         (None, Some(_)) => Ok(()),
     }
+}
+
+/// Some begin a new session in silence when they do not know the one that was asked for.
+fn answered_elsewhere(row: &Stored, heard: &Heard) -> bool {
+    let asked = &row.session.provider_session_id;
+    heard.provider_session_id.is_none() || asked.is_some() && heard.provider_session_id != *asked
 }
 
 fn not_started(plan: &LaunchPlan, error: &std::io::Error) -> Fault {

@@ -180,16 +180,29 @@ fn follow(
     let id = &shown.provider_session_id;
     let Some(row) = sessions::by_id(tx, &lease.session_id)? else { return Ok(None) };
     let scope = shown.scope.as_deref();
-    let other = bindings::bound_to(tx, home_id, scope, id)?;
-    match row.session.provider_session_id {
-        None => bindings::bind_now(tx, &row, other.as_deref(), id, now()).map(|()| None),
-        Some(old) if old == *id => Ok(None),
-        Some(_) => match other {
+    match &row.session.provider_session_id {
+        None => bind(tx, &row, scope, id).map(|()| None),
+        Some(old) if old == id => Ok(None),
+        Some(_) => match bindings::bound_to(tx, home_id, scope, id)? {
             // Its transcript is not there yet: the next sweep sees both.
             None => Ok(None),
             Some(other) => leases::move_on(tx, lease, &other, now()).map(Some),
         },
     }
+}
+
+/// Gives a session that waits for it the provider's id, once.
+pub(super) fn bind(
+    tx: &rusqlite::Transaction<'_>,
+    row: &Stored,
+    scope: Option<&str>,
+    id: &str,
+) -> crate::store::Result<()> {
+    let bound = bindings::bound_to(tx, row.home_id, scope, id)?;
+    if bound.as_ref() == Some(&row.session.id) {
+        return Ok(());
+    }
+    bindings::bind_now(tx, row, bound.as_deref(), id, now())
 }
 
 /// Writes a new session down, with its home.

@@ -73,7 +73,7 @@ impl Registry {
     async fn first_turn(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
         let id = Uuid::new_v4().to_string();
         let new = self.new_session(id, agent, &request.cwd, &request.environment).await?;
-        let new_id = Some(new.found.provider_session_id.clone());
+        let new_id = Some(new.found.provider_session_id.clone()).filter(|id| !id.is_empty());
         let spec = TurnSpec { resume: None, new_id, cwd: request.cwd.clone() };
         match new.provider.plan_turn(&new.home, &spec) {
             Some(_) => Ok(new),
@@ -229,16 +229,15 @@ pub(super) fn turn_spec(row: &Stored) -> TurnSpec {
     let starting = row.session.reason.as_deref() == Some(STARTING);
     let bound = checks::bound(row);
     TurnSpec {
-        new_id: starting.then(|| bound.provider_session_id.clone()),
+        new_id: row.session.provider_session_id.clone().filter(|_| starting),
         cwd: bound.launch_dir.clone(),
         resume: (!starting).then_some(bound),
     }
 }
 
 pub(super) fn cannot_send(provider: &str) -> Fault {
-    let what = format!("prompts cannot be sent to {provider} yet; a later version will");
-    Fault::new(FaultCode::Unsupported, what)
-        .hint("continue it at a terminal: `sessctl resume`, or try `sessctl send --new echo`")
+    Fault::new(FaultCode::Unsupported, format!("prompts cannot be sent to {provider}"))
+        .hint("continue it at a terminal: `sessctl resume`")
 }
 
 fn no_turn(id: &str) -> Fault {

@@ -1,0 +1,65 @@
+//! Lines of `codex exec --json` as events.
+
+use serde_json::{Value, json};
+use sessd_proto::{Event, Json};
+
+/// The events in one line; what is not known says nothing.
+pub(super) fn decode(line: &str) -> Vec<Event> {
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
+    let event = |kind: &str, text: Option<&str>, data: Value| Event {
+        kind: kind.to_owned(),
+        text: text.map(str::to_owned),
+        data: Json(data),
+        ..Event::default()
+    };
+    let item = &line["item"];
+    match (line["type"].as_str().unwrap_or_default(), item["type"].as_str().unwrap_or_default()) {
+        ("thread.started", _) => {
+            vec![event("started", None, json!({ "provider_session_id": line["thread_id"] }))]
+        }
+        ("item.completed", "agent_message") => {
+            vec![event("text", item["text"].as_str(), json!({}))]
+        }
+        ("item.completed", "reasoning") => {
+            vec![event("thinking", item["text"].as_str(), json!({}))]
+        }
+        ("item.completed", "command_execution") => {
+            let call = json!({ "id": item["id"], "name": "shell", "input": item["command"] });
+            let result = json!({ "id": item["id"], "exit_code": item["exit_code"] });
+            vec![
+                event("tool_call", None, call),
+                event("tool_result", item["aggregated_output"].as_str(), result),
+            ]
+        }
+        ("item.completed", "mcp_tool_call") => {
+            let call = json!({
+                "id": item["id"], "server": item["server"], "name": item["tool"],
+                "input": item["arguments"],
+            });
+            let result = json!({ "id": item["id"], "result": item["result"] });
+            vec![event("tool_call", None, call), event("tool_result", None, result)]
+        }
+        ("turn.completed", _) => {
+            vec![event("usage", None, line["usage"].clone()), event("result", None, json!({}))]
+        }
+        // An item of type `error` may be a mere warning.
+        ("turn.failed", _) => vec![event("error", line["error"]["message"].as_str(), json!({}))],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_no_error() {
+        let kinds = |line: &str| decode(line).into_iter().map(|e| e.kind).collect::<Vec<_>>();
+        let warning =
+            r#"{"type":"item.completed","item":{"type":"error","message":"no metadata"}}"#;
+        assert_eq!(kinds(warning), [""; 0]);
+        assert_eq!(kinds(r#"{"type":"error","message":"Reconnecting... 1/5"}"#), [""; 0]);
+        assert_eq!(kinds(r#"{"type":"turn.failed","error":{"message":"401"}}"#), ["error"]);
+        assert_eq!(kinds(r#"{"type":"turn.completed","usage":{}}"#), ["usage", "result"]);
+    }
+}
