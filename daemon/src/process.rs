@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use rustix::process::{Pid, Signal, getpgid, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process_group,
+};
 
 /// When a process was started, in clock ticks since boot: with the pid it names one process
 /// for good, as pids are used again. `None` if there is no such process, or only its zombie.
@@ -36,6 +38,13 @@ pub fn ask_to_end(pid: u32) {
     let leads = getpgid(Some(pid)) == Ok(pid);
     let _ =
         if leads { kill_process_group(pid, Signal::TERM) } else { kill_process(pid, Signal::TERM) };
+}
+
+/// True while a group that was led by this process has members.
+#[must_use]
+pub fn has_group(leader: u32) -> bool {
+    let leader = i32::try_from(leader).ok().and_then(Pid::from_raw);
+    leader.is_some_and(|leader| test_kill_process_group(leader).is_ok())
 }
 
 /// The kernel's name of this boot.

@@ -34,8 +34,9 @@ pub struct ResumeRequest {
     pub force: bool,
     /// Only answer the plan, take no lease.
     pub plan_only: bool,
-    /// Continue a copy of it, as a session of its own, where the provider can.
-    pub fork: bool,
+    /// Continue a copy of it, as a session of its own with this id, where the provider can: a
+    /// UUID made by the caller, so that a repeated request makes no second one.
+    pub fork_as: Option<String>,
     /// Ask the process that has its lease to end first; never one that was not started by us.
     pub steal: bool,
     /// How long to wait for whoever has it, in milliseconds, at most 60,000.

@@ -6,6 +6,8 @@ use std::fs;
 use rusqlite::Connection;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::shifted_clock::ShiftedClock;
+use sessd_tests::terminal::{Key, Terminal};
+use sessd_tests::wait::DEADLINE;
 
 use crate::BINARIES;
 use crate::cleanup::{DAY_MS, HOUR_MS, machine, pass};
@@ -169,4 +171,32 @@ fn first_release(sandbox: &Sandbox) {
     fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     fs::set_permissions(sandbox.state_dir(), std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .unwrap();
+}
+
+/// The daemon dies between the lease and the answer; the client asks again, and is not told that
+/// it is in its own way, nor asked to end.
+#[test]
+fn resume_that_was_not_answered_is_repeated() {
+    let mut sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    for words in [&["resume", &id][..], &["resume", "--steal", &id]] {
+        assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+        let once = sandbox.home().join("once");
+        let script = format!(
+            "#!/bin/sh\nSESSD_FAILPOINT=; test -e '{0}' || SESSD_FAILPOINT=resume.leased\n\
+             touch '{0}'; export SESSD_FAILPOINT; exec '{1}' \"$@\"\n",
+            once.display(),
+            sandbox.sessd()
+        );
+        let program = sandbox.write("dies-once", script);
+        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        sandbox.set_env("SESSD_BIN", program.to_str().unwrap());
+        let mut command = sandbox.command(BINARIES.sessctl);
+        command.args(words);
+        let mut resumed = Terminal::spawn(command, 24, 80);
+        resumed.wait_for_text("turn 1", DEADLINE);
+        resumed.key(Key::CtrlD);
+        assert!(resumed.wait_exit(DEADLINE).success());
+        fs::remove_file(once).unwrap();
+    }
 }

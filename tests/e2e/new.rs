@@ -95,13 +95,17 @@ fn new_codex_takes_over_what_a_sweep_has_found() {
     let theirs = settled(&scene, &id).provider_session_id.unwrap();
     // As if the sweep had been faster than the look at the locks.
     let registry = Connection::open(scene.sandbox.state_dir().join("sessd.db")).unwrap();
-    registry.execute("UPDATE bindings SET provider_session_id = NULL", []).unwrap();
-    registry.execute("DELETE FROM files", []).unwrap();
-    registry.execute("DELETE FROM leases", []).unwrap();
+    registry
+        .execute_batch(
+            "BEGIN IMMEDIATE; UPDATE bindings SET provider_session_id = NULL;
+             DELETE FROM files; DELETE FROM leases; COMMIT",
+        )
+        .unwrap();
     answer(&scene.sandbox, &["daemon", "restart"]);
     let found = wait_until("what the sweep found", DEADLINE, || scene.find(&theirs));
     assert_ne!(found.id, id);
     answer(&scene.sandbox, &["tag", &found.id, "kept"]);
+    answer(&scene.sandbox, &["pin", &found.id]);
     let start_ticks = sessd::process::start_ticks(terminal.pid()).unwrap().cast_signed();
     let lease = "INSERT INTO leases VALUES (?1, ?2, ?3, ?4, 'interactive', 0)";
     let boot_id = sessd::process::boot_id();
@@ -109,8 +113,35 @@ fn new_codex_takes_over_what_a_sweep_has_found() {
 
     let merged = settled(&scene, &id);
     assert_eq!(merged.provider_session_id, Some(theirs));
-    assert_eq!(merged.tags, ["kept"]);
+    assert_eq!((&merged.tags[..], merged.pinned), (&["kept".to_owned()][..], true));
+    let tagged = sessions(&scene.sandbox, &["list", "--tag", "kept"]);
+    assert_eq!(tagged.iter().map(|it| &*it.id).collect::<Vec<_>>(), [&*id]);
     assert_eq!(sessions(&scene.sandbox, &["list"]).len(), 1);
+    Codex.quit(&mut terminal);
+}
+
+/// Going back to an old session in the terminal of a new one: neither takes the other over.
+#[test]
+fn new_codex_that_goes_back_to_an_old_session_takes_the_lease_there() {
+    let Some(scene) = Scene::of(&Codex) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let old = scene.session(&asked).id;
+    let started = answer(&scene.sandbox, &["new", "codex"]);
+    let new = started["session"]["id"].as_str().unwrap().to_owned();
+    let mut terminal = Codex.tui_resume(&scene.sandbox, &scene.project, &asked);
+    terminal.wait_for_text(ALPHA, DEADLINE);
+    // As if it had been started for the new one.
+    let registry = Connection::open(scene.sandbox.state_dir().join("sessd.db")).unwrap();
+    let start_ticks = sessd::process::start_ticks(terminal.pid()).unwrap().cast_signed();
+    let lease = "INSERT INTO leases VALUES (?1, ?2, ?3, ?4, 'interactive', 0)";
+    let boot_id = sessd::process::boot_id();
+    registry.execute(lease, (&new, terminal.pid(), start_ticks, boot_id)).unwrap();
+    run_job(&scene.sandbox, "discovery");
+    assert_eq!(show(&scene.sandbox, &old).provider_session_id, Some(asked));
+    assert_eq!(show(&scene.sandbox, &new).provider_session_id, None);
+    let count = "SELECT count(*) FROM leases WHERE session_id = ?1";
+    let held = |id: &str| registry.query_row(count, [id], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!((held(&old), held(&new)), (1, 0));
     Codex.quit(&mut terminal);
 }
 

@@ -76,7 +76,8 @@ fn wait_goes_on_when_the_session_is_free() {
     let id = sandbox.new_session("one");
     let mut first = terminal(&sandbox, &["resume", &id]);
     first.wait_for_text("turn 1", DEADLINE);
-    let mut second = terminal(&sandbox, &["resume", "--wait", &id]);
+    // Not busy, but waiting in the daemon: also without a selector.
+    let mut second = terminal(&sandbox, &["resume", "--last", "--wait"]);
     second.wait_for_text("waiting: ", DEADLINE);
     let pid = first.pid();
     second.wait_for_text(&format!("process {pid}"), DEADLINE);

@@ -7,10 +7,10 @@ use crate::Context;
 
 /// Put what is past its time into the trash, and empty the trash
 ///
-/// The daemon does it every hour by itself. Sessions past their time to live, and those that
-/// have been gone at their provider for `cleanup.grace_days`, go to the trash and leave it
-/// after `cleanup.trash_days`. Pinned and tagged sessions stay; transcripts are never touched.
-/// What goes by its age must have been due at an earlier cleanup too, an hour before.
+/// The daemon does it every hour by itself. Sessions past their time to live go to the trash, and
+/// so do those that for `cleanup.grace_days` were gone at their provider or never begun; they
+/// leave it after `cleanup.trash_days`. Pinned and tagged sessions stay; transcripts are never
+/// touched. What goes by its age must have been due at an earlier cleanup too, an hour before.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Print what would be done, do nothing

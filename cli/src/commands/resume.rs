@@ -12,6 +12,7 @@ use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
 use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::session::ListRequest;
 use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status};
+use uuid::Uuid;
 
 use crate::{Context, current_dir, pick};
 
@@ -62,7 +63,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         cwd: args.cwd.map(|dir| existing(&dir)).transpose()?,
         force: args.force,
         plan_only: args.plan,
-        fork: args.fork,
+        fork_as: args.fork.then(|| Uuid::new_v4().to_string()),
         steal: args.steal,
         wait_ms: 0,
         environment: context.env.only(names.iter().map(String::as_str)),

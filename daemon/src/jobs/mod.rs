@@ -60,7 +60,10 @@ impl Jobs {
     /// # Errors
     /// When the scheduler does not start.
     pub async fn start(self: &Arc<Self>) -> Result<(), Fault> {
-        for entry in &self.table {
+        let (sweeps, others): (Vec<_>, Vec<_>) =
+            self.table.iter().partition(|entry| entry.name == "discovery");
+        // The others judge by what a sweep has seen.
+        for entry in sweeps.into_iter().chain(others) {
             let last = self.last_due(entry).await.unwrap_or_default();
             // What happened while no daemon ran is only known after a sweep.
             let at_once = (entry.name == "discovery").then(now);

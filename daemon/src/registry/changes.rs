@@ -7,7 +7,7 @@ use sessd_proto::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleReq
 use sessd_proto::{Fault, FaultCode, Live};
 
 use super::Registry;
-use super::leases::busy;
+use super::leases::{busy, is_leased};
 use crate::clock::now;
 use crate::failpoint;
 use crate::store::sessions::{self, Stored};
@@ -42,8 +42,11 @@ impl Registry {
             }
         }
         self.change(rows, |tx, row| {
-            let is_new = row.session.trashed_at.is_none();
-            if is_new && !trash::put(tx, row, now(), true, "deleted")? {
+            if row.session.trashed_at.is_some() {
+                return Ok(());
+            }
+            let is_free = !is_leased(tx, row)?;
+            if !is_free || !trash::put(tx, row, now(), true, "deleted")? {
                 return Err(raced(row).into());
             }
             Ok(())
@@ -60,6 +63,12 @@ impl Registry {
         self: &Arc<Self>,
         request: SelectorsRequest,
     ) -> Result<ChangeResponse, Fault> {
+        for selector in &request.selectors {
+            let id = selector.clone();
+            if !self.store.read(move |c| trash::is_buried(c, &id)).await? {
+                self.resolve(selector).await?;
+            }
+        }
         for selector in &request.selectors {
             self.dig_out(selector).await?;
         }

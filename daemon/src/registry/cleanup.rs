@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 use sessd_proto::cleanup::{Action, ActionKind, CleanupReport, CleanupRequest};
 use sessd_proto::{Fault, Status, Timestamp};
 
 use super::Registry;
+use super::leases::is_leased;
 use crate::clock::{self, Hold, Look, now};
 use crate::config::Config;
 use crate::failpoint;
@@ -80,8 +81,9 @@ impl Registry {
         let mut done = Plan { graves: plan.graves, events: plan.events, ..Plan::default() };
         for (row, reason) in plan.trash {
             let stored = row.clone();
-            let put =
-                move |tx: &rusqlite::Transaction<'_>| trash::put(tx, &stored, now(), true, reason);
+            let put = move |tx: &Transaction<'_>| {
+                Ok(!is_leased(tx, &stored)? && trash::put(tx, &stored, now(), true, reason)?)
+            };
             if self.store.promise(put).await? {
                 done.trash.push((row, reason));
             }
@@ -89,7 +91,10 @@ impl Registry {
         failpoint::reach("cleanup.trashed");
         for row in plan.purge {
             let stored = row.clone();
-            if self.store.promise(move |tx| trash::purge(tx, &stored, now())).await? {
+            let purge = move |tx: &Transaction<'_>| {
+                Ok(!is_leased(tx, &stored)? && trash::purge(tx, &stored, now())?)
+            };
+            if self.store.promise(purge).await? {
                 done.purge.push(row);
             }
         }

@@ -12,7 +12,8 @@ use sessd_proto::{Fault, FaultCode, LaunchPlan, Session, Status};
 use super::Registry;
 use super::homes::KnownHome;
 use super::leases::busy;
-use super::starting::STARTING;
+use super::starting::is_starting;
+use crate::failpoint;
 use crate::providers;
 use crate::store::sessions::Stored;
 
@@ -42,46 +43,56 @@ impl Registry {
     ) -> Result<ResumeResponse, Fault> {
         self.remember_caller(&request.environment).await?;
         // A copy takes nothing away from whoever has the original.
-        let wants_it = !request.plan_only && !request.fork;
+        let wants_it = !request.plan_only && request.fork_as.is_none();
         let row = match (&request.selector, &request.project) {
-            (Some(selector), _) => {
-                let row = self.resolve(selector).await?;
-                // Before the check: what somebody writes now may look damaged in between.
-                if wants_it {
-                    self.make_free(&row, &request).await?;
-                }
-                self.check_row(row, false).await?
-            }
+            (Some(selector), _) => self.resolve(selector).await?,
             (None, Some(dir)) => self.newest_resumable(dir).await?,
             (None, None) => return Err(no_session_named()),
         };
         let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
-        let row = if is_starting(&row.session) {
+        let anywhere = known.provider.capabilities().resume_anywhere;
+        may_ever(&row.session, &request, anywhere)?;
+        // Before the check: what somebody writes now may look damaged in between.
+        if wants_it {
+            self.make_free(&row, &request, caller).await?;
+        }
+        let mut row = self.check_row(row, false).await?;
+        if is_starting(&row.session) {
             // It may have begun a moment ago.
             self.sweep_home(&known).await?;
-            self.stored(row.seq).await?
-        } else {
-            row
-        };
-        may_resume(&row.session, &request, known.provider.capabilities().resume_anywhere)?;
-        if wants_it {
-            self.must_be_free(&row).await?;
+            row = self.stored(row.seq).await?;
         }
-        let (row, plan) = if request.fork {
-            self.fork(&known, &row, &request).await?
-        } else if is_starting(&row.session) {
-            let plan = self.plan_new(&known, &row);
-            (row, plan)
-        } else {
-            let plan = self.plan_resume(&known, &row, request.cwd.as_deref());
-            (row, plan)
-        };
+        may_resume(&row.session, &request, anywhere)?;
+        if wants_it {
+            self.must_be_free(&row, caller).await?;
+        }
+        let (row, plan) = self.planned(&known, row, &request).await?;
         if !request.plan_only {
             self.lease(&row.session, caller, "interactive").await?;
+            failpoint::reach("resume.leased");
         }
         let mut sessions = self.with_live(vec![row]).await?;
         let session = sessions.pop().unwrap_or_default();
         Ok(ResumeResponse { session, plan })
+    }
+
+    /// How to start what was asked for, and the session that it is.
+    async fn planned(
+        self: &Arc<Self>,
+        known: &KnownHome,
+        row: Stored,
+        request: &ResumeRequest,
+    ) -> Result<(Stored, LaunchPlan), Fault> {
+        let cwd = request.cwd.as_deref();
+        if let Some(copy_id) = &request.fork_as {
+            return self.fork(known, &row, copy_id, request).await;
+        }
+        let plan = if is_starting(&row.session) {
+            self.plan_new(known, &row, cwd)
+        } else {
+            self.plan_resume(known, &row, cwd)
+        };
+        Ok((row, plan))
     }
 
     /// Waits for whoever has the session, or asks it to end, as far as the caller wants that.
@@ -89,14 +100,15 @@ impl Registry {
         self: &Arc<Self>,
         row: &Stored,
         request: &ResumeRequest,
+        caller: u32,
     ) -> Result<(), Fault> {
         if request.steal {
-            self.steal(row).await?;
+            self.steal(row, caller).await?;
         }
         let wait = Duration::from_millis(u64::from(request.wait_ms.min(WAIT_MS_MAX)));
         let give_up = Instant::now() + wait;
         loop {
-            let busy = self.must_be_free(row).await;
+            let busy = self.must_be_free(row, caller).await;
             if busy.is_ok() || Instant::now() >= give_up {
                 return busy;
             }
@@ -105,9 +117,10 @@ impl Registry {
         }
     }
 
-    async fn must_be_free(self: &Arc<Self>, row: &Stored) -> Result<(), Fault> {
+    /// Nobody has it, or the caller itself: a request may be repeated.
+    async fn must_be_free(self: &Arc<Self>, row: &Stored, caller: u32) -> Result<(), Fault> {
         let live = self.live(row).await?;
-        if live.blocks() {
+        if live.blocks() && live.pid != Some(caller) {
             return Err(busy(&row.session, &live));
         }
         if self.turns.has(&row.session.id) {
@@ -135,6 +148,21 @@ impl Registry {
     }
 }
 
+/// What is refused whatever a check says, so before anybody is asked to end.
+fn may_ever(session: &Session, request: &ResumeRequest, anywhere: bool) -> Result<(), Fault> {
+    let short = session.short_id();
+    if request.cwd.is_some() && !anywhere {
+        let what = format!("{} resumes a session only in its own directory", session.provider);
+        return Err(Fault::new(FaultCode::Unsupported, what).hint("leave --cwd out"));
+    }
+    if session.trashed_at.is_some() {
+        let what = format!("the session {short} is in the trash");
+        return Err(Fault::new(FaultCode::NotResumable, what)
+            .hint(format!("take it out: `sessctl undelete {short}`")));
+    }
+    Ok(())
+}
+
 pub(super) fn may_resume(
     session: &Session,
     request: &ResumeRequest,
@@ -145,15 +173,7 @@ pub(super) fn may_resume(
     let fault = |code, what: &str, hint: String| {
         Err(Fault::new(code, format!("the session {short} {what}: {reason}")).hint(hint))
     };
-    if request.cwd.is_some() && !anywhere {
-        let what = format!("{} resumes a session only in its own directory", session.provider);
-        return Err(Fault::new(FaultCode::Unsupported, what).hint("leave --cwd out"));
-    }
-    if session.trashed_at.is_some() {
-        let what = format!("the session {short} is in the trash");
-        return Err(Fault::new(FaultCode::NotResumable, what)
-            .hint(format!("take it out: `sessctl undelete {short}`")));
-    }
+    may_ever(session, request, anywhere)?;
     match session.status {
         Status::Active => Ok(()),
         Status::Unknown if request.force || is_starting(session) => Ok(()),
@@ -195,9 +215,4 @@ pub(super) fn may_resume(
 fn no_session_named() -> Fault {
     Fault::new(FaultCode::Usage, "neither a session nor a project was named")
         .hint("`sessctl resume SELECTOR` or `sessctl resume --last`")
-}
-
-/// True if it was registered and nobody has begun it yet.
-fn is_starting(session: &Session) -> bool {
-    session.status == Status::Unknown && session.reason.as_deref() == Some(STARTING)
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rusqlite::Transaction;
 use sessd_proto::service::STEAL_MS;
 use sessd_proto::{Fault, FaultCode, Live, LiveState, Session, Timestamp};
 
@@ -12,7 +13,10 @@ use super::live::is_alive;
 use crate::clock::now;
 use crate::store::leases::{self, Lease};
 use crate::store::sessions::Stored;
-use crate::{process, system};
+use crate::{process, store, system};
+
+/// How often we look whether a group has ended, which gives no sign.
+const LOOK: Duration = Duration::from_millis(20);
 
 impl Registry {
     /// Gives a process the lease of a session.
@@ -82,16 +86,17 @@ impl Registry {
     }
 
     /// Asks the process that has the lease to end, and waits until it has.
-    pub(super) async fn steal(self: &Arc<Self>, row: &Stored) -> Result<(), Fault> {
+    pub(super) async fn steal(self: &Arc<Self>, row: &Stored, caller: u32) -> Result<(), Fault> {
         let id = row.session.id.clone();
         let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
-        let held = held.filter(|lease| lease.kind == "interactive");
+        // The caller's own is that of a request that it repeats.
+        let held = held.filter(|lease| lease.kind == "interactive" && lease.pid != caller);
         let Some(lease) = held.filter(|lease| is_alive(lease, &process::boot_id())) else {
             return Ok(());
         };
         process::ask_to_end(lease.pid);
         let patience = Duration::from_millis(STEAL_MS);
-        let ended = tokio::time::timeout(patience, system::process_ended(lease.pid)).await;
+        let ended = tokio::time::timeout(patience, ended_with_group(lease.pid)).await;
         let short = row.session.short_id();
         match ended {
             Ok(Ok(())) => Ok(self.end_lease(lease).await?),
@@ -105,6 +110,22 @@ impl Registry {
             }
         }
     }
+}
+
+/// Returns once a process has ended and, if it led one, its whole group: a launcher may be gone
+/// while what it has started still writes.
+async fn ended_with_group(pid: u32) -> std::io::Result<()> {
+    system::process_ended(pid).await?;
+    while process::has_group(pid) {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// True if somebody has taken the lease of a session, perhaps a moment ago.
+pub(super) fn is_leased(tx: &Transaction<'_>, row: &Stored) -> store::Result<bool> {
+    let held = leases::of_session(tx, &row.session.id)?;
+    Ok(held.is_some_and(|lease| is_alive(&lease, &process::boot_id())))
 }
 
 fn live_of(lease: &Lease) -> Live {

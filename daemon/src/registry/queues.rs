@@ -179,7 +179,11 @@ impl Registry {
         let Lease { start_ticks, boot_id, .. } = self.lease(&row.session, pid, "turn").await?;
         let group = Group { pgid: pid, start_ticks, boot_id };
         let id = turn_id.to_owned();
-        Ok(self.store.promise(move |tx| rows::run(tx, &id, now(), &group)).await?)
+        match self.store.promise(move |tx| rows::run(tx, &id, now(), &group)).await? {
+            true => Ok(()),
+            // The daemon has told everybody so already, as it is about to end.
+            false => Err(Fault::new(FaultCode::ProviderFailed, "the turn was interrupted")),
+        }
     }
 
     /// Decodes lines and appends their events, a batch at a time; answers the last events of
@@ -204,8 +208,10 @@ impl Registry {
                 let (row, theirs) = (row.clone(), heard.provider_session_id.clone());
                 let append = move |tx: &Transaction<'_>| {
                     // Before anybody reads the first word of it.
-                    if let (None, Some(theirs)) = (&row.session.provider_session_id, theirs) {
-                        starting::bind(tx, &row, None, &theirs)?;
+                    if let (None, Some(theirs)) = (&row.session.provider_session_id, theirs)
+                        && !starting::bind(tx, &row, None, &theirs)?
+                    {
+                        return Err(answered_by_another(&row).into());
                     }
                     rows::append_output(tx, &id, &events)
                 };
@@ -263,11 +269,14 @@ fn judge(provider: &str, row: &Stored, ended: &Ended, heard: &Heard) -> Result<(
         (None, None) => failed(format!("{provider} closed its output but did not end")),
         (None, Some(status)) if !status.success() => failed(format!("{provider} failed: {status}")),
         (None, Some(_)) if !heard.result => failed(format!("{provider} ended without a result")),
-        (None, Some(_)) if answered_elsewhere(row, heard) => {
-            failed(format!("{provider} answered in another session"))
-        }
+        (None, Some(_)) if answered_elsewhere(row, heard) => Err(answered_by_another(row)),
         (None, Some(_)) => Ok(()),
     }
+}
+
+fn answered_by_another(row: &Stored) -> Fault {
+    let what = format!("{} answered in another session", row.session.provider);
+    Fault::new(FaultCode::ProviderFailed, what).hint("what it has now: `sessctl list`")
 }
 
 /// Some begin a new session in silence when they do not know the one that was asked for.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use sessd_proto::launch::{CreateRequest, CreateResponse, ResumeRequest};
-use sessd_proto::{Environment, Fault, FaultCode, Kind, LaunchPlan, Status};
+use sessd_proto::{Environment, Fault, FaultCode, Kind, LaunchPlan, Session, Status};
 use uuid::Uuid;
 
 use super::Registry;
@@ -38,9 +38,7 @@ impl Registry {
     /// # Errors
     /// When there is no such agent, or it has no home.
     pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<CreateResponse, Fault> {
-        if Uuid::parse_str(&request.id).is_err() {
-            return Err(Fault::new(FaultCode::Usage, "the session's id is not a UUID"));
-        }
+        must_be_uuid(&request.id)?;
         self.remember_caller(&request.environment).await?;
         let mut new = self
             .new_session(request.id, &request.agent, &request.cwd, &request.environment)
@@ -92,9 +90,15 @@ impl Registry {
     }
 
     /// How a session begins that is only registered yet.
-    pub(super) fn plan_new(&self, known: &KnownHome, row: &Stored) -> LaunchPlan {
+    pub(super) fn plan_new(
+        &self,
+        known: &KnownHome,
+        row: &Stored,
+        cwd: Option<&str>,
+    ) -> LaunchPlan {
         let id = row.session.provider_session_id.as_deref();
-        let plan = known.provider.plan_new(&known.home, id, &row.session.launch_dir);
+        let cwd = cwd.unwrap_or(&row.session.launch_dir);
+        let plan = known.provider.plan_new(&known.home, id, cwd);
         self.completed(known, plan)
     }
 
@@ -103,8 +107,16 @@ impl Registry {
         self: &Arc<Self>,
         known: &KnownHome,
         row: &Stored,
+        copy_id: &str,
         request: &ResumeRequest,
     ) -> Result<(Stored, LaunchPlan), Fault> {
+        must_be_uuid(copy_id)?;
+        if is_starting(&row.session) {
+            let what = format!("the session {} has not begun yet", row.session.short_id());
+            return Err(
+                Fault::new(FaultCode::NotResumable, what).hint("begin it: `sessctl resume`")
+            );
+        }
         if !known.provider.capabilities().fork {
             let what = format!("{} cannot continue a copy of a session", known.provider.id());
             return Err(Fault::new(FaultCode::Unsupported, what)
@@ -116,7 +128,7 @@ impl Registry {
             parent_id: Some(row.session.id.clone()),
             title: row.session.title.clone(),
             kind: Kind::Interactive,
-            ..starting(Uuid::new_v4().to_string(), known.provider, launch_dir, project)
+            ..starting(copy_id.to_owned(), known.provider, launch_dir, project)
         };
         let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
         let plan =
@@ -180,29 +192,33 @@ fn follow(
     let id = &shown.provider_session_id;
     let Some(row) = sessions::by_id(tx, &lease.session_id)? else { return Ok(None) };
     let scope = shown.scope.as_deref();
+    let other = bindings::bound_to(tx, home_id, scope, id)?;
     match &row.session.provider_session_id {
-        None => bind(tx, &row, scope, id).map(|()| None),
         Some(old) if old == id => Ok(None),
-        Some(_) => match bindings::bound_to(tx, home_id, scope, id)? {
-            // Its transcript is not there yet: the next sweep sees both.
+        None if bind(tx, &row, scope, id)? => Ok(None),
+        // Where its transcript is not there yet, the next sweep sees both.
+        _ => match other {
             None => Ok(None),
-            Some(other) => leases::move_on(tx, lease, &other, now()).map(Some),
+            Some((other, _)) => leases::move_on(tx, lease, &other, now()).map(Some),
         },
     }
 }
 
-/// Gives a session that waits for it the provider's id, once.
+/// Gives a session that waits for it the provider's id, once; `false` if that belongs to an
+/// older session, which the process has gone back to.
 pub(super) fn bind(
     tx: &rusqlite::Transaction<'_>,
     row: &Stored,
     scope: Option<&str>,
     id: &str,
-) -> crate::store::Result<()> {
-    let bound = bindings::bound_to(tx, row.home_id, scope, id)?;
-    if bound.as_ref() == Some(&row.session.id) {
-        return Ok(());
-    }
-    bindings::bind_now(tx, row, bound.as_deref(), id, now())
+) -> crate::store::Result<bool> {
+    let other = match bindings::bound_to(tx, row.home_id, scope, id)? {
+        Some((other, _)) if other == row.session.id => return Ok(true),
+        Some((_, since)) if since < row.session.created_at => return Ok(false),
+        found => found.map(|(other, _)| other),
+    };
+    bindings::bind_now(tx, row, other.as_deref(), id, now())?;
+    Ok(true)
 }
 
 /// Writes a new session down, with its home.
@@ -233,6 +249,18 @@ fn starting(id: String, provider: &dyn Provider, cwd: &str, project: String) -> 
         at: now(),
         ..Discovered::default()
     }
+}
+
+fn must_be_uuid(id: &str) -> Result<(), Fault> {
+    match Uuid::parse_str(id) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Fault::new(FaultCode::Usage, "the session's id is not a UUID")),
+    }
+}
+
+/// True if it was registered and nobody has begun it yet.
+pub(super) fn is_starting(session: &Session) -> bool {
+    session.status == Status::Unknown && session.reason.as_deref() == Some(STARTING)
 }
 
 fn no_agent(agent: &str) -> Fault {

@@ -2,17 +2,18 @@
 //! works; without the reserve both do.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
 use super::file::side;
 
-/// As much as the log of changes may hold.
+/// Enough for the ends of turns and leases, for deletions and a checkpoint.
 const BYTES: u64 = 8 * 1024 * 1024;
 
 /// Pause between attempts to take on the reserve again.
@@ -74,10 +75,11 @@ fn reserve(path: &Path) -> io::Result<()> {
     }
     let file: File =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let allocated = fallocate(&file, FallocateFlags::empty(), 0, BYTES);
-    allocated.map_err(|error| {
-        // A part of it would be taken for the whole.
-        let _ = fs::remove_file(path);
-        error.into()
-    })
+    let allocated = match fallocate(&file, FallocateFlags::empty(), 0, BYTES) {
+        // Some file systems only take space by writing to it.
+        Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(BYTES), &mut &file).map(drop),
+        allocated => allocated.map_err(io::Error::from),
+    };
+    // A part of it would be taken for the whole.
+    allocated.inspect_err(|_| drop(fs::remove_file(path)))
 }

@@ -240,7 +240,8 @@ fn project(connection: &Connection, root: &str) -> Result<i64> {
     Ok(statement.insert([root])?)
 }
 
-/// The session that a provider's id means now, in this scope or in any.
+/// The session that a provider's id means now, in this scope or in any, and since when there has
+/// been such a conversation.
 ///
 /// # Errors
 /// Those of SQLite.
@@ -249,17 +250,20 @@ pub fn bound_to(
     home_id: i64,
     scope: Option<&str>,
     provider_session_id: &str,
-) -> Result<Option<String>> {
+) -> Result<Option<(String, Timestamp)>> {
     let mut statement = connection.prepare_cached(
-        "SELECT session_id FROM bindings
-         WHERE home_id = ?1 AND scope = ifnull(?2, scope) AND provider_session_id = ?3
-           AND current = 1",
+        "SELECT s.id, s.created_at FROM bindings b JOIN sessions s ON s.id = b.session_id
+         WHERE b.home_id = ?1 AND b.scope = ifnull(?2, b.scope) AND b.provider_session_id = ?3
+           AND b.current = 1",
     )?;
-    Ok(statement.query_row((home_id, scope, provider_session_id), |row| row.get(0)).optional()?)
+    let found = statement.query_row((home_id, scope, provider_session_id), |row| {
+        Ok((row.get(0)?, Timestamp(row.get(1)?)))
+    });
+    Ok(found.optional()?)
 }
 
-/// Gives a session that waited for it the provider's id. What a sweep has already found under
-/// that id becomes part of it.
+/// Gives a session that waited for it the provider's id. What a sweep has found under that id a
+/// moment ago becomes part of it, with everything that was done to it meanwhile.
 ///
 /// # Errors
 /// Those of SQLite.
@@ -272,17 +276,7 @@ pub fn bind_now(
 ) -> Result<()> {
     let id = &waiting.session.id;
     if let Some(found_as) = found_as {
-        for table in ["keys", "tags"] {
-            let sql = format!("UPDATE OR IGNORE {table} SET session_id = ?1 WHERE session_id = ?2");
-            connection.execute(&sql, (id, found_as))?;
-        }
-        // Read again by the sweep, this time as the session that waited.
-        connection.execute(
-            "DELETE FROM files WHERE (home_id, path) IN (
-                 SELECT home_id, location FROM bindings WHERE session_id = ?1)",
-            [found_as],
-        )?;
-        connection.execute("DELETE FROM sessions WHERE id = ?1", [found_as])?;
+        take_over(connection, id, found_as)?;
     }
     connection.execute(
         "UPDATE bindings SET provider_session_id = ?2 WHERE session_id = ?1 AND current = 1",
@@ -290,6 +284,34 @@ pub fn bind_now(
     )?;
     let data = serde_json::json!({ "provider_session_id": provider_session_id });
     events::append(connection, at, "bound", Some(id), &data)
+}
+
+/// Makes one session of two that are the same.
+fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
+    for sql in [
+        "UPDATE sessions SET pinned = max(pinned, o.pinned), ttl_ms = ifnull(ttl_ms, o.ttl_ms),
+             own_title = ifnull(own_title, o.own_title), trashed_at = o.trashed_at,
+             revision = revision + 1
+         FROM (SELECT pinned, ttl_ms, own_title, trashed_at FROM sessions WHERE id = ?2) o
+         WHERE id = ?1",
+        "INSERT INTO tags (session_id, tag, session_seq, last_activity, created_at, expires_key)
+         SELECT s.id, t.tag, s.seq, s.last_activity, s.created_at, s.expires_key
+         FROM tags t JOIN sessions s ON s.id = ?1 WHERE t.session_id = ?2
+         ON CONFLICT DO NOTHING",
+        "UPDATE keys SET session_id = ?1 WHERE session_id = ?2",
+        "UPDATE turns SET session_id = ?1 WHERE session_id = ?2",
+        "UPDATE sessions SET parent_id = ?1 WHERE parent_id = ?2",
+    ] {
+        connection.execute(sql, (id, found_as))?;
+    }
+    // Read again by the sweep, this time as the session that waited.
+    connection.execute(
+        "DELETE FROM files WHERE (home_id, path) IN (
+             SELECT home_id, location FROM bindings WHERE session_id = ?1)",
+        [found_as],
+    )?;
+    connection.execute("DELETE FROM sessions WHERE id = ?1", [found_as])?;
+    Ok(())
 }
 
 /// How many sessions a home is believed to have: those that expired long ago are no part of it,

@@ -6,8 +6,8 @@ use sessd_proto::Timestamp;
 use super::Result;
 use crate::clock::Look;
 
-/// Looks that are kept: four days of hourly ones.
-const KEPT: u32 = 100;
+/// Looks that are kept: more than two days of those that tell something new.
+const KEPT: u32 = 300;
 
 /// The earlier looks, oldest first.
 ///

@@ -155,11 +155,11 @@ pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome
     let Checked { seq, revision, status, reason, at } = checked;
     let mut statement = connection
         .prepare_cached("SELECT status, reason, revision FROM sessions WHERE seq = ?1")?;
-    let (old, old_reason, current): (String, Option<String>, i64) =
-        statement.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    if current != *revision {
+    let present: Option<(String, Option<String>, i64)> =
+        statement.query_row([seq], |row| row.try_into()).optional()?;
+    let Some((old, old_reason, _)) = present.filter(|(.., current)| current == revision) else {
         return Ok(Outcome::Raced);
-    }
+    };
     let changed = old != status.as_str() || old_reason != *reason;
     let mut statement = connection.prepare_cached(
         "UPDATE sessions SET status = :status, reason = :reason, checked_at = :at,

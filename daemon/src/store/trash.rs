@@ -40,11 +40,12 @@ pub fn put(
     reason: &str,
 ) -> Result<bool> {
     let mut statement = connection.prepare_cached(
-        "UPDATE sessions SET trashed_at = ?3, revision = revision + 1
+        // Who takes a gone session out gives it its whole grace again.
+        "UPDATE sessions SET trashed_at = iif(?3, ?4, NULL),
+             status_since = iif(?3, status_since, max(status_since, ?4)), revision = revision + 1
          WHERE seq = ?1 AND revision = ?2",
     )?;
-    let trashed_at = trashed.then_some(at.0);
-    let changed = statement.execute((row.seq, row.session.revision, trashed_at))? > 0;
+    let changed = statement.execute((row.seq, row.session.revision, trashed, at.0))? > 0;
     if changed {
         let kind = if trashed { "trashed" } else { "undeleted" };
         failpoint::reach(if trashed { "delete.marked" } else { "undelete.marked" });
@@ -166,6 +167,17 @@ pub fn lift(connection: &Connection, id: &str) -> Result<Vec<i64>> {
     Ok(homes.collect::<rusqlite::Result<_>>()?)
 }
 
+/// True if there is a tombstone of a session by its id, ours or the provider's.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn is_buried(connection: &Connection, id: &str) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM tombstones WHERE session_id = ?1 OR provider_session_id = ?1",
+    )?;
+    Ok(statement.exists([id])?)
+}
+
 /// Removes the tombstones of a session.
 ///
 /// # Errors
@@ -188,7 +200,8 @@ pub fn move_tombstone(connection: &Connection, stone: &Tombstone, location: &str
     Ok(())
 }
 
-const EMPTY_GRAVES: &str = "FROM tombstones WHERE NOT EXISTS (
+/// One that was lifted waits for the sweep that finds the transcript again.
+const EMPTY_GRAVES: &str = "FROM tombstones WHERE at <> -9223372036854775808 AND NOT EXISTS (
     SELECT 1 FROM files f WHERE f.home_id = tombstones.home_id AND f.path = tombstones.location)";
 
 /// How many tombstones stand for transcripts that are gone.

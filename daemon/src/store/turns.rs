@@ -39,19 +39,18 @@ pub fn by_id(connection: &Connection, id: &str) -> Result<Option<Turn>> {
     Ok(statement.query_row([id], turn).optional()?)
 }
 
-/// Records that the provider was started for a turn.
+/// Records that the provider was started for a turn; `false` if the turn is over already.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn run(connection: &Connection, id: &str, at: Timestamp, group: &Group) -> Result<()> {
+pub fn run(connection: &Connection, id: &str, at: Timestamp, group: &Group) -> Result<bool> {
     let Group { pgid, start_ticks, boot_id } = group;
     let mut statement = connection.prepare_cached(
         "UPDATE turns SET state = 'running', started_at = ?2, pgid = ?3, start_ticks = ?4,
              boot_id = ?5
          WHERE id = ?1 AND state = 'queued'",
     )?;
-    statement.execute((id, at.0, pgid, start_ticks.cast_signed(), boot_id))?;
-    Ok(())
+    Ok(statement.execute((id, at.0, pgid, start_ticks.cast_signed(), boot_id))? > 0)
 }
 
 /// Records how a turn ended.

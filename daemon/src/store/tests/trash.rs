@@ -77,6 +77,13 @@ fn what_is_gone_counts_from_the_check_that_found_it_gone() {
     check(1, Status::Active, 4_000);
     check(1, Status::Expired, 5_000);
     assert_eq!(due(4_999), [""; 0]);
+    // Taken out of the trash, it has its whole grace again.
+    put(&connection, 1, 6_000);
+    let row = stored(&connection, "id-0001");
+    assert!(trash::put(&connection, &row, Timestamp(7_000), false, "undeleted").unwrap());
+    check(1, Status::Expired, 8_000);
+    assert_eq!(due(6_999), [""; 0]);
+    assert_eq!(due(7_000), ["id-0001"]);
 }
 
 #[test]
@@ -120,6 +127,7 @@ fn a_purged_session_comes_back_as_who_it_was() {
     assert_eq!(trash::lift(&connection, "theirs-0001").unwrap(), [home]);
     // The file is read again, as the sweep has forgotten it; its id would be another one.
     assert!(files::of_home(&connection, home).unwrap().is_empty());
+    assert_eq!(trash::empty_graves(&connection).unwrap(), 0, "forgotten before it is found");
     sweep(&connection, &Discovered { id: "another".to_owned(), ..found(home, 1) });
     assert_eq!(stored(&connection, "id-0001").session.trashed_at, None);
     assert_eq!(trash::lift(&connection, "theirs-0001").unwrap(), [0; 0]);
