@@ -2,11 +2,11 @@
 //! time and boot, watched by pidfd, and outlive the daemon.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Transaction;
 use sessd_proto::service::STEAL_MS;
-use sessd_proto::{Fault, FaultCode, Live, LiveState, Session, Timestamp};
+use sessd_proto::{Fault, FaultCode, Live, LiveState, Session, Status, Timestamp};
 
 use super::Registry;
 use super::live::is_alive;
@@ -17,6 +17,9 @@ use crate::{process, store, system};
 
 /// How often we look whether a group has ended, which gives no sign.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a transcript may be torn while it is rewritten.
+const REWRITING: Duration = Duration::from_secs(3);
 
 impl Registry {
     /// Gives a process the lease of a session.
@@ -85,6 +88,17 @@ impl Registry {
         Ok(self.store.write(move |tx| leases::end(tx, &lease)).await?)
     }
 
+    /// Waits while a transcript is being rewritten: some empty it when they open it, and it would be
+    /// lost if they ended in the middle.
+    async fn wait_until_whole(&self, row: &Stored) -> Result<(), Fault> {
+        let Some(known) = self.home_of(row).await? else { return Ok(()) };
+        let give_up = Instant::now() + REWRITING;
+        while Instant::now() < give_up && self.ask(&known, row).await?.status == Status::Invalid {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
     /// Asks the process that has the lease to end, and waits until it has.
     pub(super) async fn steal(self: &Arc<Self>, row: &Stored, caller: u32) -> Result<(), Fault> {
         let id = row.session.id.clone();
@@ -94,6 +108,7 @@ impl Registry {
         let Some(lease) = held.filter(|lease| is_alive(lease, &process::boot_id())) else {
             return Ok(());
         };
+        self.wait_until_whole(row).await?;
         process::ask_to_end(lease.pid);
         let patience = Duration::from_millis(STEAL_MS);
         let ended = tokio::time::timeout(patience, ended_with_group(lease.pid)).await;

@@ -289,11 +289,10 @@ pub fn bind_now(
 /// Makes one session of two that are the same.
 fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
     for sql in [
-        "UPDATE sessions SET pinned = max(pinned, o.pinned), ttl_ms = ifnull(ttl_ms, o.ttl_ms),
-             own_title = ifnull(own_title, o.own_title), trashed_at = o.trashed_at,
-             revision = revision + 1
-         FROM (SELECT pinned, ttl_ms, own_title, trashed_at FROM sessions WHERE id = ?2) o
-         WHERE id = ?1",
+        "UPDATE sessions AS s SET pinned = max(s.pinned, o.pinned),
+             ttl_ms = ifnull(s.ttl_ms, o.ttl_ms), own_title = ifnull(s.own_title, o.own_title),
+             trashed_at = o.trashed_at, revision = s.revision + 1
+         FROM sessions o WHERE s.id = ?1 AND o.id = ?2",
         "INSERT INTO tags (session_id, tag, session_seq, last_activity, created_at, expires_key)
          SELECT s.id, t.tag, s.seq, s.last_activity, s.created_at, s.expires_key
          FROM tags t JOIN sessions s ON s.id = ?1 WHERE t.session_id = ?2
