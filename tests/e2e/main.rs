@@ -12,6 +12,7 @@ mod capabilities;
 mod cleanup;
 mod crash;
 mod damage;
+mod damage_random;
 mod discover;
 mod disk_full;
 mod echo;
