@@ -114,7 +114,7 @@ fn fuzzed(dice: &mut Dice, valid: &[Vec<u8>]) -> Vec<u8> {
     }
 }
 
-fn descriptors(sandbox: &Sandbox) -> usize {
+pub(crate) fn descriptors(sandbox: &Sandbox) -> usize {
     let pid = sandbox.daemon_pid().unwrap();
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
