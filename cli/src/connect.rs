@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use sessd_proto::client::{Client, ConnectError};
 use sessd_proto::environment::is_supervisors;
-use sessd_proto::paths::Paths;
+use sessd_proto::paths::{self, Paths};
 use sessd_proto::preface::{Preface, Version};
 use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
 
@@ -150,6 +150,7 @@ pub fn start_lock(paths: &Paths) -> Result<File, Fault> {
         Fault::new(FaultCode::Environment, what)
             .hint("the registry lives there; make it writable, or set XDG_STATE_HOME")
     };
+    paths::check_state(&paths.state)?;
     DirBuilder::new().recursive(true).mode(0o700).create(&paths.state).map_err(failed)?;
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
@@ -160,6 +161,7 @@ pub fn start_lock(paths: &Paths) -> Result<File, Fault> {
 
 /// The process and the socket of the daemon that holds the registry, if one does.
 fn holder(paths: &Paths) -> Option<(u32, PathBuf)> {
+    paths::check_state(&paths.state).ok()?;
     let mut file = File::open(paths.lock()).ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => {}

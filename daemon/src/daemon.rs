@@ -22,6 +22,9 @@ use crate::supervisor::{Passed, Supervisor};
 /// How long clients that came to a socket of the service manager are sent to another daemon.
 const ASIDE: Duration = Duration::from_secs(10);
 
+/// How often a registry is tried that could not be read or written.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// How often the lock is looked at meanwhile.
 const INTERVAL: Duration = Duration::from_millis(10);
 
@@ -68,7 +71,7 @@ async fn serve(
     supervisor: &Supervisor,
     ready: impl FnOnce(),
 ) -> Result<(), Fault> {
-    let state = open(&paths, env).await;
+    let state = open(&paths, env.clone()).await;
     if let Err(fault) = &state {
         tracing::error!("degraded: {fault}");
     }
@@ -80,13 +83,7 @@ async fn serve(
         None => Socket::bind(&service.paths.socket)?,
     };
     end_on_signals(&service)?;
-    if let Ok((_, jobs)) = service.ready() {
-        tokio::spawn(async move {
-            if let Err(fault) = jobs.start().await {
-                tracing::error!("the jobs do not run: {fault}");
-            }
-        });
-    }
+    tokio::spawn(go_on(Arc::clone(&service), env));
     tracing::info!("listening on {}", service.paths.socket.display());
     supervisor.tell_ready(&status);
     ready();
@@ -126,6 +123,19 @@ fn stand_aside(
     }
 }
 
+/// Opens the registry as soon as it can be opened, and has the jobs run.
+async fn go_on(service: Arc<Service>, env: Environment) {
+    while service.ready().is_err_and(|fault| fault.code == FaultCode::Storage) {
+        tokio::time::sleep(RETRY).await;
+        service.replace(open(&service.paths, env.clone()).await);
+    }
+    if let Ok((_, jobs)) = service.ready()
+        && let Err(fault) = jobs.start().await
+    {
+        tracing::error!("the jobs do not run: {fault}");
+    }
+}
+
 async fn open(paths: &Paths, env: Environment) -> Result<(Arc<Registry>, Arc<Jobs>), Fault> {
     let config = Config::load(&paths.config, &env)?;
     match Registry::open(config, paths.clone(), env).await {
@@ -162,13 +172,10 @@ fn put_aside(paths: &Paths, error: &store::Error) -> Fault {
 /// Makes the directory of the registry, private to us.
 pub(crate) fn make_state(paths: &Paths) -> Result<(), Fault> {
     let state = &paths.state;
+    paths::check_state(state)?;
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(state);
     created.map_err(|error| not_writable(paths, &error))?;
-    if paths::is_private(state, rustix::process::getuid().as_raw()) {
-        return Ok(());
-    }
-    Err(Fault::new(FaultCode::Environment, format!("{} is not private to you", state.display()))
-        .hint(format!("close it: `chmod 700 {}`", state.display())))
+    paths::check_state(state)
 }
 
 fn not_writable(paths: &Paths, error: &std::io::Error) -> Fault {

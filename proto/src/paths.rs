@@ -90,30 +90,37 @@ pub fn is_private(dir: &Path, uid: u32) -> bool {
 /// [`FaultCode::Environment`] when the folder is a link, belongs to another user, or lets
 /// others in. A missing folder is no error.
 pub fn check_folder(dir: &Path) -> Result<(), Fault> {
+    check_ours(dir, "the socket's folder", "choose another socket with --socket or SESSD_SOCKET")
+}
+
+/// The same for the folder of the registry: nothing in it is believed, and nothing written.
+///
+/// # Errors
+/// Those of [`check_folder`].
+pub fn check_state(dir: &Path) -> Result<(), Fault> {
+    check_ours(dir, "the registry's folder", "set XDG_STATE_HOME to a directory of yours")
+}
+
+fn check_ours(dir: &Path, name: &str, elsewhere: &str) -> Result<(), Fault> {
     let uid = rustix::process::getuid().as_raw();
     let Ok(meta) = std::fs::symlink_metadata(dir) else { return Ok(()) };
     let shown = dir.display();
-    let fault =
-        |what: String, hint: String| Err(Fault::new(FaultCode::Environment, what).hint(hint));
+    let fault = |what: &str, hint: &str| {
+        Err(Fault::new(FaultCode::Environment, what.to_owned()).hint(hint))
+    };
     if meta.is_symlink() {
         fault(
-            format!("the socket's folder {shown} is a symbolic link, which is not trusted"),
-            format!("replace it by a directory of yours: `rm {shown}`"),
+            &format!("{name} {shown} is a symbolic link, which is not trusted"),
+            &format!("replace it by a directory of yours: `rm {shown}`"),
         )
     } else if !meta.is_dir() {
-        fault(
-            format!("the socket's folder {shown} is not a directory"),
-            "choose another socket with --socket or SESSD_SOCKET".to_owned(),
-        )
+        fault(&format!("{name} {shown} is not a directory"), elsewhere)
     } else if meta.uid() != uid {
-        fault(
-            format!("the socket's folder {shown} belongs to user {}, not to you", meta.uid()),
-            "choose another socket with --socket or SESSD_SOCKET".to_owned(),
-        )
+        fault(&format!("{name} {shown} belongs to user {}, not to you", meta.uid()), elsewhere)
     } else if meta.mode() & 0o077 != 0 {
         fault(
-            format!("the socket's folder {shown} is open to other users"),
-            format!("close it: `chmod 700 {shown}`"),
+            &format!("{name} {shown} is open to other users"),
+            &format!("close it: `chmod 700 {shown}`"),
         )
     } else {
         Ok(())

@@ -184,7 +184,7 @@ fn nothing_of_it_is_open_to_others_whatever_the_umask() {
 }
 
 /// Looks at the modes of a whole tree.
-fn look(path: &Path, seen: &mut Vec<String>) {
+pub(crate) fn look(path: &Path, seen: &mut Vec<String>) {
     let metadata = fs::symlink_metadata(path).unwrap();
     let kind = metadata.file_type();
     let expected = if kind.is_dir() { 0o700 } else { 0o600 };

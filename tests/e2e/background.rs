@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sessd_proto::Environment;
+use sessd_proto::launch::{CreateRequest, ResumeRequest};
 use sessd_proto::turn::SendRequest;
 use sessd_tests::sandbox::{Output, Sandbox};
 use sessd_tests::tree::files_below;
@@ -162,20 +163,43 @@ fn neither_the_log_nor_the_registry_has_a_secret_of_the_environment() {
     const PROMPT: &str = "a prompt that is nobody's business";
     let mut sandbox = Sandbox::new(BINARIES);
     sandbox.set_env("ANTHROPIC_API_KEY", SECRET);
+    let record = serde_json::json!({
+        "type": "user", "message": {"role": "user", "content": "a question"},
+        "timestamp": "2026-11-21T08:00:00.000Z", "cwd": sandbox.home(),
+    });
+    sandbox.write(".claude/projects/folder/a-session.jsonl", format!("{record}\n"));
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let environment =
+        [("ANTHROPIC_API_KEY", SECRET), ("OPENAI_API_KEY", SECRET), ("CODEX_HOME", "/nowhere")];
+    let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let environment = Environment(environment.into());
     let request = SendRequest {
         turn_id: Uuid::new_v4().to_string(),
         new_agent: Some("echo".to_owned()),
         cwd: sandbox.home().to_str().unwrap().to_owned(),
         prompt: PROMPT.to_owned(),
-        environment: Environment(
-            [("OPENAI_API_KEY", SECRET), ("CODEX_HOME", "/nowhere")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-        ),
+        environment: environment.clone(),
         ..SendRequest::default()
     };
-    sandbox.client().send(request).unwrap();
+    let mut client = sandbox.client();
+    client.send(request.clone()).unwrap();
+    let new = CreateRequest {
+        id: Uuid::new_v4().to_string(),
+        agent: "claude".to_owned(),
+        cwd: request.cwd,
+        environment: environment.clone(),
+        ..CreateRequest::default()
+    };
+    let created = client.create(new).unwrap().session.id;
+    let resume = |selector: &str, fork: bool| ResumeRequest {
+        selector: Some(selector.to_owned()),
+        force: true,
+        fork,
+        environment: environment.clone(),
+        ..ResumeRequest::default()
+    };
+    client.resume(resume(&created, false)).unwrap();
+    client.resume(resume("a-session", true)).unwrap();
     wait_until("the end of the turn", DEADLINE, || {
         (sandbox.json(&["status"])["turns_pending"] == 0).then_some(())
     });

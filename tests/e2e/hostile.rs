@@ -29,20 +29,20 @@ use crate::BINARIES;
 use crate::limits::{GROWTH_MAX, assert_serves, dial, frame, greeted, memory, started};
 
 /// Numbers that look random and are the same in each run.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed ^ (mixed >> 27)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.roll() % end as u64).unwrap()
     }
 
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         (0..count).map(|_| self.roll().to_le_bytes()[0]).collect()
     }
 }
@@ -114,7 +114,7 @@ fn fuzzed(dice: &mut Dice, valid: &[Vec<u8>]) -> Vec<u8> {
     }
 }
 
-fn descriptors(sandbox: &Sandbox) -> usize {
+pub(crate) fn descriptors(sandbox: &Sandbox) -> usize {
     let pid = sandbox.daemon_pid().unwrap();
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }

@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod large_home;
 pub mod model_server;
 pub mod npm;
+pub mod other_user;
 pub mod real_cli;
 pub mod report;
 pub mod sandbox;

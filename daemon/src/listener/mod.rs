@@ -64,28 +64,37 @@ const LOOKS_AROUND: u32 = 4;
 /// How long an answer that was just given is on its way out.
 const WAY_OUT: Duration = Duration::from_millis(20);
 
-/// What is served: the registry with its jobs, or why there is none.
+/// The registry with its jobs, or why there is none.
+pub type State = Result<(Arc<Registry>, Arc<Jobs>), Fault>;
+
+/// What is served.
 pub struct Service {
     /// The daemon's paths.
     pub paths: Paths,
     started_at: Timestamp,
-    state: Result<(Arc<Registry>, Arc<Jobs>), Fault>,
+    state: Mutex<State>,
     ending: watch::Sender<bool>,
 }
 
 impl Service {
     /// Serves a registry, or the fault that kept it from being opened.
     #[must_use]
-    pub fn new(paths: Paths, state: Result<(Arc<Registry>, Arc<Jobs>), Fault>) -> Arc<Self> {
-        Arc::new(Self { paths, started_at: now(), state, ending: watch::Sender::new(false) })
+    pub fn new(paths: Paths, state: State) -> Arc<Self> {
+        let (state, ending) = (Mutex::new(state), watch::Sender::new(false));
+        Arc::new(Self { paths, started_at: now(), state, ending })
     }
 
     /// The registry and its jobs; while degraded, why not.
     ///
     /// # Errors
     /// Why there is no registry.
-    pub fn ready(&self) -> Result<(Arc<Registry>, Arc<Jobs>), Fault> {
-        self.state.clone()
+    pub fn ready(&self) -> State {
+        self.state().clone()
+    }
+
+    /// From now on serves this.
+    pub fn replace(&self, state: State) {
+        *self.state() = state;
     }
 
     /// Makes [`serve`] return after the requests in flight.
@@ -94,7 +103,11 @@ impl Service {
     }
 
     fn is_busy(&self) -> bool {
-        self.state.as_ref().is_ok_and(|(registry, _)| registry.has_turns())
+        self.state().as_ref().is_ok_and(|(registry, _)| registry.has_turns())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -37,6 +37,7 @@ impl Socket {
     /// When the folder is not ours alone, or the name cannot be taken.
     pub fn bind(path: &Path) -> Result<Self, Fault> {
         let folder = path.parent().unwrap_or(Path::new("/"));
+        paths::check_folder(folder)?;
         let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         created.map_err(|error| cannot_bind(path, &error))?;
         paths::check_folder(folder)?;

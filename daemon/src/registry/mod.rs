@@ -63,7 +63,10 @@ impl Registry {
         paths: Paths,
         env: Environment,
     ) -> Result<Arc<Self>, crate::store::Error> {
-        let store = Store::open(&paths.database())?;
+        let database = paths.database();
+        // A disk that hangs, or a lock of somebody else's, must not hold up who serves.
+        let opened = tokio::task::spawn_blocking(move || Store::open(&database)).await;
+        let store = opened.map_err(|error| crate::store::Error::Other(error.to_string()))??;
         let turns = queues::Queues::new(config.turns.per_provider);
         let registry = Arc::new(Self {
             store,

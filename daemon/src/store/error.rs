@@ -39,6 +39,12 @@ impl Error {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged(_) => true,
+            // Every column has its type, so what it holds was changed by somebody else.
+            Self::Sqlite(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::Utf8Error(..),
+            ) => true,
             Self::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)

@@ -6,7 +6,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode};
 use sessd_proto::{Fault, FaultCode};
 
 use super::{Error, Result, migrations};
@@ -44,13 +46,27 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
         .map_err(|error| unopenable(path, &error))?;
     check_header(path).map_err(|error| unopenable(path, &error))??;
     let mut connection = Connection::open(path)?;
-    prepare(&connection)?;
+    // Whoever closes a damaged one must not copy its log of changes back into it.
+    connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    bring_up(&mut connection, path).map_err(|error| match error {
+        // What we ask here every registry can do that is what it says it is.
+        Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+            Error::Damaged(error.to_string())
+        }
+        other => other,
+    })?;
+    connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    Ok(connection)
+}
+
+/// Looks at the registry before anything is written, and brings it to the present version.
+fn bring_up(connection: &mut Connection, path: &Path) -> Result<()> {
+    prepare(connection)?;
+    check(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
-    migrations::migrate(&mut connection, path, migrations::ALL)?;
-    check(&connection, path)?;
-    Ok(connection)
+    migrations::migrate(connection, path, migrations::ALL).map(drop)
 }
 
 /// Makes a registry, complete before it gets its name: an empty file of that name was never ours
@@ -113,18 +129,43 @@ pub(super) fn side(path: &Path, suffix: &str) -> PathBuf {
     side.into()
 }
 
-/// A look at the whole of a small or suspect registry, at the schema of a large one.
+/// A look at the whole of a small or suspect registry, at the schema of a large one. Whether
+/// every index agrees with its table takes ten times as long, so it is asked of fewer.
 fn check(connection: &Connection, path: &Path) -> Result<()> {
-    const PAGES_MAX: i64 = 4_096;
     let suspect = side(path, SUSPECT);
     let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
-    if pages > PAGES_MAX && !suspect.exists() {
-        return Ok(());
-    }
-    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let check = match (pages, suspect.exists()) {
+        (..=1_024, false) | (..=16_384, true) => "PRAGMA integrity_check(1)",
+        (..=4_096, false) | (_, true) => "PRAGMA quick_check(1)",
+        _ => return Ok(()),
+    };
+    let verdict: String = connection.query_row(check, [], |row| row.get(0))?;
+    let verdict =
+        if verdict == "ok" { check_text(connection) } else { Err(Error::Damaged(verdict)) };
     // Whether it is well or will be put aside: the doubt is over.
     let _ = fs::remove_file(suspect);
-    if verdict == "ok" { Ok(()) } else { Err(Error::Damaged(verdict)) }
+    verdict
+}
+
+/// Looks for text that is none, which SQLite does not mind and nobody can read.
+fn check_text(connection: &Connection) -> Result<()> {
+    let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+    let tables = tables.query_map([], |row| row.get::<_, String>(0))?;
+    for table in tables {
+        let table = table?;
+        let mut statement = connection.prepare(&format!("SELECT * FROM \"{table}\""))?;
+        let columns = statement.column_count();
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            for column in 0..columns {
+                if let ValueRef::Text(text) = row.get_ref(column)? {
+                    let read = std::str::from_utf8(text);
+                    read.map_err(|error| Error::Damaged(format!("text in {table}: {error}")))?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Damage was met in use: the next start looks at the whole registry, however large it is.

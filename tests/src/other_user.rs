@@ -1,0 +1,62 @@
+//! Another user of the machine, made of nothing but a number: root runs programs as that user
+//! and gives it files.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+
+use crate::report;
+use crate::sandbox::Sandbox;
+
+/// The sandbox's owner, who is not root.
+const OWNER: u32 = 4_242;
+
+/// A user that no file of the sandbox belongs to, nor root.
+const STRANGER: u32 = 4_243;
+
+/// Two users beside root: the sandbox's owner and a stranger.
+pub struct OtherUsers(());
+
+impl OtherUsers {
+    /// Gives the sandbox to its owner. `None`, loudly, where that is not possible.
+    pub fn of(sandbox: &Sandbox) -> Option<Self> {
+        let users = Self(());
+        if !rustix::process::getuid().is_root() {
+            report::skipped("no other users here (needs root)");
+            return None;
+        }
+        let root = sandbox.home().parent().expect("the sandbox's directory").to_owned();
+        users.give(&root);
+        let mut reach = users.owner(sandbox, "test");
+        let reached = reach.arg("-x").arg(sandbox.sessd()).status();
+        if !reached.is_ok_and(|status| status.success()) {
+            report::skipped("no other user reaches the programs here, or there is no setpriv");
+            return None;
+        }
+        Some(users)
+    }
+
+    /// Gives all that is there to the owner.
+    pub fn give(&self, path: &Path) {
+        let owner = format!("{OWNER}:{OWNER}");
+        let given = Command::new("chown").args(["-hR", &owner]).arg(path).status();
+        assert!(given.is_ok_and(|status| status.success()), "cannot give {}", path.display());
+    }
+
+    /// A command of the sandbox's owner.
+    pub fn owner(&self, sandbox: &Sandbox, program: impl AsRef<OsStr>) -> Command {
+        run_as(OWNER, sandbox, program.as_ref())
+    }
+
+    /// A command of somebody else, in the owner's environment.
+    pub fn stranger(&self, sandbox: &Sandbox, program: impl AsRef<OsStr>) -> Command {
+        run_as(STRANGER, sandbox, program.as_ref())
+    }
+}
+
+fn run_as(user: u32, sandbox: &Sandbox, program: &OsStr) -> Command {
+    let mut command = sandbox.command("setpriv");
+    let user = user.to_string();
+    command.args(["--reuid", &user, "--regid", &user, "--clear-groups"]).arg(program);
+    command
+}
