@@ -9,7 +9,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use sessd_proto::{Fault, FaultCode};
 
-use super::{Error, Result, migrations};
+use super::indexes::{self, Missing};
+use super::{Error, Result, migrations, sessions};
 
 /// Marks a registry in which damage was met.
 const SUSPECT: &str = ".suspect";
@@ -24,8 +25,9 @@ pub(super) struct Room {
 pub(super) const RESTING: Room = Room { cache_kib: 2_048, log_pages: 4_000 };
 pub(super) const IMPORTING: Room = Room { cache_kib: 32_768, log_pages: 16_000 };
 
-/// Opens the writing connection of a registry, which is made if there is none.
-pub(super) fn writer(path: &Path) -> Result<Connection> {
+/// Opens the writing connection of a registry, which is made if there is none; answers as well
+/// which indexes are put off until it is filled.
+pub(super) fn writer(path: &Path) -> Result<(Connection, Missing)> {
     if !path.exists() {
         match fs::metadata(side(path, "-wal")) {
             Ok(wal) if wal.len() > 0 => {
@@ -48,9 +50,21 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
+    // A step may change any index, so it must be there.
+    let missing = whole_if_filled(&connection)?;
     migrations::migrate(&mut connection, path, migrations::ALL)?;
     check(&connection, path)?;
-    Ok(connection)
+    Ok((connection, missing))
+}
+
+/// Makes the indexes that a crash in its first import has left out. Without sessions, that
+/// import is still to come.
+fn whole_if_filled(connection: &Connection) -> Result<Missing> {
+    let missing = Missing::of(connection)?;
+    if missing.is_any() && sessions::is_any(connection)? {
+        missing.make(connection)?;
+    }
+    Ok(missing)
 }
 
 /// Makes a registry, complete before it gets its name: an empty file of that name was never ours
@@ -65,6 +79,7 @@ fn create(path: &Path) -> Result<()> {
     // What is cut off here is thrown away, so nothing needs a way back.
     connection.pragma_update(None, "journal_mode", "OFF")?;
     migrations::migrate(&mut connection, &partial, migrations::ALL)?;
+    indexes::drop_put_off(&connection)?;
     connection.close().map_err(|(_, error)| error)?;
     fs::rename(&partial, path).map_err(|error| unopenable(path, &error))
 }
