@@ -2,12 +2,14 @@
 //! the two legal outcomes, whole, and doing it again ends well.
 
 use std::fs;
+use std::time::Duration;
 
 use rusqlite::Connection;
+use sessd_tests::large_home;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::shifted_clock::ShiftedClock;
 use sessd_tests::terminal::{Key, Terminal};
-use sessd_tests::wait::DEADLINE;
+use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::BINARIES;
 use crate::cleanup::{DAY_MS, HOUR_MS, machine, pass};
@@ -15,11 +17,16 @@ use crate::cleanup::{DAY_MS, HOUR_MS, machine, pass};
 /// The schema of the first release.
 const FIRST: &str = include_str!("../../daemon/src/store/migrations/1_first.sql");
 
+/// The present schema.
+const SCHEMA: &str = include_str!("../../daemon/src/store/schema.sql");
+
 /// Every place, from the code itself, so that none is forgotten here.
 fn places(operation: &str) -> Vec<String> {
     let sources = [
         include_str!("../../daemon/src/registry/changes.rs"),
         include_str!("../../daemon/src/registry/cleanup.rs"),
+        include_str!("../../daemon/src/registry/imports.rs"),
+        include_str!("../../daemon/src/store/indexes.rs"),
         include_str!("../../daemon/src/store/migrations.rs"),
         include_str!("../../daemon/src/store/trash.rs"),
     ];
@@ -144,6 +151,42 @@ fn migrate_leaves_the_old_registry_or_the_new_one() {
         let version: u32 = copy.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
         assert_eq!(version, 1, "{place}: the way back");
         assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+    }
+}
+
+#[test]
+fn the_first_import_goes_on_where_it_was_stopped() {
+    let mut sandbox = Sandbox::new(BINARIES);
+    let (home, sessions) = (sandbox.dir("many"), 20);
+    large_home::make(&home, sessions);
+    sandbox.set_env("CLAUDE_CONFIG_DIR", home.join(".claude").to_string_lossy());
+    let expected = sandbox.ids();
+    assert_eq!(expected.len(), sessions);
+    for place in places("import").into_iter().chain(places("index")) {
+        assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+        fs::remove_dir_all(sandbox.state_dir()).unwrap();
+        sandbox.set_env("SESSD_FAILPOINT", &place);
+        // The list may be answered before the indexes are made.
+        let _ = sandbox.sessctl(&["list"]);
+        wait_until(&format!("death at {place}"), Duration::from_secs(10), || {
+            let lock = fs::File::open(sandbox.state_dir().join("sessd.lock")).unwrap();
+            // The client has repeated its call with a second daemon, which may live.
+            let log = fs::read_to_string(sandbox.state_dir().join("sessd.log")).unwrap();
+            let again = log.matches("listening on").count() > 1;
+            (again || lock.try_lock_shared().is_ok()).then_some(())
+        });
+        let _ = sandbox.sessctl(&["daemon", "stop"]);
+        sandbox.set_env("SESSD_FAILPOINT", "");
+        assert_whole(&sandbox, &place);
+        assert_eq!(sandbox.ids(), expected, "{place}");
+        let by_creation = sandbox.json(&["list", "--sort", "created"]);
+        assert_eq!(by_creation["sessions"].as_array().unwrap().len(), sessions, "{place}");
+        assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+        assert_whole(&sandbox, &place);
+        let registry = Connection::open(sandbox.state_dir().join("sessd.db")).unwrap();
+        let index = "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL";
+        let made: i64 = registry.query_row(index, [], |row| row.get(0)).unwrap();
+        assert_eq!(made as usize, SCHEMA.matches(" INDEX ").count(), "{place}");
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future;
 use sessd_proto::{Fault, Timestamp};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -12,16 +14,20 @@ use super::Registry;
 use super::homes::KnownHome;
 use super::patience::LISTING;
 use crate::clock::now;
+use crate::failpoint;
 use crate::providers::{Basis, Found, Listed, Retention};
 use crate::store::bindings::{self, Discovered};
 use crate::store::{self, files};
 use crate::system;
 
-/// Transcripts read in one go.
+/// Transcripts that one thread reads in one go.
 const BATCH: usize = 200;
 
 /// Transcripts written in one go, while nobody else waits for the store.
 const TOGETHER: usize = 2_000;
+
+/// Transcripts that are worth a write while more are read: in a few, nearly as many pages change.
+const ENOUGH: usize = 1_000;
 
 /// The namespace of ids of discovered sessions (DESIGN: the same session, the same id).
 const NAMESPACE: Uuid = Uuid::from_u128(0x7365_7373_6400_5f64_8973_636f_7665_7264);
@@ -44,21 +50,26 @@ impl Registry {
         let (read, rows) = mpsc::channel(TOGETHER / BATCH);
         let reading = self.read_all(known, changed, retention, read);
         let (read, written) = tokio::join!(reading, self.remember_all(known.id, rows));
-        if is_large {
-            let store = self.store.clone();
-            // Not awaited: lists that wait for this sweep come first.
-            tokio::spawn(async move {
-                if let Err(error) = store.end_import().await {
-                    tracing::warn!("after an import: {error}");
-                }
-                system::give_back_memory();
-            });
+        // The first sweep ends its imports itself, after the lists that wait for it.
+        if is_large && self.has_swept() {
+            self.end_import();
         }
         written?;
         read
     }
 
-    /// Reads transcripts batch by batch.
+    /// Does what imports leave for later. Not awaited: lists that wait for a sweep come first.
+    pub(super) fn end_import(&self) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.end_import().await {
+                tracing::warn!("after an import: {error}");
+            }
+            system::give_back_memory();
+        });
+    }
+
+    /// Reads transcripts batch by batch, on two threads: a home gives us at most three.
     async fn read_all(
         &self,
         known: &KnownHome,
@@ -67,22 +78,41 @@ impl Registry {
         into: mpsc::Sender<Vec<Row>>,
     ) -> Result<bool, Fault> {
         let mut changed = changed.into_iter();
-        let mut places = HashMap::new();
+        let places = [Arc::default(), Arc::default()];
         while changed.len() > 0 {
-            let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
-            let read = self.ask_home(known, LISTING, move |known| {
-                let row = |entry| read_one(known, entry, retention, &mut places);
-                let rows = batch.into_iter().filter_map(row).collect();
-                (rows, places)
+            let batches = places.each_ref().map(|places| {
+                let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
+                self.read_batch(known, batch, retention, Arc::clone(places))
             });
-            let Some((rows, known_places)) = read.await? else { return Ok(false) };
-            places = known_places;
-            if into.send(rows).await.is_err() {
-                // Whoever writes has failed, and says why.
-                break;
+            // What both have read is written in its order, oldest first.
+            for rows in future::try_join_all(batches).await? {
+                let Some(rows) = rows else { return Ok(false) };
+                if into.send(rows).await.is_err() {
+                    // Whoever writes has failed, and says why.
+                    return Ok(true);
+                }
             }
         }
         Ok(true)
+    }
+
+    /// Reads one batch; `None` if the home hangs.
+    async fn read_batch(
+        &self,
+        known: &KnownHome,
+        batch: Vec<Listed>,
+        retention: Option<Retention>,
+        places: Arc<Mutex<HashMap<String, Place>>>,
+    ) -> Result<Option<Vec<Row>>, Fault> {
+        if batch.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let read = self.ask_home(known, LISTING, move |known| {
+            let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+            let row = |entry| read_one(known, entry, retention, &mut places);
+            batch.into_iter().filter_map(row).collect()
+        });
+        read.await
     }
 
     /// Writes down in one go what was read meanwhile: the more at once, the less there is to
@@ -95,15 +125,14 @@ impl Registry {
         const TURN: usize = 200;
         let mut rows = VecDeque::new();
         loop {
-            while rows.len() < TOGETHER
-                && let Ok(more) = read.try_recv()
-            {
+            while rows.len() < TOGETHER {
+                let more =
+                    if rows.len() < ENOUGH { read.recv().await } else { read.try_recv().ok() };
+                let Some(more) = more else { break };
                 rows.extend(more);
             }
             if rows.is_empty() {
-                let Some(more) = read.recv().await else { return Ok(()) };
-                rows.extend(more);
-                continue;
+                return Ok(());
             }
             let waits = self.store.waiting();
             let write = self.store.write(move |tx| {
@@ -117,6 +146,8 @@ impl Registry {
                 Ok(rows)
             });
             rows = write.await?;
+            failpoint::reach("import.written");
+            self.store.make_indexes_of_many().await?;
         }
     }
 }

@@ -51,7 +51,9 @@ impl Registry {
         for home in self.known_homes().await? {
             sweeps.push(self.sweep_home(&home).await?);
         }
-        self.swept.send_replace(true);
+        if !self.swept.send_replace(true) {
+            self.end_import();
+        }
         Ok(sweeps)
     }
 

@@ -11,7 +11,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 use sessd_proto::{Fault, FaultCode};
 
-use super::{Error, Result, migrations};
+use super::indexes::{self, Missing};
+use super::{Error, Result, migrations, sessions};
 
 /// Marks a registry in which damage was met.
 const SUSPECT: &str = ".suspect";
@@ -26,8 +27,9 @@ pub(super) struct Room {
 pub(super) const RESTING: Room = Room { cache_kib: 2_048, log_pages: 4_000 };
 pub(super) const IMPORTING: Room = Room { cache_kib: 32_768, log_pages: 16_000 };
 
-/// Opens the writing connection of a registry, which is made if there is none.
-pub(super) fn writer(path: &Path) -> Result<Connection> {
+/// Opens the writing connection of a registry, which is made if there is none; answers as well
+/// which indexes are put off until it is filled.
+pub(super) fn writer(path: &Path) -> Result<(Connection, Missing)> {
     if !path.exists() {
         match fs::metadata(side(path, "-wal")) {
             Ok(wal) if wal.len() > 0 => {
@@ -48,7 +50,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
     let mut connection = Connection::open(path)?;
     // Whoever closes a damaged one must not copy its log of changes back into it.
     connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    bring_up(&mut connection, path).map_err(|error| match error {
+    let missing = bring_up(&mut connection, path).map_err(|error| match error {
         // What we ask here every registry can do that is what it says it is.
         Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
             Error::Damaged(error.to_string())
@@ -56,17 +58,30 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
         other => other,
     })?;
     connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    Ok(connection)
+    Ok((connection, missing))
 }
 
 /// Looks at the registry before anything is written, and brings it to the present version.
-fn bring_up(connection: &mut Connection, path: &Path) -> Result<()> {
+fn bring_up(connection: &mut Connection, path: &Path) -> Result<Missing> {
     prepare(connection)?;
     check(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
-    migrations::migrate(connection, path, migrations::ALL).map(drop)
+    // A step may change any index, so it must be there.
+    let missing = whole_if_filled(connection)?;
+    migrations::migrate(connection, path, migrations::ALL)?;
+    Ok(missing)
+}
+
+/// Makes the indexes that a crash in its first import has left out. Without sessions, that
+/// import is still to come.
+fn whole_if_filled(connection: &Connection) -> Result<Missing> {
+    let missing = Missing::of(connection)?;
+    if missing.is_any() && sessions::is_any(connection)? {
+        missing.make(connection)?;
+    }
+    Ok(missing)
 }
 
 /// Makes a registry, complete before it gets its name: an empty file of that name was never ours
@@ -81,6 +96,7 @@ fn create(path: &Path) -> Result<()> {
     // What is cut off here is thrown away, so nothing needs a way back.
     connection.pragma_update(None, "journal_mode", "OFF")?;
     migrations::migrate(&mut connection, &partial, migrations::ALL)?;
+    indexes::drop_put_off(&connection)?;
     connection.close().map_err(|(_, error)| error)?;
     fs::rename(&partial, path).map_err(|error| unopenable(path, &error))
 }

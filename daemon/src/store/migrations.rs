@@ -34,12 +34,17 @@ pub(super) fn migrate(
         copy_of(connection, copy)?;
     }
     failpoint::reach("migrate.copied");
+    apply(steps, connection)?;
+    failpoint::reach("migrate.migrated");
+    Ok(copy)
+}
+
+/// Takes the steps that a registry has not taken yet.
+pub(super) fn apply(steps: &[M<'static>], connection: &mut Connection) -> Result<()> {
     Migrations::from_slice(steps).to_latest(connection).map_err(|error| match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => Error::Sqlite(err),
         other => Error::Other(other.to_string()),
-    })?;
-    failpoint::reach("migrate.migrated");
-    Ok(copy)
+    })
 }
 
 /// Where the copy of a registry of an older version is kept.

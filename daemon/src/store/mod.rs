@@ -19,6 +19,7 @@ mod error;
 pub mod events;
 mod file;
 pub mod files;
+mod indexes;
 pub mod job_runs;
 pub mod leases;
 pub mod looks;
@@ -37,6 +38,7 @@ use ballast::Ballast;
 pub use error::Error;
 use file::{IMPORTING, RESTING};
 pub use file::{put_aside, suspect};
+use indexes::Missing;
 
 /// The result of everything that touches the registry's file.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -59,6 +61,7 @@ pub struct Store {
     /// A read past it is stopped.
     deadline: Duration,
     ballast: Arc<Ballast>,
+    missing: Missing,
 }
 
 impl Store {
@@ -68,7 +71,7 @@ impl Store {
     /// [`Error::Newer`] and [`Error::Damaged`] leave the file as it is.
     pub fn open(path: &Path) -> Result<Self> {
         let ballast = Arc::new(Ballast::beside(path));
-        let connection = match file::writer(path) {
+        let (connection, missing) = match file::writer(path) {
             Err(error) if error.is_full() && ballast.drop_now() => file::writer(path)?,
             opened => opened?,
         };
@@ -79,6 +82,7 @@ impl Store {
             slow: thread("store-slow", reader)?,
             deadline: Duration::from_millis(DEADLINE_MS),
             ballast,
+            missing,
         })
     }
 
@@ -151,13 +155,15 @@ impl Store {
         run(&self.main, |connection| Ok(file::set_room(connection, IMPORTING)?)).await
     }
 
-    /// Gives back what [`Store::begin_import`] took. The log is copied back beside other work.
+    /// Gives back what [`Store::begin_import`] took, after the indexes are made that were put off.
+    /// The log is copied back beside other work.
     ///
     /// # Errors
     /// Those of SQLite.
     pub async fn end_import(&self) -> Result<()> {
         let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
         run(&self.slow, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?)).await?;
+        self.make_indexes().await?;
         let job = |connection: &mut Connection| {
             file::set_room(connection, RESTING)?;
             Ok(connection.execute_batch("PRAGMA shrink_memory")?)

@@ -10,7 +10,7 @@ use sessd_proto::session::{ListRequest, Sort};
 use sessd_proto::{Fault, FaultCode, Kind};
 
 use super::sessions::{self, Stored};
-use super::{Error, Result};
+use super::{Error, Result, indexes};
 
 /// Index rows that one call looks at when filters are combined.
 pub const EXAMINED_MAX: u32 = 10_000;
@@ -31,7 +31,7 @@ pub fn list(
 ) -> Result<(Vec<Stored>, Option<String>)> {
     let limit = limit(request.limit)?;
     let Some(walk) = Walk::plan(connection, request)? else { return Ok((Vec::new(), None)) };
-    let mut statement = connection.prepare_cached(&walk.sql)?;
+    let mut statement = indexes::prepare(connection, &walk.sql)?;
     let mut rows = statement.query(params_from_iter(&walk.parameters))?;
     let mut seqs = Vec::with_capacity(limit as usize);
     let mut examined = 0;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::de::DeserializeOwned;
 use sessd_proto::{Json, Kind, Live, Session, Status, Timestamp};
 
-use super::{Error, Result};
+use super::{Error, Result, indexes};
 
 /// A session with the parts of its binding that are not shown to callers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,7 +112,8 @@ pub fn held_back(connection: &Connection, home_id: i64, reasons: &[&str]) -> Res
 /// # Errors
 /// Those of SQLite.
 pub fn oldest_checks(connection: &Connection, before: i64, limit: u32) -> Result<Vec<i64>> {
-    let mut statement = connection.prepare_cached(
+    let mut statement = indexes::prepare(
+        connection,
         "SELECT seq FROM sessions INDEXED BY by_check
          WHERE trashed_at IS NULL AND ifnull(checked_at, 0) < ?1
          ORDER BY ifnull(checked_at, 0), seq LIMIT ?2",
@@ -181,6 +182,15 @@ pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome
 /// Those of SQLite.
 pub fn count(connection: &Connection) -> Result<i64> {
     Ok(connection.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0))?)
+}
+
+/// True if there is a session.
+///
+/// # Errors
+/// Those of SQLite.
+pub(super) fn is_any(connection: &Connection) -> Result<bool> {
+    let any = "SELECT EXISTS (SELECT 1 FROM sessions)";
+    Ok(connection.query_row(any, [], |row| row.get(0))?)
 }
 
 /// How many sessions each provider has, trash included.

@@ -1,11 +1,14 @@
 //! The file: a query past its deadline is stopped alone, and damage costs no byte.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use sessd_proto::{Fault, FaultCode};
 
-use super::super::{Error, Store, put_aside, sessions};
+use super::super::{Error, Store, bindings, put_aside, sessions};
+use super::{empty, found};
 
 const FOR_EVER: &str =
     "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
@@ -87,4 +90,44 @@ async fn a_large_registry_in_which_damage_was_met_is_looked_at_as_a_whole() {
     Store::open(&path).expect("nobody has met the damage yet");
     super::super::suspect(&path);
     assert!(Store::open(&path).unwrap_err().is_damage());
+}
+
+/// The names of all indexes of a registry.
+fn indexes(connection: &Connection) -> Vec<String> {
+    let names = "SELECT name FROM sqlite_schema WHERE type = 'index' ORDER BY name";
+    let mut statement = connection.prepare(names).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn indexes_that_were_put_off_are_made_after_the_first_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("sessd.db")).unwrap();
+    let before = store.read(|c| Ok(indexes(c))).await.unwrap();
+    assert!(before.contains(&"list_activity".to_owned()) && before.len() < indexes(&empty()).len());
+    store.make_indexes_of_many().await.unwrap();
+    assert_eq!(store.read(|c| Ok(indexes(c))).await.unwrap(), before, "they are not many");
+    // Both at once, as after two sweeps.
+    let (one, other) = tokio::join!(store.make_indexes(), store.make_indexes());
+    one.and(other).unwrap();
+    assert_eq!(store.read(|c| Ok(indexes(c))).await.unwrap(), indexes(&empty()));
+}
+
+#[tokio::test]
+async fn indexes_that_a_crash_left_out_are_made_when_the_registry_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sessd.db");
+    drop(Store::open(&path).unwrap());
+    let store = Store::open(&path).unwrap();
+    let present = store.read(|c| Ok(indexes(c))).await.unwrap();
+    assert!(present.len() < indexes(&empty()).len(), "the first import is still to come");
+    let fill = |tx: &rusqlite::Transaction<'_>| {
+        let home = bindings::remember_home(tx, "p", "/home", &BTreeMap::new())?;
+        bindings::absorb(tx, &found(home, 1))
+    };
+    store.write(fill).await.unwrap();
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.read(|c| Ok(indexes(c))).await.unwrap(), indexes(&empty()));
+    assert_eq!(store.read(sessions::count).await.unwrap(), 1);
 }

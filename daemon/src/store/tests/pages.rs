@@ -8,6 +8,7 @@ use sessd_proto::session::{ListRequest, Sort};
 use sessd_proto::{FaultCode, Kind, Status, Timestamp};
 
 use super::super::bindings::{self, Discovered};
+use super::super::indexes;
 use super::super::page::{self, EXAMINED_MAX, Walk};
 use super::super::sessions::{self, Stored};
 use super::super::{Error, Result};
@@ -266,4 +267,23 @@ fn limits_and_cursors_that_make_no_sense_are_refused() {
         }
     }
     assert_eq!(page::limit(0).unwrap(), page::LIMIT);
+}
+
+#[test]
+fn a_registry_that_is_filled_for_the_first_time_lists_without_its_indexes() {
+    let connection = crowd();
+    indexes::drop_put_off(&connection).unwrap();
+    let created = ListRequest { sort: Sort::Created, ..ListRequest::default() };
+    let walked = Walk::plan(&connection, &created).unwrap().unwrap();
+    assert!(connection.prepare(&walked.sql).is_err(), "its index was put off");
+    let all: Vec<_> =
+        (1..=SESSIONS).map(|seq| sessions::by_seq(&connection, seq).unwrap().unwrap()).collect();
+    for request in requests() {
+        for limit in [7, 500] {
+            let walked = walk(&connection, &request, limit);
+            assert_eq!(walked, naive(&all, &request), "limit {limit} of {request:?}");
+        }
+    }
+    let checks = |c: &Connection| sessions::oldest_checks(c, i64::MAX, 10).unwrap();
+    assert_eq!(checks(&connection), checks(&crowd()));
 }

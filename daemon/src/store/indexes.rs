@@ -1,0 +1,133 @@
+//! Indexes that a new registry does without while it is filled for the first time.
+//!
+//! A row has a place of its own in each of them; made afterwards, all rows are sorted at once,
+//! which costs a fraction. Until then queries that insist on one do without it. A crash in
+//! between is made good when the registry is opened.
+
+use std::sync::{Arc, Mutex};
+
+use rusqlite::{CachedStatement, Connection};
+
+use super::{Result, Store, migrations};
+use crate::failpoint;
+
+/// Sessions above which no index is put off any longer: without them, queries look at every row.
+const PUT_OFF_MAX: i64 = 20_000;
+
+/// All but the one of the first list, and those that a new session is not in.
+const PUT_OFF: &str = "SELECT name, sql FROM sqlite_schema
+    WHERE type = 'index' AND tbl_name = 'sessions'
+      AND (name = 'by_check' OR name GLOB 'list_*')
+      AND name <> 'list_activity' AND name NOT GLOB 'list_trash_*'";
+
+/// The indexes that are still to be made, by their SQL.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Missing(Arc<Mutex<Vec<String>>>);
+
+impl Missing {
+    /// The indexes that a registry of its version should have and has not; of a version that we
+    /// do not know, none.
+    pub(super) fn of(connection: &Connection) -> Result<Self> {
+        let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let Some(steps @ [_, ..]) = migrations::ALL.get(..version as usize) else {
+            return Ok(Self::default());
+        };
+        let mut whole = Connection::open_in_memory()?;
+        migrations::apply(steps, &mut whole)?;
+        let present = put_off(connection)?;
+        let mut wanted = put_off(&whole)?;
+        wanted.retain(|index| !present.contains(index));
+        Ok(Self(Arc::new(Mutex::new(wanted.into_iter().map(|(_, sql)| sql).collect()))))
+    }
+
+    /// Makes them all before anybody uses the registry.
+    pub(super) fn make(&self, connection: &Connection) -> Result<()> {
+        while let Some(sql) = self.next() {
+            connection.execute_batch(&sql)?;
+            self.is_made(&sql);
+            failpoint::reach("index.made");
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_any(&self) -> bool {
+        self.next().is_some()
+    }
+
+    fn next(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).last().cloned()
+    }
+
+    fn is_made(&self, sql: &str) {
+        let mut missing = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        missing.retain(|other| other != sql);
+    }
+}
+
+impl Store {
+    /// Makes the indexes that were put off, one a job, so that others get their turn.
+    ///
+    /// # Errors
+    /// Those of SQLite; what is missing then is made by the next call, or the next start.
+    pub(super) async fn make_indexes(&self) -> Result<()> {
+        while let Some(sql) = self.missing.next() {
+            // Another call may have made it meanwhile.
+            let create = sql.replacen("CREATE INDEX", "CREATE INDEX IF NOT EXISTS", 1);
+            self.write(move |tx| {
+                tx.execute_batch(&create)?;
+                failpoint::reach("index.making");
+                Ok(())
+            })
+            .await?;
+            self.missing.is_made(&sql);
+            failpoint::reach("index.made");
+        }
+        Ok(())
+    }
+
+    /// Puts no index off any longer once there are many sessions.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub async fn make_indexes_of_many(&self) -> Result<()> {
+        if !self.missing.is_any() {
+            return Ok(());
+        }
+        let last = "SELECT ifnull(max(seq), 0) FROM sessions";
+        let last = self.read(move |c| Ok(c.query_row(last, [], |row| row.get::<_, i64>(0))?));
+        if last.await? > PUT_OFF_MAX { self.make_indexes().await } else { Ok(()) }
+    }
+}
+
+/// Drops, of a new registry, what is made when it is filled.
+pub(super) fn drop_put_off(connection: &Connection) -> Result<()> {
+    let drops = put_off(connection)?.into_iter().map(|(name, _)| format!("DROP INDEX {name};"));
+    Ok(connection.execute_batch(&format!("BEGIN; {} COMMIT;", drops.collect::<String>()))?)
+}
+
+fn put_off(connection: &Connection) -> Result<Vec<(String, String)>> {
+    let mut statement = connection.prepare(PUT_OFF)?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Prepares a query that insists on an index; as long as that is missing, without it.
+pub(super) fn prepare<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>> {
+    match connection.prepare_cached(sql) {
+        Err(error) if error.to_string().contains("no such index") => {
+            Ok(connection.prepare_cached(&without_index(sql))?)
+        }
+        prepared => Ok(prepared?),
+    }
+}
+
+/// The same query, of which SQLite is free to choose the way.
+fn without_index(sql: &str) -> String {
+    let mut parts = sql.split(" INDEXED BY");
+    let mut free = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest = part.trim_start();
+        free += rest.find(char::is_whitespace).map_or("", |end| &rest[end..]);
+    }
+    free
+}
