@@ -97,7 +97,7 @@ impl Registry {
     pub(super) async fn project_of(&self, dir: &str) -> Result<String, Fault> {
         let path = dir.to_owned();
         let project = self.elsewhere.pass(LOOK, move || project_root(&path)).await?;
-        project.ok_or_else(|| {
+        project.map_err(|_| {
             Fault::new(FaultCode::Deadline, format!("the disk of {dir} does not answer"))
                 .hint("try another directory, or none: `sessctl list`")
         })
