@@ -64,7 +64,7 @@ impl Registry {
                     continue;
                 }
                 let path = home.path.clone();
-                let exists = self.elsewhere.pass(LOOK, move || path.is_dir());
+                let exists = self.elsewhere.pass(&home.path, LOOK, move || path.is_dir());
                 if only_existing && exists.await? != Ok(true) {
                     continue;
                 }

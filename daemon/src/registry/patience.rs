@@ -73,6 +73,11 @@ impl Gate {
         }
     }
 
+    /// True while nobody is in the place.
+    pub(super) fn is_empty(&self) -> bool {
+        self.room.available_permits() == CALLS
+    }
+
     /// True while a call that was too late has not ended.
     fn hangs(&self) -> bool {
         let deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
