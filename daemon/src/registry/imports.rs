@@ -1,8 +1,7 @@
 //! Imports: what transcripts say comes into the store, many at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
-use std::path::Path;
 
 use sessd_proto::{Fault, Timestamp};
 use tokio::sync::mpsc;
@@ -11,6 +10,7 @@ use uuid::Uuid;
 use super::Registry;
 use super::homes::KnownHome;
 use super::patience::LISTING;
+use super::places::Met;
 use crate::clock::now;
 use crate::providers::{Basis, Found, Listed, Retention};
 use crate::store::bindings::{self, Discovered};
@@ -67,17 +67,21 @@ impl Registry {
         into: mpsc::Sender<Vec<Row>>,
     ) -> Result<bool, Fault> {
         let mut changed = changed.into_iter();
-        let mut places = HashMap::new();
+        let mut places = Met::new();
         while changed.len() > 0 {
             let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
             let read = self.ask_home(known, LISTING, move |known| {
-                let row = |entry| read_one(known, entry, retention, &mut places);
-                let rows = batch.into_iter().filter_map(row).collect();
-                (rows, places)
+                let row = |entry| read_one(known, entry);
+                batch.into_iter().filter_map(row).collect::<Vec<_>>()
             });
-            let Some((rows, known_places)) = read.await? else { return Ok(false) };
-            places = known_places;
-            if into.send(rows).await.is_err() {
+            let Some(read) = read.await? else { return Ok(false) };
+            let dirs = read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.launch_dir));
+            self.meet(dirs, &mut places).await?;
+            let row = |(entry, found): (Listed, Option<Found>)| {
+                let found = found.map(|found| discovered(known, &entry, found, retention, &places));
+                (entry, found)
+            };
+            if into.send(read.into_iter().map(row).collect()).await.is_err() {
                 // Whoever writes has failed, and says why.
                 break;
             }
@@ -121,12 +125,6 @@ impl Registry {
     }
 }
 
-/// What a launch directory is, looked up once in a sweep.
-struct Place {
-    exists: bool,
-    project: String,
-}
-
 /// A transcript with what it says, if it is a session.
 type Row = (Listed, Option<Discovered>);
 
@@ -139,17 +137,11 @@ fn remember(tx: &rusqlite::Transaction<'_>, home_id: i64, row: &Row) -> store::R
 }
 
 /// One that cannot be opened now is not remembered, so that the next sweep tries again.
-fn read_one(
-    known: &KnownHome,
-    entry: Listed,
-    retention: Option<Retention>,
-    places: &mut HashMap<String, Place>,
-) -> Option<Row> {
+fn read_one(known: &KnownHome, entry: Listed) -> Option<(Listed, Option<Found>)> {
     let found = known.provider.read(&known.home, &entry.location);
     if found.is_none() && File::open(&entry.location).is_err() {
         return None;
     }
-    let found = found.map(|found| discovered(known, &entry, found, retention, places));
     Some((entry, found))
 }
 
@@ -159,13 +151,11 @@ fn discovered(
     entry: &Listed,
     found: Found,
     retention: Option<Retention>,
-    places: &mut HashMap<String, Place>,
+    places: &Met,
 ) -> Discovered {
-    let place = places.entry(found.launch_dir.clone()).or_insert_with(|| Place {
-        exists: Path::new(&found.launch_dir).is_dir(),
-        project: super::sessions::project_root(&found.launch_dir),
-    });
-    let verdict = super::checks::with_directory(found.verdict, place.exists);
+    let place = places.get(&found.launch_dir);
+    let exists = place.and_then(|place| place.exists);
+    let verdict = super::checks::with_directory(found.verdict, exists);
     let expires_at = retention.map(|retention| {
         let basis = match retention.basis {
             Basis::Modified => Timestamp::from_ns(entry.stamp.mtime_ns),
@@ -182,7 +172,7 @@ fn discovered(
         scope: found.scope.clone(),
         provider_session_id: found.provider_session_id,
         location: entry.location.clone(),
-        project: place.project.clone(),
+        project: place.map_or(&found.launch_dir, |place| &place.project).clone(),
         kind: found.kind,
         launch_dir: found.launch_dir,
         cwd: found.cwd,

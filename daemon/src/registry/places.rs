@@ -1,7 +1,7 @@
 //! Directories of projects and callers, which may be on any disk: one that does not answer holds
 //! up nothing but itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use sessd_proto::Fault;
 
-use super::patience::{Gate, Unanswered};
+use super::Registry;
+use super::patience::{CHECK, Gate, Unanswered};
+use super::sessions::project_root;
 
 /// Disks that have a gate of their own while somebody is in it. The others share one: every gate
 /// may cost threads for good.
@@ -45,6 +47,55 @@ impl Places {
         }
         Arc::clone(gates.entry(disk.to_owned()).or_default())
     }
+}
+
+/// What a launch directory is, looked up once in a sweep.
+pub(super) struct Place {
+    /// Unknown if its disk does not answer.
+    pub(super) exists: Option<bool>,
+    pub(super) project: String,
+}
+
+/// Every launch directory that a sweep has met.
+pub(super) type Met = HashMap<String, Place>;
+
+impl Registry {
+    /// Looks at the directories that were not met before, those of one disk in one go.
+    pub(super) async fn meet<'a>(
+        &self,
+        dirs: impl Iterator<Item = &'a String>,
+        met: &mut Met,
+    ) -> Result<(), Fault> {
+        let new: HashSet<&String> = dirs.filter(|dir| !met.contains_key(*dir)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mounts = mounts();
+        let mut disks = HashMap::<&Path, Vec<String>>::new();
+        for dir in new {
+            disks.entry(disk_of(&mounts, Path::new(dir))).or_default().push(dir.clone());
+        }
+        for (disk, dirs) in disks {
+            let unknown = |dir: &String| Place { exists: None, project: dir.clone() };
+            let places: Vec<_> = dirs.iter().map(unknown).collect();
+            let asked = dirs.clone();
+            let look = move || asked.iter().map(|dir| look_at(dir)).collect();
+            let seen = self.elsewhere.gate(disk).pass(CHECK, look).await?;
+            met.extend(dirs.into_iter().zip(seen.unwrap_or(places)));
+        }
+        Ok(())
+    }
+
+    /// Whether a directory is there; `None` if its disk does not answer.
+    pub(super) async fn is_dir(&self, dir: &str) -> Result<Option<bool>, Fault> {
+        let path = PathBuf::from(dir);
+        let asked = path.clone();
+        Ok(self.elsewhere.pass(&path, CHECK, move || asked.is_dir()).await?.ok())
+    }
+}
+
+fn look_at(dir: &str) -> Place {
+    Place { exists: Some(Path::new(dir).is_dir()), project: project_root(dir) }
 }
 
 /// Where something is mounted, as the kernel knows without asking any disk.
@@ -86,7 +137,6 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::registry::patience::CHECK;
 
     #[test]
     fn the_innermost_mount_counts() {
