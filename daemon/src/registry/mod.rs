@@ -48,6 +48,8 @@ pub struct Registry {
     homes: Mutex<HashMap<i64, homes::State>>,
     /// The ways to directories of projects and callers.
     elsewhere: places::Places,
+    /// The way to everything on PATH.
+    programs: patience::Gate,
     sweeping: tokio::sync::Mutex<()>,
     cleaning: tokio::sync::Mutex<()>,
     swept: watch::Sender<bool>,
@@ -74,6 +76,7 @@ impl Registry {
             started_at: now(),
             homes: Mutex::default(),
             elsewhere: places::Places::default(),
+            programs: patience::Gate::default(),
             sweeping: tokio::sync::Mutex::default(),
             cleaning: tokio::sync::Mutex::default(),
             swept: watch::Sender::new(false),
