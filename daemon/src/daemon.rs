@@ -54,8 +54,8 @@ pub fn run(
     std::mem::forget(lock);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Enough for several homes on disks that hang: each keeps at most three for itself.
-        .max_blocking_threads(32)
+        // Enough for several homes and disks that hang: each keeps at most three for itself.
+        .max_blocking_threads(64)
         .build()
         .map_err(Fault::internal)?;
     let ended = runtime.block_on(serve(paths, env, passed, &supervisor, ready));

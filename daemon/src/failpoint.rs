@@ -1,5 +1,5 @@
 //! Named places in operations of several steps, at which a test can end the process as a crash
-//! would. Without the feature `failpoints` they are nothing.
+//! would, and one where it can hang. Without the feature `failpoints` they are nothing.
 
 /// Ends the process if `SESSD_FAILPOINT` names this place.
 #[cfg(feature = "failpoints")]
@@ -13,3 +13,18 @@ pub(crate) fn reach(name: &str) {
 /// Nothing.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn reach(_: &str) {}
+
+/// Never returns if there is a file that `SESSD_HANG` names, which is taken away first: the next
+/// process goes on.
+#[cfg(feature = "failpoints")]
+pub(crate) fn hang() {
+    if std::env::var_os("SESSD_HANG").is_some_and(|file| std::fs::remove_file(file).is_ok()) {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) fn hang() {}

@@ -6,14 +6,30 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Beginnings of what a service manager tells the process that it starts, and that one only.
-const SUPERVISORS: &[&str] = &["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID"];
+/// What a service manager tells the process that it starts, and that one only. `JOURNAL_STREAM`
+/// says that standard error is the journal, which that of a child of ours never is.
+const SUPERVISORS: &[&str] = &[
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "MANAGERPID",
+    "MANAGERPIDFDID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "NOTIFY_SOCKET",
+    "SYSTEMD_EXEC_PID",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 /// True for a variable that is meant for the process of a unit, which its children, and what is
 /// started in its place, would misunderstand.
 #[must_use]
 pub fn is_supervisors(name: &str) -> bool {
-    SUPERVISORS.iter().any(|prefix| name.starts_with(prefix))
+    SUPERVISORS.contains(&name)
 }
 
 /// Variables by name. `Debug` shows the names only.
@@ -53,6 +69,16 @@ impl fmt::Debug for Environment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_of_the_users_that_begins_like_a_supervisors_is_kept() {
+        for own in ["LISTEN_ADDR", "WATCHDOG_DIR", "INVOCATION_ID_2", "PATH"] {
+            assert!(!is_supervisors(own), "{own}");
+        }
+        for supervisors in ["LISTEN_FDS", "WATCHDOG_USEC", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID"] {
+            assert!(is_supervisors(supervisors), "{supervisors}");
+        }
+    }
 
     #[test]
     fn debug_never_shows_a_value() {

@@ -194,7 +194,7 @@ fn neither_the_log_nor_the_registry_has_a_secret_of_the_environment() {
     let resume = |selector: &str, fork: bool| ResumeRequest {
         selector: Some(selector.to_owned()),
         force: true,
-        fork,
+        fork_as: fork.then(|| Uuid::new_v4().to_string()),
         environment: environment.clone(),
         ..ResumeRequest::default()
     };

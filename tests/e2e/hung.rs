@@ -142,3 +142,26 @@ fn a_pipe_is_no_transcript() {
     let reason = Some("transcript_unreadable");
     assert_eq!(verdict(&check(&homes.sandbox, &there[0].id)), (Status::Unknown, reason));
 }
+
+#[test]
+fn a_program_on_a_disk_that_hangs_holds_up_nobody() {
+    let sandbox = Sandbox::new(BINARIES);
+    let program = sandbox.write("package/bin/claude", "");
+    let config = format!("[programs]\nclaude = {:?}\n", program.display().to_string());
+    sandbox.write(".config/sessd/config.toml", config);
+    assert_eq!(sandbox.sessctl(&["list"]).status, 0);
+    let package = program.with_file_name("package.json");
+    pipe(&package);
+    let doctor = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| sandbox.sessctl(&["doctor"]));
+        std::thread::sleep(Duration::from_millis(300));
+        let started = Instant::now();
+        assert_eq!(sandbox.sessctl(&["list"]).status, 0);
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+        asking.join().unwrap()
+    });
+    assert_eq!(doctor.status, 0, "{doctor:?}");
+    release(&package);
+    let providers = sandbox.json(&["providers"]);
+    assert_eq!(providers["providers"][0]["program"], *program.to_string_lossy(), "{providers}");
+}

@@ -164,7 +164,7 @@ fn what_systemd_tells_the_daemon_reaches_no_provider() {
     let failed = manager.sessctl(&["send", "--new", "echo", "hi"]);
     assert_eq!(failed.status, 6, "{}", failed.stderr);
     let read = |name: &str| fs::read_to_string(manager.home().join(name)).unwrap();
-    for name in ["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID"] {
+    for name in ["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "INVOCATION_ID", "JOURNAL_STREAM"] {
         let environment = read("env");
         assert!(!environment.lines().any(|line| line.starts_with(name)), "{environment}");
     }

@@ -152,6 +152,11 @@ fn print_writes_nothing() {
     let program = manager.program("sessd");
     assert!(output.stdout.contains(&format!("ExecStart=\"{}\" --foreground", program.display())));
     assert!(output.stdout.contains("[Socket]") && output.stdout.contains("\"PATH="));
+    let files = manager.json(&["daemon", "install", "--print"])["files"].clone();
+    let text = |file: &serde_json::Value| {
+        format!("# {}\n{}\n", file["path"].as_str().unwrap(), file["text"].as_str().unwrap())
+    };
+    assert_eq!(files.as_array().unwrap().iter().map(text).collect::<String>(), output.stdout);
     assert!(!manager.home().join(".config").exists());
 }
 
@@ -191,6 +196,9 @@ fn logs_come_from_the_journal_with_priorities_while_the_unit_runs() {
     assert_eq!(logs.status, 0, "{}", logs.stderr);
     assert_eq!(logs.stdout.lines().count(), 3, "{}", logs.stdout);
     assert!(logs.stdout.contains("listening on "), "{}", logs.stdout);
+    let lines = manager.json(&["daemon", "logs", "-n", "3"])["lines"].clone();
+    assert_eq!(lines.as_array().unwrap().len(), 3, "{lines}");
+    assert_eq!(manager.sessctl(&["daemon", "logs", "-f", "--json"]).status, 2, "it has no end");
     manager.wait_for("sessd.service", "ActiveState", "active", DEADLINE);
     assert!(!manager.home().join(".local/state/sessd/sessd.log").exists(), "it logs twice");
 }

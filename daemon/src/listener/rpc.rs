@@ -21,6 +21,7 @@ use sessd_proto::{Fault, FaultCode};
 use tarpc::context::Context;
 
 use super::Service;
+use crate::failpoint;
 use crate::jobs::Jobs;
 use crate::registry::{Registry, surroundings};
 
@@ -41,6 +42,7 @@ impl Handler {
         context: Context,
         work: impl FnOnce(Arc<Registry>, Arc<Jobs>) -> F,
     ) -> Result<T, Fault> {
+        failpoint::hang();
         let (registry, jobs) = self.service.ready()?;
         // Boxed: the future of any call would else be as large as that of the largest one, and
         // tarpc moves it a few times.

@@ -179,12 +179,17 @@ impl Registry {
             // It makes its transcript with its first turn.
             return Ok(Verdict::new(Status::Unknown, STARTING));
         }
-        let (bound, launch_dir) = (bound(row), row.session.launch_dir.clone());
-        let asked = self.ask_home(known, CHECK, move |known| {
-            let verdict = known.provider.check(&known.home, &bound);
-            with_directory(verdict, Path::new(&launch_dir).is_dir())
-        });
-        Ok(asked.await?.unwrap_or(Verdict::new(Status::Unknown, "home_unreadable")))
+        let bound = bound(row);
+        let asked =
+            self.ask_home(known, CHECK, move |known| known.provider.check(&known.home, &bound));
+        let Some(verdict) = asked.await? else {
+            return Ok(Verdict::new(Status::Unknown, "home_unreadable"));
+        };
+        if verdict.status != Status::Active {
+            return Ok(verdict);
+        }
+        // Not through the home's gate: the directory may be on a worse disk.
+        Ok(with_directory(verdict, self.is_dir(&row.session.launch_dir).await?))
     }
 
     /// Stores a verdict; `false` if the session was changed meanwhile.
@@ -232,13 +237,16 @@ fn begins_to_expire(
     (begin..expires_at).contains(&now) && last_check.is_none_or(|last| last < begin)
 }
 
-/// A session that could be resumed cannot without its directory.
+/// A session that could be resumed cannot without its directory, of which nothing is known if
+/// its disk does not answer.
 #[must_use]
-pub fn with_directory(verdict: Verdict, exists: bool) -> Verdict {
-    if verdict.status == Status::Active && !exists {
-        return Verdict::new(Status::Invalid, "directory_missing");
+pub fn with_directory(verdict: Verdict, exists: Option<bool>) -> Verdict {
+    match exists {
+        _ if verdict.status != Status::Active => verdict,
+        Some(true) => verdict,
+        Some(false) => Verdict::new(Status::Invalid, "directory_missing"),
+        None => Verdict::new(Status::Unknown, "directory_unreadable"),
     }
-    verdict
 }
 
 /// What a provider is told about a session.
@@ -254,6 +262,16 @@ pub(super) fn bound(row: &Stored) -> Bound {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_that_does_not_answer_leaves_a_session_unknown() {
+        let seen = |verdict: &Verdict| (verdict.status, verdict.reason);
+        let active = || Verdict { status: Status::Active, reason: None };
+        let unknown = with_directory(active(), None);
+        assert_eq!(seen(&unknown), (Status::Unknown, Some("directory_unreadable")));
+        let gone = || Verdict::new(Status::Expired, "transcript_missing");
+        assert_eq!(seen(&with_directory(gone(), None)), seen(&gone()));
+    }
 
     #[test]
     fn an_expiry_is_announced_once() {

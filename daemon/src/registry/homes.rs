@@ -9,7 +9,7 @@ use sessd_proto::provider::HomeInfo;
 use sessd_proto::{Environment, Fault};
 
 use super::Registry;
-use super::patience::{Gate, LISTING, LOOK};
+use super::patience::{Gate, LISTING, LOOK, Unanswered};
 use crate::providers::{self, Home, Provider};
 use crate::store::bindings::{self, HomeRow};
 
@@ -64,8 +64,8 @@ impl Registry {
                     continue;
                 }
                 let path = home.path.clone();
-                let exists = self.elsewhere.pass(LOOK, move || path.is_dir());
-                if only_existing && exists.await? != Some(true) {
+                let exists = self.elsewhere.pass(&home.path, LOOK, move || path.is_dir());
+                if only_existing && exists.await? != Ok(true) {
                     continue;
                 }
                 let path = home.path.to_string_lossy().into_owned();
@@ -122,8 +122,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Asks a home something that reads its disk. `None` if it does not answer in time; nothing
-    /// is concluded from it then, before a sweep has found it well again.
+    /// Asks a home something that reads its disk. `None` if there is no answer in time. Nothing
+    /// is concluded from a home that hangs before a sweep has found it well again.
     pub(super) async fn ask_home<T: Send + 'static>(
         &self,
         known: &KnownHome,
@@ -132,12 +132,14 @@ impl Registry {
     ) -> Result<Option<T>, Fault> {
         let (asked, gate) = (known.clone(), self.gate(known.id));
         let answer = gate.pass(limit, move || question(&asked)).await?;
-        if answer.is_none() && self.home_trouble(known.id) != Some(Trouble::Hung) {
+        // A home that was merely full has not been asked at all.
+        let hangs = matches!(answer, Err(Unanswered::Hangs));
+        if hangs && self.home_trouble(known.id) != Some(Trouble::Hung) {
             let home = known.home.path.display();
             tracing::warn!("{} home {home} does not answer", known.provider.id());
             self.set_home_state(known.id, |state| state.trouble = Some(Trouble::Hung));
         }
-        Ok(answer)
+        Ok(answer.ok())
     }
 
     fn gate(&self, home_id: i64) -> Arc<Gate> {

@@ -1,9 +1,7 @@
 //! Imports: what transcripts say comes into the store, many at a time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future;
 use sessd_proto::{Fault, Timestamp};
@@ -13,12 +11,16 @@ use uuid::Uuid;
 use super::Registry;
 use super::homes::KnownHome;
 use super::patience::LISTING;
+use super::places::Met;
 use crate::clock::now;
 use crate::failpoint;
 use crate::providers::{Basis, Found, Listed, Retention};
 use crate::store::bindings::{self, Discovered};
 use crate::store::{self, files};
 use crate::system;
+
+/// Threads that read a home at the same time; it gives us at most three.
+const READERS: usize = 2;
 
 /// Transcripts that one thread reads in one go.
 const BATCH: usize = 200;
@@ -69,7 +71,7 @@ impl Registry {
         });
     }
 
-    /// Reads transcripts batch by batch, on two threads: a home gives us at most three.
+    /// Reads transcripts batch by batch.
     async fn read_all(
         &self,
         known: &KnownHome,
@@ -78,16 +80,23 @@ impl Registry {
         into: mpsc::Sender<Vec<Row>>,
     ) -> Result<bool, Fault> {
         let mut changed = changed.into_iter();
-        let places = [Arc::default(), Arc::default()];
+        let mut places = Met::new();
         while changed.len() > 0 {
-            let batches = places.each_ref().map(|places| {
+            let batches = [(); READERS].map(|()| {
                 let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
-                self.read_batch(known, batch, retention, Arc::clone(places))
+                self.read_batch(known, batch)
             });
-            // What both have read is written in its order, oldest first.
-            for rows in future::try_join_all(batches).await? {
-                let Some(rows) = rows else { return Ok(false) };
-                if into.send(rows).await.is_err() {
+            // What all have read is written in its order, oldest first.
+            for read in future::try_join_all(batches).await? {
+                let Some(read) = read else { return Ok(false) };
+                let dirs = read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.launch_dir));
+                self.meet(dirs, &mut places).await?;
+                let row = |(entry, found): (Listed, Option<Found>)| {
+                    let found =
+                        found.map(|found| discovered(known, &entry, found, retention, &places));
+                    (entry, found)
+                };
+                if into.send(read.into_iter().map(row).collect()).await.is_err() {
                     // Whoever writes has failed, and says why.
                     return Ok(true);
                 }
@@ -101,18 +110,14 @@ impl Registry {
         &self,
         known: &KnownHome,
         batch: Vec<Listed>,
-        retention: Option<Retention>,
-        places: Arc<Mutex<HashMap<String, Place>>>,
-    ) -> Result<Option<Vec<Row>>, Fault> {
+    ) -> Result<Option<Vec<(Listed, Option<Found>)>>, Fault> {
         if batch.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let read = self.ask_home(known, LISTING, move |known| {
-            let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
-            let row = |entry| read_one(known, entry, retention, &mut places);
-            batch.into_iter().filter_map(row).collect()
-        });
-        read.await
+        let read = move |known: &KnownHome| {
+            batch.into_iter().filter_map(|entry| read_one(known, entry)).collect()
+        };
+        self.ask_home(known, LISTING, read).await
     }
 
     /// Writes down in one go what was read meanwhile: the more at once, the less there is to
@@ -152,12 +157,6 @@ impl Registry {
     }
 }
 
-/// What a launch directory is, looked up once in a sweep.
-struct Place {
-    exists: bool,
-    project: String,
-}
-
 /// A transcript with what it says, if it is a session.
 type Row = (Listed, Option<Discovered>);
 
@@ -170,17 +169,11 @@ fn remember(tx: &rusqlite::Transaction<'_>, home_id: i64, row: &Row) -> store::R
 }
 
 /// One that cannot be opened now is not remembered, so that the next sweep tries again.
-fn read_one(
-    known: &KnownHome,
-    entry: Listed,
-    retention: Option<Retention>,
-    places: &mut HashMap<String, Place>,
-) -> Option<Row> {
+fn read_one(known: &KnownHome, entry: Listed) -> Option<(Listed, Option<Found>)> {
     let found = known.provider.read(&known.home, &entry.location);
     if found.is_none() && File::open(&entry.location).is_err() {
         return None;
     }
-    let found = found.map(|found| discovered(known, &entry, found, retention, places));
     Some((entry, found))
 }
 
@@ -190,13 +183,11 @@ fn discovered(
     entry: &Listed,
     found: Found,
     retention: Option<Retention>,
-    places: &mut HashMap<String, Place>,
+    places: &Met,
 ) -> Discovered {
-    let place = places.entry(found.launch_dir.clone()).or_insert_with(|| Place {
-        exists: Path::new(&found.launch_dir).is_dir(),
-        project: super::sessions::project_root(&found.launch_dir),
-    });
-    let verdict = super::checks::with_directory(found.verdict, place.exists);
+    let place = places.get(&found.launch_dir);
+    let exists = place.and_then(|place| place.exists);
+    let verdict = super::checks::with_directory(found.verdict, exists);
     let expires_at = retention.map(|retention| {
         let basis = match retention.basis {
             Basis::Modified => Timestamp::from_ns(entry.stamp.mtime_ns),
@@ -213,7 +204,7 @@ fn discovered(
         scope: found.scope.clone(),
         provider_session_id: found.provider_session_id,
         location: entry.location.clone(),
-        project: place.project.clone(),
+        project: place.map_or(&found.launch_dir, |place| &place.project).clone(),
         kind: found.kind,
         launch_dir: found.launch_dir,
         cwd: found.cwd,

@@ -25,6 +25,7 @@ pub mod launches;
 pub mod leases;
 pub mod live;
 mod patience;
+mod places;
 pub mod queues;
 pub mod sessions;
 pub mod starting;
@@ -45,8 +46,10 @@ pub struct Registry {
     env: Environment,
     started_at: Timestamp,
     homes: Mutex<HashMap<i64, homes::State>>,
-    /// The way to directories of projects and callers.
-    elsewhere: patience::Gate,
+    /// The ways to directories of projects and callers.
+    elsewhere: places::Places,
+    /// The way to everything on PATH.
+    programs: patience::Gate,
     sweeping: tokio::sync::Mutex<()>,
     cleaning: tokio::sync::Mutex<()>,
     swept: watch::Sender<bool>,
@@ -75,7 +78,8 @@ impl Registry {
             env,
             started_at: now(),
             homes: Mutex::default(),
-            elsewhere: patience::Gate::default(),
+            elsewhere: places::Places::default(),
+            programs: patience::Gate::default(),
             sweeping: tokio::sync::Mutex::default(),
             cleaning: tokio::sync::Mutex::default(),
             swept: watch::Sender::new(false),

@@ -1,8 +1,7 @@
 //! Patience with disks that do not answer. A call that hangs cannot be ended and keeps its
 //! thread, so few are let in at once, and none as long as one of them hangs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sessd_proto::Fault;
@@ -20,55 +19,91 @@ pub(super) const LISTING: Duration = Duration::from_secs(10);
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// Calls that may be in one place at the same time, and threads that it may cost us for good.
-const CALLS: u32 = 3;
+const CALLS: usize = 3;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unanswered {
+    /// A call is overdue: this one, or an earlier one that has not ended.
+    Hangs,
+    /// Others were in the place all the time, none of them for too long.
+    Full,
+}
 
 /// The way into a place that may hang.
 #[derive(Debug)]
 pub(super) struct Gate {
     room: Arc<Semaphore>,
-    late: AtomicBool,
+    /// When each call that has not ended should have.
+    deadlines: Arc<Mutex<Vec<Instant>>>,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { room: Arc::new(Semaphore::new(CALLS as usize)), late: AtomicBool::new(false) }
+        Self { room: Arc::new(Semaphore::new(CALLS)), deadlines: Arc::default() }
     }
 }
 
 impl Gate {
-    /// Runs a call on a thread where it may block; `None` if it does not end in time, and at
+    /// Runs a call on a thread where it may block; no answer if it does not end in time, and at
     /// once while an earlier one has not.
     pub(super) async fn pass<T: Send + 'static>(
         &self,
         limit: Duration,
         call: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<Option<T>, Fault> {
+    ) -> Result<Result<T, Unanswered>, Fault> {
         let deadline = Instant::now() + limit;
         if self.hangs() {
-            return Ok(None);
+            return Ok(Err(Unanswered::Hangs));
         }
         let room = Arc::clone(&self.room).acquire_owned();
-        let Ok(Ok(permit)) = timeout_at(deadline, room).await else { return Ok(None) };
+        let Ok(Ok(permit)) = timeout_at(deadline, room).await else {
+            let why = if self.hangs() { Unanswered::Hangs } else { Unanswered::Full };
+            return Ok(Err(why));
+        };
+        let running = Running::new(&self.deadlines, deadline);
         let call = tokio::task::spawn_blocking(move || {
             // Even when nobody waits for the answer any more, its place is taken until it ends.
-            let _permit = permit;
+            let _permit = (running, permit);
             call()
         });
         match timeout_at(deadline, call).await {
-            Ok(answer) => {
-                self.late.store(false, Ordering::Relaxed);
-                answer.map(Some).map_err(Fault::internal)
-            }
-            Err(_) => {
-                self.late.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
+            Ok(answer) => answer.map(Ok).map_err(Fault::internal),
+            Err(_) => Ok(Err(Unanswered::Hangs)),
         }
+    }
+
+    /// True while nobody is in the place.
+    pub(super) fn is_empty(&self) -> bool {
+        self.room.available_permits() == CALLS
     }
 
     /// True while a call that was too late has not ended.
     fn hangs(&self) -> bool {
-        self.late.load(Ordering::Relaxed) && self.room.available_permits() < CALLS as usize
+        let deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
+        deadlines.iter().any(|deadline| *deadline <= Instant::now())
+    }
+}
+
+/// A call that has not ended.
+struct Running {
+    deadlines: Arc<Mutex<Vec<Instant>>>,
+    own: Instant,
+}
+
+impl Running {
+    fn new(deadlines: &Arc<Mutex<Vec<Instant>>>, own: Instant) -> Self {
+        deadlines.lock().unwrap_or_else(PoisonError::into_inner).push(own);
+        Self { deadlines: Arc::clone(deadlines), own }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut deadlines = self.deadlines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = deadlines.iter().position(|deadline| *deadline == self.own) {
+            deadlines.swap_remove(index);
+        }
     }
 }
 
@@ -85,26 +120,30 @@ mod tests {
         let gate = Gate::default();
         let (answer, until_answered) = mpsc::channel::<()>();
         let hanging = gate.pass(SOON, move || until_answered.recv().is_ok()).await;
-        assert_eq!(hanging.unwrap(), None);
-        assert_eq!(gate.pass(CHECK, || 1).await.unwrap(), None, "asked while it hangs");
+        assert_eq!(hanging.unwrap(), Err(Unanswered::Hangs));
+        let asked = gate.pass(CHECK, || 1).await.unwrap();
+        assert_eq!(asked, Err(Unanswered::Hangs), "asked while it hangs");
         answer.send(()).unwrap();
         while gate.hangs() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert_eq!(gate.pass(CHECK, || 2).await.unwrap(), Some(2));
+        assert_eq!(gate.pass(CHECK, || 2).await.unwrap(), Ok(2));
     }
 
     #[tokio::test]
-    async fn callers_that_go_away_do_not_make_room() {
+    async fn callers_that_go_away_make_no_room_and_a_place_that_is_full_does_not_hang() {
         let gate = Gate::default();
         let mut answers = Vec::new();
+        let limit = 6 * SOON;
         for _ in 0..CALLS {
             let (answer, until_answered) = mpsc::channel::<()>();
             answers.push(answer);
-            let call = gate.pass(CHECK, move || until_answered.recv().is_ok());
-            assert!(tokio::time::timeout(SOON, call).await.is_err());
+            let call = gate.pass(limit, move || until_answered.recv().is_ok());
+            assert!(tokio::time::timeout(SOON / 5, call).await.is_err());
         }
-        assert_eq!(gate.pass(SOON, || ()).await.unwrap(), None);
+        assert_eq!(gate.pass(SOON, || ()).await.unwrap(), Err(Unanswered::Full));
+        tokio::time::sleep(limit).await;
+        assert_eq!(gate.pass(SOON, || ()).await.unwrap(), Err(Unanswered::Hangs));
         drop(answers);
     }
 }

@@ -96,8 +96,9 @@ impl Registry {
     /// The project of a caller's directory, which may be on a disk that does not answer.
     pub(super) async fn project_of(&self, dir: &str) -> Result<String, Fault> {
         let path = dir.to_owned();
-        let project = self.elsewhere.pass(LOOK, move || project_root(&path)).await?;
-        project.ok_or_else(|| {
+        let look = move || project_root(&path);
+        let project = self.elsewhere.pass(Path::new(dir), LOOK, look).await?;
+        project.map_err(|_| {
             Fault::new(FaultCode::Deadline, format!("the disk of {dir} does not answer"))
                 .hint("try another directory, or none: `sessctl list`")
         })

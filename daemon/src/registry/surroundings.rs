@@ -11,12 +11,20 @@ use sessd_proto::status::DaemonStatus;
 use sessd_proto::{Environment, Fault, PROTOCOL_VERSION, Timestamp};
 
 use super::Registry;
+use super::patience::LOOK;
 use crate::clock::now;
 use crate::providers::{self, Provider};
 use crate::store::{leases, sessions, turns};
 
 /// A clock before this moment (2025-01-01) was never set.
 const CLOCK_MIN: Timestamp = Timestamp(1_735_689_600_000);
+
+/// Where the daemon finds a provider's program, and which version it is.
+#[derive(Default)]
+struct Program {
+    path: Option<PathBuf>,
+    version: Option<String>,
+}
 
 impl Registry {
     /// How the daemon is.
@@ -59,31 +67,41 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub async fn providers(&self) -> Result<ProvidersResponse, Fault> {
-        self.first_sweep().await;
+        let (_, programs) = tokio::join!(self.first_sweep(), self.look_for_programs());
+        let programs = programs?;
         let counts = self.store.read_slowly(sessions::count_by_provider).await?;
         let homes = self.known_homes().await?;
-        let info = |provider: &&dyn Provider| {
-            let program = self.program(*provider);
+        let info = |(provider, program): (&&dyn Provider, Program)| {
             let own = homes.iter().filter(|known| known.provider.id() == provider.id());
             let count = counts.iter().find(|(name, _)| name == provider.id());
             ProviderInfo {
                 name: provider.id().to_owned(),
-                version: program.as_deref().and_then(package_version),
-                program: program.map(|path| path.to_string_lossy().into_owned()),
+                version: program.version,
+                program: program.path.map(|path| path.to_string_lossy().into_owned()),
                 homes: own.map(|known| self.home_info(known)).collect(),
                 sessions: count.map_or(0, |(_, count)| *count),
                 capabilities: provider.capabilities(),
             }
         };
-        Ok(ProvidersResponse { providers: providers::ALL.iter().map(info).collect() })
+        let infos = providers::ALL.iter().zip(programs).map(info);
+        Ok(ProvidersResponse { providers: infos.collect() })
     }
 
-    /// Where the daemon finds a provider's program.
-    fn program(&self, provider: &dyn Provider) -> Option<PathBuf> {
-        if let Some(configured) = self.config.programs.get(provider.id()) {
-            return configured.is_file().then(|| configured.clone());
-        }
-        find_program(provider.program(), &self.env)
+    /// The program of each provider; none is known if a disk with programs does not answer.
+    async fn look_for_programs(&self) -> Result<Vec<Program>, Fault> {
+        let (configured, env) = (self.config.programs.clone(), self.env.only(["PATH"]));
+        let look = move || {
+            let of = |provider: &&dyn Provider| {
+                let path = match configured.get(provider.id()) {
+                    Some(configured) => configured.is_file().then(|| configured.clone()),
+                    None => find_program(provider.program(), &env),
+                };
+                Program { version: path.as_deref().and_then(package_version), path }
+            };
+            providers::ALL.iter().map(of).collect::<Vec<_>>()
+        };
+        let found = self.programs.pass(LOOK, look).await?;
+        Ok(found.unwrap_or_else(|_| providers::ALL.iter().map(|_| Program::default()).collect()))
     }
 
     /// What the daemon sees of its surroundings.

@@ -74,7 +74,8 @@ impl Registry {
             (known.provider.discover(&known.home), known.provider.retention(&known.home))
         });
         let trouble = match scan.await? {
-            None => Some(Trouble::Hung),
+            // As bad as it was, or as asking it has found it.
+            None => self.home_trouble(known.id),
             Some((Err(Unreadable::Missing), _)) => Some(Trouble::Missing),
             Some((Err(Unreadable::Denied(why)), _)) => Some(Trouble::Unreadable(why)),
             Some((Ok(listed), retention)) => {
@@ -114,7 +115,7 @@ impl Registry {
         changed.sort_unstable_by_key(|entry| entry.stamp.mtime_ns);
         // In a home that is new, every session gets its prediction here.
         if !self.absorb(known, changed, retention).await? {
-            return Ok(Some(Trouble::Hung));
+            return Ok(self.home_trouble(known.id));
         }
         self.predict(known, retention, is_new).await?;
         let vanished: HashSet<String> = seen.into_keys().collect();

@@ -32,8 +32,7 @@ pub(super) struct Args {
 pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
     let files = files(context)?;
     if args.print {
-        let file = |file: &UnitFile| format!("# {}\n{}\n", file.path.display(), file.text());
-        return context.output.data(&files.iter().map(file).collect::<String>());
+        return print(context, &files);
     }
     let manager = Manager::find(&context.env).ok_or_else(systemd::no_manager)?;
     let paths = context.paths()?;
@@ -71,6 +70,16 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
     }
     done.print(context)?;
     lingers
+}
+
+fn print(context: &Context, files: &[UnitFile]) -> Result<(), Fault> {
+    if context.output.is_json() {
+        let file = |file: &UnitFile| json!({ "path": file.path, "text": file.text() });
+        let files: Vec<_> = files.iter().map(file).collect();
+        return context.output.json(&json!({ "files": files }));
+    }
+    let file = |file: &UnitFile| format!("# {}\n{}\n", file.path.display(), file.text());
+    context.output.data(&files.iter().map(file).collect::<String>())
 }
 
 pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {

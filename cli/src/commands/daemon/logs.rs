@@ -25,6 +25,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
+    if args.follow && context.output.is_json() {
+        return Err(Fault::new(FaultCode::Usage, "what has no end is no JSON document")
+            .hint("leave --json or --follow out"));
+    }
     let paths = context.paths()?;
     let count = args.lines.to_string();
     let command = match journal(context, &paths) {
