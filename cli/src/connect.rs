@@ -24,6 +24,9 @@ use crate::systemd::{self, Manager};
 /// finish what was asked.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a daemon below systemd may be silent: longer than its watchdog lets it hang.
+const SILENCE: Duration = Duration::from_secs(40);
+
 /// A daemon that is gone as soon as it answers is started this often.
 const STARTS_MAX: u32 = 3;
 
@@ -37,13 +40,38 @@ const INTERVAL: Duration = Duration::from_millis(5);
 pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     match Client::connect(&paths.socket) {
         Ok(client) => Ok(client),
-        Err(ConnectError::Refused(fault)) => Err(explained(fault, paths, env)),
+        Err(ConnectError::Refused(fault)) => outwaited(fault, paths, env),
         Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(no_permission(&paths.socket))
         }
         Err(ConnectError::Mismatch { daemon, .. }) if !makes_room(daemon) => Err(mismatch(daemon)),
         Err(ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. }) => start(paths, env),
     }
+}
+
+/// Waits for a daemon that hangs, until systemd has another one answer, or that is at work on
+/// the registry before it serves.
+fn outwaited(fault: Fault, paths: &Paths, env: &Environment) -> Result<Client, Fault> {
+    let give_up = Instant::now() + SILENCE;
+    let (mut fault, mut without) = (fault, 0);
+    while fault.code == FaultCode::DaemonUnreachable
+        && Manager::in_charge(paths, env).is_some()
+        && Instant::now() < give_up
+    {
+        // Once there may be none because the next one is about to start.
+        without = if process(paths).is_some_and(systemd::runs) { 0 } else { without + 1 };
+        if without > 1 {
+            break;
+        }
+        match Client::connect(&paths.socket) {
+            Ok(client) => return Ok(client),
+            Err(ConnectError::Refused(again)) => fault = again,
+            Err(ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. }) => {
+                return start(paths, env);
+            }
+        }
+    }
+    Err(explained(fault, paths, env))
 }
 
 /// Ends the daemon of whatever version and waits until it is gone; answers its process, if

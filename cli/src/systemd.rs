@@ -47,6 +47,18 @@ impl Manager {
         self.run("systemctl", &[&["--user"], arguments].concat())
     }
 
+    /// A property of a unit; empty if systemd does not know it.
+    pub(crate) fn property(&self, unit: &str, name: &str) -> String {
+        let arguments = ["--user", "show", unit, "--value", "--property", name];
+        let output = self.command("systemctl").args(arguments).stdin(Stdio::null()).output();
+        output.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned()).unwrap_or_default()
+    }
+
+    /// True if a unit that is in use is not the one on disk.
+    pub(crate) fn has_outdated(&self, unit: &str) -> bool {
+        self.property(unit, "NeedDaemonReload") == "yes"
+    }
+
     /// Runs a program of systemd's in the manager's environment.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Result<(), Fault> {
         let output = self.command(program).args(arguments).stdin(Stdio::null()).output();

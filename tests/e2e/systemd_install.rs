@@ -1,12 +1,14 @@
 //! `sessctl daemon install`, `uninstall` and `logs` with a real `systemd --user`, and without.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::systemd::UserManager;
 use sessd_tests::tree::files_below;
-use sessd_tests::wait::DEADLINE;
+use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
@@ -142,6 +144,64 @@ fn uninstall_leaves_nothing_of_ours_and_may_be_repeated() {
     assert_eq!(names_below(&manager.units()), [""; 0]);
     assert_eq!(manager.sessctl(&["daemon", "uninstall"]).status, 0);
     assert_eq!(manager.sessctl(&["list"]).status, 0);
+}
+
+#[test]
+fn uninstall_needs_no_program() {
+    let Some(manager) = installed() else { return };
+    fs::remove_file(manager.program("sessd")).unwrap();
+    let output = manager.sessctl(&["daemon", "uninstall"]);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    assert_eq!(names_below(&manager.units()), [""; 0]);
+    assert_eq!(manager.property("sessd.socket", "ActiveState"), "inactive");
+}
+
+#[test]
+fn an_install_that_was_interrupted_is_made_good_by_the_next_one() {
+    const PATH: &str = "PATH=/usr/bin:/bin:/new/place";
+    let Some(manager) = installed() else { return };
+    assert_eq!(manager.sessctl(&["list"]).status, 0);
+    let install = |option: &[&str]| {
+        let mut install = manager.command("env");
+        install.arg(PATH).arg(manager.program("sessctl")).args(["--json", "daemon", "install"]);
+        let output = manager.run(install.args(option));
+        assert_eq!(output.status, 0, "{}", output.stderr);
+        serde_json::from_str::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    // It got as far as the last file, and no further; and somebody has changed the socket.
+    let text = install(&["--print"])["files"][2]["text"].as_str().unwrap().to_owned();
+    manager.write(".config/systemd/user/sessd.service.d/10-installed.conf", &text, 0o600);
+    let socket = fs::read_to_string(manager.units().join("sessd.socket")).unwrap();
+    let socket = socket.replace("SocketMode=0600", "SocketMode=0620");
+    manager.write(".config/systemd/user/sessd.socket", &socket, 0o600);
+
+    let done = install(&[])["actions"].to_string();
+    assert!(!done.contains("\"wrote\""), "{done}");
+    let doctor = manager.sessctl(&["doctor"]).stdout;
+    assert!(doctor.contains("/usr/bin:/bin:/new/place\n"), "{doctor}");
+    let mode = fs::metadata(manager.socket()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o620, "systemd listens as before");
+    let pid = manager.main_pid();
+    install(&[]);
+    assert_eq!(manager.main_pid(), pid, "it was restarted for nothing");
+}
+
+#[test]
+fn install_refuses_to_interrupt_turns() {
+    let Some(manager) = UserManager::boot(BINARIES) else { return };
+    let program = manager.write("hanging-echo", "#!/bin/sh\nsleep 1000\n", 0o700);
+    let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
+    manager.write(".config/sessd/config.toml", &config, 0o600);
+    let mut send = manager.command(manager.program("sessctl"));
+    let mut send =
+        send.args(["send", "--new", "echo", "hi"]).stderr(Stdio::null()).spawn().unwrap();
+    let pending = || manager.json(&["status"])["turns_pending"].as_i64().unwrap();
+    wait_until("a turn that runs", DEADLINE, || (pending() == 1).then_some(()));
+    assert_fault(&manager.sessctl(&["daemon", "install"]), 4, "a turn runs");
+    assert!(!manager.home().join(".config/systemd").exists(), "something was written");
+    assert_eq!(manager.sessctl(&["daemon", "stop"]).status, 0);
+    assert!(!send.wait().unwrap().success());
+    assert_eq!(manager.sessctl(&["daemon", "install"]).status, 0);
 }
 
 #[test]

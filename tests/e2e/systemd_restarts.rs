@@ -78,6 +78,26 @@ fn a_hang_ends_within_the_watchdogs_time_and_two_seconds() {
 }
 
 #[test]
+fn a_call_during_a_hang_waits_for_the_watchdog() {
+    // Longer than a client waits for one answer.
+    const WATCHDOG_S: u64 = 8;
+    let Some(manager) = UserManager::boot(BINARIES) else { return };
+    let options = format!("[Service]\nWatchdogSec={WATCHDOG_S}\n");
+    manager.write(".config/systemd/user/sessd.service.d/watchdog.conf", &options, 0o600);
+    assert_eq!(manager.sessctl(&["daemon", "install"]).status, 0);
+    assert_eq!(manager.sessctl(&["list"]).status, 0);
+    let hung = manager.main_pid();
+    manager.signal("-STOP");
+    let began = Instant::now();
+    let output = manager.sessctl(&["list"]);
+    let took = began.elapsed();
+    assert_eq!((output.status, &*output.stderr), (0, ""), "after {took:?}");
+    assert_ne!(manager.main_pid(), hung);
+    figure(&format!("a call during a hang: answered after {took:?}, WatchdogSec={WATCHDOG_S}"));
+    assert!(took < Duration::from_secs(WATCHDOG_S + 4), "{took:?}");
+}
+
+#[test]
 fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
     let Some(manager) = installed() else { return };
     let crashes = rounds(3).min(30);

@@ -2,8 +2,12 @@
 //! the first call and keeps it alive. May be repeated; what was edited by hand is kept.
 
 use std::io;
+use std::path::Path;
 
 use serde_json::json;
+use sessd_proto::client::Client;
+use sessd_proto::paths::Paths;
+use sessd_proto::status::StatusRequest;
 use sessd_proto::{Fault, FaultCode};
 
 use super::units::{self, Found, UnitFile};
@@ -30,7 +34,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
-    let files = files(context)?;
+    let files = files(context, &connect::program(&context.env)?)?;
     if args.print {
         return print(context, &files);
     }
@@ -41,20 +45,38 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
             format!("the unit listens on {}, not on another socket", manager.socket().display());
         return Err(Fault::new(FaultCode::Usage, what).hint("leave --socket and SESSD_SOCKET out"));
     }
+    let found = found(&files)?;
+    let is_stale = |unit, found: &[Found]| {
+        let is_written = |found: &Found| matches!(found, Found::Missing | Found::Earlier);
+        found.iter().any(is_written) || manager.has_outdated(unit)
+    };
+    let (socket_is_stale, service_is_stale) =
+        (is_stale(SOCKET, &found[..1]), is_stale(SERVICE, &found[1..]));
+    let is_to_end = |pid: &u32| socket_is_stale || service_is_stale || !systemd::runs(*pid);
+    if connect::process(&paths).filter(is_to_end).is_some() {
+        refuse_if_busy(&paths)?;
+    }
     let mut done = Done::default();
-    let mut is_changed = false;
-    for file in &files {
-        is_changed |= write(file, &mut done)?;
+    for (file, found) in files.iter().zip(found) {
+        write(file, found, &mut done)?;
     }
     // Nobody may start a daemon of their own between the end of the old one and the unit's.
     let _lock = connect::start_lock(&paths)?;
-    manager.call(&["daemon-reload"])?;
-    let living = connect::process(&paths);
-    if let Some(pid) = living
-        && (is_changed || !systemd::runs(pid))
-    {
+    // Before systemd reads the files: an install that is interrupted here is made good by the
+    // next one, which sees that systemd has not read them.
+    if let Some(pid) = connect::process(&paths).filter(is_to_end) {
         connect::stop(&paths, &context.env)?;
         done.say("stopped", format!("the daemon (process {pid})"));
+    }
+    if socket_is_stale && manager.property(SOCKET, "ActiveState") == "active" {
+        // Whoever comes meanwhile waits for the lock.
+        manager.call(&["stop", SOCKET])?;
+        done.say("stopped", format!("{SOCKET}, which has changed"));
+    }
+    manager.call(&["daemon-reload"])?;
+    if service_is_stale {
+        // A caller may have had the old unit start one more.
+        manager.call(&["try-restart", SERVICE])?;
     }
     // From the next login on it runs by itself: checks and cleanups wait for nobody's call.
     manager.call(&["enable", SOCKET, SERVICE])?;
@@ -82,12 +104,32 @@ fn print(context: &Context, files: &[UnitFile]) -> Result<(), Fault> {
     context.output.data(&files.iter().map(file).collect::<String>())
 }
 
+/// Refuses to end a daemon with turns to finish. One that cannot say is ended in any case.
+fn refuse_if_busy(paths: &Paths) -> Result<(), Fault> {
+    let status = Client::connect(&paths.socket).ok();
+    let status = status.and_then(|mut client| client.status(StatusRequest {}).ok());
+    match status.map_or(0, |status| status.turns_pending) {
+        0 => Ok(()),
+        turns => {
+            let what = format!("the daemon, which must be restarted, has {turns} turns to finish");
+            Err(Fault::new(FaultCode::Busy, what)
+                .hint("repeat it later, or interrupt them: `sessctl daemon stop`"))
+        }
+    }
+}
+
+/// What is on disk in the place of each file.
+fn found(files: &[UnitFile; 3]) -> Result<Vec<Found>, Fault> {
+    let found = |file: &UnitFile| file.found().map_err(|error| not_written(file, &error));
+    files.iter().map(found).collect()
+}
+
 pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {
-    let files = files(context)?;
+    // Which program the files name does not matter, and it may be gone already.
+    let files = files(context, Path::new("sessd"))?;
     let manager = Manager::find(&context.env);
     let mut done = Done::default();
-    let found = files.iter().map(UnitFile::found).collect::<io::Result<Vec<_>>>();
-    let found = found.map_err(|error| not_written(&files[0], &error))?;
+    let found = found(&files)?;
     if found[..2].iter().any(|found| *found != Found::Missing)
         && let Some(manager) = &manager
     {
@@ -112,34 +154,30 @@ pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {
     Ok(())
 }
 
-fn files(context: &Context) -> Result<[UnitFile; 3], Fault> {
+fn files(context: &Context, program: &Path) -> Result<[UnitFile; 3], Fault> {
     let dir = systemd::unit_dir(&context.env).ok_or_else(|| {
         Fault::new(FaultCode::Environment, "neither HOME nor XDG_CONFIG_HOME is set")
             .hint("set HOME to your home directory")
     })?;
-    let program = std::path::absolute(connect::program(&context.env)?).map_err(Fault::internal)?;
+    let program = std::path::absolute(program).map_err(Fault::internal)?;
     Ok(units::all(&dir, &program, &context.env))
 }
 
-/// Writes a file unless it was edited; true if what systemd reads has changed.
-fn write(file: &UnitFile, done: &mut Done) -> Result<bool, Fault> {
+/// Writes a file unless it was edited.
+fn write(file: &UnitFile, found: Found, done: &mut Done) -> Result<(), Fault> {
     let shown = file.path.display();
-    match file.found().map_err(|error| not_written(file, &error))? {
-        Found::Same => {
-            done.say("unchanged", shown.to_string());
-            Ok(false)
-        }
+    match found {
+        Found::Same => done.say("unchanged", shown.to_string()),
         Found::Edited => {
             let how = format!("{shown}: it was edited; {TO_CUSTOMISE}");
             done.say("kept", how);
-            Ok(false)
         }
         Found::Missing | Found::Earlier => {
             file.write().map_err(|error| not_written(file, &error))?;
             done.say("wrote", shown.to_string());
-            Ok(true)
         }
     }
+    Ok(())
 }
 
 fn not_written(file: &UnitFile, error: &io::Error) -> Fault {
