@@ -89,6 +89,32 @@ fn a_damaged_registry_is_put_aside_and_the_sessions_come_back() {
     assert_eq!(kept(&sandbox).len(), 6, "each damaged registry is kept");
 }
 
+/// SQLite's quick check does not compare them, and a list that goes by the index is wrong.
+#[test]
+fn an_index_that_disagrees_with_its_table_is_damage() {
+    let (sandbox, ids) = with_sessions();
+    // Changes a table behind the back of an index: it is not in the schema for a moment.
+    let change = |sql: &str| {
+        let registry = Connection::open(database(&sandbox)).unwrap();
+        registry.execute_batch(&format!("PRAGMA writable_schema = ON; {sql}")).unwrap();
+    };
+    change(
+        "CREATE TABLE hidden AS SELECT * FROM sqlite_schema WHERE name = 'list_activity';
+         DELETE FROM sqlite_schema WHERE name = 'list_activity'",
+    );
+    change("UPDATE sessions SET last_activity = last_activity - 1000000000");
+    change("INSERT INTO sqlite_schema SELECT * FROM hidden; DROP TABLE hidden");
+    let registry = Connection::open(database(&sandbox)).unwrap();
+    let quick = registry.pragma_query_value(None, "quick_check", |row| row.get(0));
+    assert_eq!(quick, Ok("ok".to_owned()));
+    drop(registry);
+    assert_degraded(&sandbox, "put aside");
+    assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+    let mut back = sandbox.ids();
+    back.sort();
+    assert_eq!(back, ids);
+}
+
 /// The contents of every registry that was put aside.
 fn kept(sandbox: &Sandbox) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(sandbox.state_dir()).unwrap().flatten();
