@@ -2,10 +2,14 @@
 //! all the same, every call says why it serves nothing, and no byte is lost.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::Connection;
+use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
+use sessd_tests::wait::pause;
 
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
@@ -113,6 +117,31 @@ fn an_index_that_disagrees_with_its_table_is_damage() {
     let mut back = sandbox.ids();
     back.sort();
     assert_eq!(back, ids);
+}
+
+#[test]
+fn a_daemon_that_ends_in_its_first_sweep_leaves_one_complete_file() {
+    let sandbox = Sandbox::new(BINARIES);
+    for number in 0..rounds(5) {
+        let record = serde_json::json!({
+            "at": "2026-01-01T00:00:00Z", "cwd": "/", "role": "user",
+            "text": format!("{number}"),
+        });
+        for transcript in 0..200 {
+            sandbox.write(
+                &format!(".local/state/sessd/echo/s-{transcript}.jsonl"),
+                format!("{record}\n"),
+            );
+        }
+        for folder in [sandbox.state_dir(), sandbox.state_dir().join("echo")] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+        pause(Duration::from_millis(number % 20));
+        assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+        let log = fs::metadata(sandbox.state_dir().join("sessd.db-wal"));
+        assert!(log.map_or(true, |log| log.len() == 0), "round {number}: it is not complete");
+    }
 }
 
 /// The contents of every registry that was put aside.

@@ -88,8 +88,8 @@ impl Registry {
         Ok(self.store.write(move |tx| leases::end(tx, &lease)).await?)
     }
 
-    /// Waits while a transcript is being rewritten: some empty it when they open it, and it would be
-    /// lost if they ended in the middle.
+    /// Waits while a transcript is being rewritten: some empty it when they open it, and it would
+    /// be lost if they ended in the middle.
     async fn wait_until_whole(&self, row: &Stored) -> Result<(), Fault> {
         let Some(known) = self.home_of(row).await? else { return Ok(()) };
         let give_up = Instant::now() + REWRITING;
