@@ -2,10 +2,14 @@
 //! all the same, every call says why it serves nothing, and no byte is lost.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::Connection;
+use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
+use sessd_tests::wait::pause;
 
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
@@ -87,6 +91,57 @@ fn a_damaged_registry_is_put_aside_and_the_sessions_come_back() {
         assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0, "{damage}");
     }
     assert_eq!(kept(&sandbox).len(), 6, "each damaged registry is kept");
+}
+
+/// SQLite's quick check does not compare them, and a list that goes by the index is wrong.
+#[test]
+fn an_index_that_disagrees_with_its_table_is_damage() {
+    let (sandbox, ids) = with_sessions();
+    // Changes a table behind the back of an index: it is not in the schema for a moment.
+    let change = |sql: &str| {
+        let registry = Connection::open(database(&sandbox)).unwrap();
+        registry.execute_batch(&format!("PRAGMA writable_schema = ON; {sql}")).unwrap();
+    };
+    change(
+        "CREATE TABLE hidden AS SELECT * FROM sqlite_schema WHERE name = 'list_activity';
+         DELETE FROM sqlite_schema WHERE name = 'list_activity'",
+    );
+    change("UPDATE sessions SET last_activity = last_activity - 1000000000");
+    change("INSERT INTO sqlite_schema SELECT * FROM hidden; DROP TABLE hidden");
+    let registry = Connection::open(database(&sandbox)).unwrap();
+    let quick = registry.pragma_query_value(None, "quick_check", |row| row.get(0));
+    assert_eq!(quick, Ok("ok".to_owned()));
+    drop(registry);
+    assert_degraded(&sandbox, "put aside");
+    assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+    let mut back = sandbox.ids();
+    back.sort();
+    assert_eq!(back, ids);
+}
+
+#[test]
+fn a_daemon_that_ends_in_its_first_sweep_leaves_one_complete_file() {
+    let sandbox = Sandbox::new(BINARIES);
+    for number in 0..rounds(5) {
+        let record = serde_json::json!({
+            "at": "2026-01-01T00:00:00Z", "cwd": "/", "role": "user",
+            "text": format!("{number}"),
+        });
+        for transcript in 0..200 {
+            sandbox.write(
+                &format!(".local/state/sessd/echo/s-{transcript}.jsonl"),
+                format!("{record}\n"),
+            );
+        }
+        for folder in [sandbox.state_dir(), sandbox.state_dir().join("echo")] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+        pause(Duration::from_millis(number % 20));
+        assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+        let log = fs::metadata(sandbox.state_dir().join("sessd.db-wal"));
+        assert!(log.map_or(true, |log| log.len() == 0), "round {number}: it is not complete");
+    }
 }
 
 /// The contents of every registry that was put aside.

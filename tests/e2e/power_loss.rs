@@ -41,7 +41,8 @@ fn machine() -> (Sandbox, PathBuf) {
     assert!(built.expect("a C compiler, as Rust needs one").success());
     let synced = sandbox.write("synced/bytes", "0");
     let script = format!(
-        "#!/bin/sh\nexport LD_PRELOAD='{}' SYNCED_OF=/sessd.db-wal SYNCED_TO='{}'\nexec '{}' \"$@\"\n",
+        "#!/bin/sh\nexport LD_PRELOAD='{}' SYNCED_OF=/sessd.db-wal SYNCED_TO='{}'\n\
+         exec '{}' \"$@\"\n",
         library.display(),
         synced.display(),
         BINARIES.sessd,
@@ -124,7 +125,8 @@ fn what_was_promised_survives_a_loss_of_power_at_any_moment() {
         kept += held.len();
     }
     figure(&format!(
-        "{count} losses of power within {} KiB of log: sound each time, {kept} of {kept} promises kept",
+        "{count} losses of power within {} KiB of log: sound each time, \
+         each of {kept} promises kept",
         whole.len() / 1024
     ));
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use sessd_proto::service::DEADLINE_MS;
 use tokio::sync::oneshot;
 
@@ -178,12 +178,26 @@ impl Store {
         move || waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Brings everything into the one file, so that a copy of it is complete.
+    /// Brings everything into the one file, so that a copy of it is complete. Whatever would
+    /// still be written, as by a sweep that is under way, is refused from then on.
     ///
     /// # Errors
     /// Those of SQLite; nothing is lost then.
     pub async fn settle(&self) -> Result<()> {
-        run(&self.main, |connection| checkpoint(connection)).await
+        const ATTEMPTS: u32 = 3;
+        for _ in 0..ATTEMPTS {
+            let job = |connection: &mut Connection| {
+                connection.pragma_update(None, "query_only", true)?;
+                checkpoint(connection)
+            };
+            if run(&self.main, job).await? {
+                return Ok(());
+            }
+            // A log that the other thread copies back at this moment is not waited for.
+            run(&self.slow, |_| Ok(())).await?;
+        }
+        tracing::warn!("the registry's log of changes stays beside it: somebody reads it");
+        Ok(())
     }
 }
 
@@ -239,8 +253,10 @@ fn afloat<T>(
     result
 }
 
-fn checkpoint(connection: &Connection) -> Result<()> {
-    Ok(connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+/// Copies the log of changes back and empties it; `false` if somebody is in the way.
+fn checkpoint(connection: &Connection) -> Result<bool> {
+    let busy = |row: &Row<'_>| row.get::<_, bool>(0);
+    Ok(!connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], busy)?)
 }
 
 fn transact<T>(
