@@ -3,7 +3,7 @@
 //! "Gone" is never guessed: a session is gone only if its home could be listed and does not
 //! have it. A sweep that would lose more than half of a home is held and reported.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -15,7 +15,8 @@ use super::homes::{HOME_REASONS, KnownHome, Trouble};
 use super::patience::LISTING;
 use crate::clock::now;
 use crate::providers::{Basis, Listed, Retention, Unreadable};
-use crate::store::{bindings, files, sessions};
+use crate::store::files::{self, Seen};
+use crate::store::{bindings, sessions};
 use crate::system;
 
 /// Sessions that must vanish at once before the half rule applies; one is no pattern.
@@ -73,14 +74,18 @@ impl Registry {
         let scan = self.ask_home(known, LISTING, |known| {
             (known.provider.discover(&known.home), known.provider.retention(&known.home))
         });
-        let trouble = match scan.await? {
+        let home_id = known.id;
+        // What the last sweep saw comes from the store while the disk is listed.
+        let seen = self.store.read(move |c| files::of_home(c, home_id));
+        let (scan, seen) = tokio::join!(scan, seen);
+        let trouble = match scan? {
             // As bad as it was, or as asking it has found it.
             None => self.home_trouble(known.id),
             Some((Err(Unreadable::Missing), _)) => Some(Trouble::Missing),
             Some((Err(Unreadable::Denied(why)), _)) => Some(Trouble::Unreadable(why)),
             Some((Ok(listed), retention)) => {
                 sweep.listed = listed.len();
-                self.take_in(known, listed, retention, &mut sweep).await?
+                self.take_in(known, (listed, seen?), retention, &mut sweep).await?
             }
         };
         self.follow_leases(known).await?;
@@ -95,12 +100,10 @@ impl Registry {
     async fn take_in(
         &self,
         known: &KnownHome,
-        listed: Vec<Listed>,
+        (listed, mut seen): (Vec<Listed>, HashMap<String, Seen>),
         retention: Option<Retention>,
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
-        let home_id = known.id;
-        let mut seen = self.store.read(move |c| files::of_home(c, home_id)).await?;
         let is_new = seen.is_empty();
         let mut changed = Vec::new();
         for entry in listed {
