@@ -89,7 +89,7 @@ impl Store {
     /// Runs a short indexed read.
     ///
     /// # Errors
-    /// What the job answers; [`FaultCode::Deadline`] after 5 seconds.
+    /// What the job answers; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
     pub async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -101,7 +101,7 @@ impl Store {
     /// Runs a read that may look at every row.
     ///
     /// # Errors
-    /// What the job answers; [`FaultCode::Deadline`] after 5 seconds.
+    /// What the job answers; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
     pub async fn read_slowly<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
