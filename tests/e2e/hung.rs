@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode};
 use sessd_proto::{LiveState, Session, Status};
 use sessd_tests::sandbox::Sandbox;
+use sessd_tests::wait::pause;
 use uuid::Uuid;
 
 use crate::BINARIES;
@@ -154,7 +155,7 @@ fn a_program_on_a_disk_that_hangs_holds_up_nobody() {
     pipe(&package);
     let doctor = std::thread::scope(|scope| {
         let asking = scope.spawn(|| sandbox.sessctl(&["doctor"]));
-        std::thread::sleep(Duration::from_millis(300));
+        pause(Duration::from_millis(300));
         let started = Instant::now();
         assert_eq!(sandbox.sessctl(&["list"]).status, 0);
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
