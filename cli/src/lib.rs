@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use sessd_proto::launch::EnvironmentRequest;
 use sessd_proto::paths::Paths;
 use sessd_proto::{Environment, Fault, FaultCode};
 
@@ -62,6 +63,12 @@ impl Context {
         let (paths, env) = (self.paths()?, self.env.clone());
         let client = connect::connect(&paths, &env)?;
         Ok(client.reconnecting(move || connect::connect(&paths, &env)))
+    }
+
+    /// The caller's variables, as far as providers declared an interest in them.
+    fn declared(&self, client: &mut sessd_proto::client::Client) -> Result<Environment, Fault> {
+        let names = client.environment(EnvironmentRequest {})?;
+        Ok(self.env.only(names.iter().map(String::as_str)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `sessctl new`: a session is registered, then started like any other that is resumed.
 
 use serde::Serialize;
-use sessd_proto::launch::{CreateRequest, EnvironmentRequest};
+use sessd_proto::launch::CreateRequest;
 use sessd_proto::{Fault, Session};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ struct Created {
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut client = context.connect()?;
-    let names = client.environment(EnvironmentRequest {})?;
+    let environment = context.declared(&mut client)?;
     let cwd = match args.cwd {
         Some(dir) => existing(&dir)?,
         None => current_dir()?,
@@ -42,11 +42,11 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         agent: args.agent,
         cwd,
         ttl_ms: args.ttl,
-        environment: context.env.only(names.iter().map(String::as_str)),
+        environment: environment.clone(),
     })?;
     if context.output.is_json() {
         return context.output.json(&Created { session: created.session });
     }
     context.output.note(&format!("session: {}", created.session.id));
-    resume::start(context, &mut client, created.session.id)
+    resume::start(context, &mut client, created.session.id, environment)
 }

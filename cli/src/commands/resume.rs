@@ -8,7 +8,7 @@ use std::process::Command;
 
 use sessd_proto::client::Client;
 use sessd_proto::environment::is_supervisors;
-use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use sessd_proto::launch::{ResumeRequest, ResumeResponse};
 use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::session::ListRequest;
 use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status};
@@ -56,7 +56,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         None if args.last || !at_terminal => None,
         None => Some(picked(context, &mut client, &here)?),
     };
-    let names = client.environment(EnvironmentRequest {})?;
+    let environment = context.declared(&mut client)?;
     let request = ResumeRequest {
         selector,
         project: Some(here),
@@ -66,7 +66,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         fork_as: args.fork.then(|| Uuid::new_v4().to_string()),
         steal: args.steal,
         wait_ms: 0,
-        environment: context.env.only(names.iter().map(String::as_str)),
+        environment,
     };
     let response = match client.resume(request.clone()) {
         Err(fault) if fault.code == FaultCode::Busy && args.wait => {
@@ -89,9 +89,12 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
 }
 
 /// Starts a session that was just registered.
-pub(super) fn start(context: &Context, client: &mut Client, id: String) -> Result<(), Fault> {
-    let names = client.environment(EnvironmentRequest {})?;
-    let environment = context.env.only(names.iter().map(String::as_str));
+pub(super) fn start(
+    context: &Context,
+    client: &mut Client,
+    id: String,
+    environment: Environment,
+) -> Result<(), Fault> {
     let request = ResumeRequest { selector: Some(id), environment, ..ResumeRequest::default() };
     Err(become_provider(&client.resume(request)?.plan, &context.env))
 }

@@ -3,7 +3,6 @@
 use std::io::{self, IsTerminal, Read};
 
 use sessd_proto::client::Client;
-use sessd_proto::launch::EnvironmentRequest;
 use sessd_proto::turn::{SendRequest, TurnOutputRequest, TurnState};
 use sessd_proto::{Event, Fault, FaultCode, Session};
 use uuid::Uuid;
@@ -49,7 +48,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         return Err(Fault::new(FaultCode::Usage, "more than one prompt").hint("quote the prompt"));
     }
     let mut client = context.connect()?;
-    let names = client.environment(EnvironmentRequest {})?;
+    let environment = context.declared(&mut client)?;
     let cwd = match args.cwd {
         Some(dir) => super::resume::existing(&dir)?,
         None => current_dir()?,
@@ -61,7 +60,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         cwd,
         prompt,
         ttl_ms: args.ttl,
-        environment: context.env.only(names.iter().map(String::as_str)),
+        environment,
     })?;
     if !context.output.is_json() {
         context.output.note(&format!("session: {}", accepted.session.id));
