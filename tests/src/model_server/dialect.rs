@@ -1,4 +1,4 @@
-//! The three wire formats: where each one puts the user's prompts, and how it says one text.
+//! The four wire formats: where each one puts the user's prompts, and how it says one text.
 //! Knows no sockets.
 
 use std::str::FromStr;
@@ -15,6 +15,8 @@ pub(super) enum Dialect {
     Messages,
     /// OpenAI Responses.
     Responses,
+    /// OpenAI chat completions.
+    Chat,
     /// Gemini `generateContent`.
     Gemini,
 }
@@ -26,6 +28,7 @@ impl Dialect {
         match (method, path.rsplit('/').next().unwrap_or_default()) {
             ("POST", "messages") => Some(Self::Messages),
             ("POST", "responses") => Some(Self::Responses),
+            ("POST", "completions") if path.ends_with("/chat/completions") => Some(Self::Chat),
             ("POST", name) if name.ends_with("enerateContent") => Some(Self::Gemini),
             _ => None,
         }
@@ -34,7 +37,7 @@ impl Dialect {
     /// What the user wrote, without what the CLI added.
     pub(super) fn prompts(self, body: &Value) -> Vec<String> {
         let (messages, content) = match self {
-            Self::Messages => ("messages", "content"),
+            Self::Messages | Self::Chat => ("messages", "content"),
             Self::Responses => ("input", "content"),
             Self::Gemini => ("contents", "parts"),
         };
@@ -57,6 +60,7 @@ impl Dialect {
         let (document, events) = match self {
             Self::Messages => messages(model, text),
             Self::Responses => responses(model, text),
+            Self::Chat => chat(model, text),
             Self::Gemini => gemini(text),
         };
         if streams { Response::events(&events) } else { Response::json(&document) }
@@ -153,6 +157,28 @@ fn responses(model: &Value, text: &str) -> (Value, Vec<Value>) {
         json!({"type": "response.completed", "response": completed}),
     ];
     (completed, events)
+}
+
+fn chat(model: &Value, text: &str) -> (Value, Vec<Value>) {
+    let id = unique("chatcmpl");
+    let object = |kind: &str, choice: Value, usage: Value| {
+        json!({
+            "id": id, "object": kind, "created": 1, "model": model, "choices": [choice],
+            "usage": usage,
+        })
+    };
+    let chunk = |delta: &Value, finish: Value, usage: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        object("chat.completion.chunk", choice, usage)
+    };
+    let usage = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15});
+    let message = json!({"role": "assistant", "content": text});
+    let events = vec![
+        chunk(&message, Value::Null, Value::Null),
+        chunk(&json!({}), json!("stop"), usage.clone()),
+    ];
+    let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
+    (object("chat.completion", choice, usage), events)
 }
 
 fn gemini(text: &str) -> (Value, Vec<Value>) {

@@ -63,7 +63,7 @@ impl Response {
         Self { status: 200, content_type: "text/event-stream", body }
     }
 
-    /// A failure, in the form that all three services have in common.
+    /// A failure, in the form that all services have in common.
     pub(super) fn failure(status: u16) -> Self {
         let message = format!("the model server answers {status}");
         let error = json!({"type": "api_error", "code": status, "message": message});

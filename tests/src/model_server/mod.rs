@@ -1,4 +1,4 @@
-//! A model server on the loopback interface: speaks the three wire formats of the real CLIs,
+//! A model server on the loopback interface: speaks the four wire formats of the real CLIs,
 //! answers with what it was told, and records every request. Knows no CLI.
 
 mod dialect;
