@@ -10,8 +10,8 @@ use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status};
 
 use super::listing;
 use super::{
-    Basis, Bound, Found, Home, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable,
-    Verdict,
+    Basis, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec,
+    Unreadable, Verdict,
 };
 
 mod live;
@@ -117,13 +117,19 @@ impl Provider for Claude {
         Some(Retention { basis: Basis::Modified, age_ms: days.checked_mul(86_400_000)? })
     }
 
-    fn plan_resume(&self, home: &Home, bound: &Bound, cwd: Option<&str>) -> LaunchPlan {
+    fn plan_resume(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        cwd: Option<&str>,
+        launch: &Launch,
+    ) -> LaunchPlan {
         let cwd = cwd.unwrap_or(&bound.launch_dir);
-        plan(home, cwd, vec![resume(home, bound, cwd)])
+        plan(home, cwd, vec![resume(home, bound, cwd)], launch)
     }
 
-    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan {
-        plan(home, cwd, id.map(session_id).into_iter().collect())
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str, launch: &Launch) -> LaunchPlan {
+        plan(home, cwd, id.map(session_id).into_iter().collect(), launch)
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
@@ -133,7 +139,7 @@ impl Provider for Claude {
             (Some(bound), _) => args.push(resume(home, bound, &spec.cwd)),
             (None, id) => args.extend(id.as_deref().map(session_id)),
         }
-        let mut plan = plan(home, &spec.cwd, args);
+        let mut plan = plan(home, &spec.cwd, args, &spec.launch);
         // It would hide failures for minutes; the deadline is ours.
         plan.env.insert("CLAUDE_CODE_MAX_RETRIES".to_owned(), Some("0".to_owned()));
         Some(plan)
@@ -143,14 +149,22 @@ impl Provider for Claude {
         stream::decode(line)
     }
 
-    fn plan_fork(&self, home: &Home, bound: &Bound, id: Option<&str>, cwd: &str) -> LaunchPlan {
+    fn plan_fork(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        id: Option<&str>,
+        cwd: &str,
+        launch: &Launch,
+    ) -> LaunchPlan {
         let mut args = vec![resume(home, bound, cwd), "--fork-session".to_owned()];
         args.extend(id.map(session_id));
-        plan(home, cwd, args)
+        plan(home, cwd, args, launch)
     }
 }
 
-fn plan(home: &Home, cwd: &str, args: Vec<String>) -> LaunchPlan {
+fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> LaunchPlan {
+    args.extend(launch.args.clone());
     let program = Claude.program().to_owned();
     LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
 }

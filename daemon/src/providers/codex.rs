@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::listing::{self, Entry};
 use super::{
-    Bound, Found, Home, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable, Verdict,
+    Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable,
+    Verdict,
 };
 
 mod live;
@@ -121,8 +122,15 @@ impl Provider for Codex {
     }
 
     /// Without a daemon: one would keep the session locked after the person has left.
-    fn plan_resume(&self, home: &Home, bound: &Bound, cwd: Option<&str>) -> LaunchPlan {
+    fn plan_resume(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        cwd: Option<&str>,
+        launch: &Launch,
+    ) -> LaunchPlan {
         let mut args = vec!["resume".to_owned(), "--no-daemon".to_owned()];
+        args.extend(launch.args.clone());
         if let Some(cwd) = cwd {
             // Answers the question which of the two directories is meant.
             args.extend(["-C".to_owned(), cwd.to_owned()]);
@@ -131,14 +139,18 @@ impl Provider for Codex {
         plan(home, cwd.unwrap_or(&bound.launch_dir), args)
     }
 
-    fn plan_new(&self, home: &Home, _id: Option<&str>, cwd: &str) -> LaunchPlan {
-        plan(home, cwd, vec!["--no-daemon".to_owned()])
+    fn plan_new(&self, home: &Home, _id: Option<&str>, cwd: &str, launch: &Launch) -> LaunchPlan {
+        let mut args = vec!["--no-daemon".to_owned()];
+        args.extend(launch.args.clone());
+        plan(home, cwd, args)
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
         let mut words = vec!["exec"];
         words.extend(spec.resume.as_ref().map(|_| "resume"));
-        words.extend(["--json", "--skip-git-repo-check", "--"]);
+        words.extend(["--json", "--skip-git-repo-check"]);
+        words.extend(spec.launch.args.iter().map(String::as_str));
+        words.push("--");
         words.extend(spec.resume.as_ref().map(|bound| &*bound.provider_session_id));
         // The prompt comes on standard input.
         words.push("-");
@@ -149,9 +161,18 @@ impl Provider for Codex {
         stream::decode(line)
     }
 
-    fn plan_fork(&self, home: &Home, bound: &Bound, _id: Option<&str>, cwd: &str) -> LaunchPlan {
-        let words = ["fork", "--no-daemon", "-C", cwd, &bound.provider_session_id];
-        plan(home, cwd, words.map(str::to_owned).into())
+    fn plan_fork(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        _id: Option<&str>,
+        cwd: &str,
+        launch: &Launch,
+    ) -> LaunchPlan {
+        let mut args = ["fork", "--no-daemon", "-C", cwd].map(str::to_owned).to_vec();
+        args.extend(launch.args.clone());
+        args.push(bound.provider_session_id.clone());
+        plan(home, cwd, args)
     }
 }
 

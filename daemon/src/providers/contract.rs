@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use sessd_proto::{Environment, Status};
 
-use super::{ALL, Bound, Home, Provider, Stamp, Unreadable, Verdict};
+use super::{ALL, Bound, Home, Launch, Provider, Stamp, Unreadable, Verdict};
 
 /// 2026-01-02T03:04:05Z, the modification time of every file.
 const MODIFIED: u64 = 1_767_323_045;
@@ -118,8 +118,8 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
     let lost = Bound { location: format!("{location}.gone"), ..bound.clone() };
     let checked = provider.check(home, &bound);
     assert_eq!(checked, found.verdict, "read and check disagree on {location}");
-    let plan = provider.plan_resume(home, &bound, None);
-    let elsewhere = provider.plan_resume(home, &bound, Some("/else/where"));
+    let plan = provider.plan_resume(home, &bound, None, &Launch::default());
+    let elsewhere = provider.plan_resume(home, &bound, Some("/else/where"), &Launch::default());
     assert_eq!(plan.env, home.env);
     json!({
         "id": found.provider_session_id,

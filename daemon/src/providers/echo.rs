@@ -15,8 +15,8 @@ use sessd_proto::{Environment, Event, Json, Kind, LaunchPlan, Status, Timestamp}
 
 use super::window::Window;
 use super::{
-    Bound, Found, Home, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable, Verdict,
-    listing, record,
+    Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable,
+    Verdict, listing, record,
 };
 
 /// The built-in provider.
@@ -131,18 +131,24 @@ impl Provider for Echo {
         None
     }
 
-    fn plan_resume(&self, home: &Home, bound: &Bound, cwd: Option<&str>) -> LaunchPlan {
-        plan(home, &bound.provider_session_id, cwd.unwrap_or(&bound.launch_dir), &[])
+    fn plan_resume(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        cwd: Option<&str>,
+        launch: &Launch,
+    ) -> LaunchPlan {
+        plan(home, &bound.provider_session_id, cwd.unwrap_or(&bound.launch_dir), &[], launch)
     }
 
-    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan {
-        plan(home, id.unwrap_or_default(), cwd, &[])
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str, launch: &Launch) -> LaunchPlan {
+        plan(home, id.unwrap_or_default(), cwd, &[], launch)
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
         let resumed = spec.resume.as_ref().map(|bound| &bound.provider_session_id);
         let id = resumed.or(spec.new_id.as_ref())?;
-        Some(plan(home, id, &spec.cwd, &["--once"]))
+        Some(plan(home, id, &spec.cwd, &["--once"], &spec.launch))
     }
 
     fn decode(&self, line: &str) -> Vec<Event> {
@@ -154,14 +160,14 @@ impl Provider for Echo {
     }
 }
 
-fn plan(home: &Home, id: &str, cwd: &str, more: &[&str]) -> LaunchPlan {
+fn plan(home: &Home, id: &str, cwd: &str, more: &[&str], launch: &Launch) -> LaunchPlan {
     // The client executes this plan too, so the program cannot be /proc/self/exe there.
     let program = std::env::current_exe().unwrap_or_else(|_| "sessd".into());
     let path = home.path.to_string_lossy();
     let args = ["echo", "--home", &*path, "--session", id].into_iter().chain(more.iter().copied());
     LaunchPlan {
         program: installed(&program.to_string_lossy()).to_owned(),
-        args: args.map(str::to_owned).collect(),
+        args: args.map(str::to_owned).chain(launch.args.clone()).collect(),
         cwd: cwd.to_owned(),
         env: home.env.clone(),
     }

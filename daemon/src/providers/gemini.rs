@@ -9,7 +9,7 @@ use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status, Timestamp};
 
 use super::listing;
 use super::window::open;
-use super::{Bound, Found, Home, Listed, LiveSession, Provider, Retention, Stamp};
+use super::{Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, Stamp};
 use super::{TurnSpec, Unreadable, Verdict, record};
 
 mod chat;
@@ -126,12 +126,20 @@ impl Provider for Gemini {
     }
 
     /// In the launch directory only: elsewhere the CLI does not find the chat.
-    fn plan_resume(&self, home: &Home, bound: &Bound, _cwd: Option<&str>) -> LaunchPlan {
-        plan(home, &bound.launch_dir, vec![format!("--resume={}", bound.provider_session_id)])
+    fn plan_resume(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        _cwd: Option<&str>,
+        launch: &Launch,
+    ) -> LaunchPlan {
+        let args = vec![format!("--resume={}", bound.provider_session_id)];
+        plan(home, &bound.launch_dir, args, launch)
     }
 
-    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan {
-        plan(home, cwd, id.map(|id| format!("--session-id={id}")).into_iter().collect())
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str, launch: &Launch) -> LaunchPlan {
+        let args = id.map(|id| format!("--session-id={id}")).into_iter().collect();
+        plan(home, cwd, args, launch)
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
@@ -139,7 +147,8 @@ impl Provider for Gemini {
             (Some(bound), _) => format!("--resume={}", bound.provider_session_id),
             (None, id) => format!("--session-id={}", id.as_deref()?),
         };
-        Some(plan(home, &spec.cwd, vec!["--output-format=stream-json".to_owned(), session]))
+        let args = vec!["--output-format=stream-json".to_owned(), session];
+        Some(plan(home, &spec.cwd, args, &spec.launch))
     }
 
     fn decode(&self, line: &str) -> Vec<Event> {
@@ -147,7 +156,8 @@ impl Provider for Gemini {
     }
 }
 
-fn plan(home: &Home, cwd: &str, args: Vec<String>) -> LaunchPlan {
+fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> LaunchPlan {
+    args.extend(launch.args.clone());
     let program = Gemini.program().to_owned();
     LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
 }

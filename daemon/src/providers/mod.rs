@@ -15,12 +15,15 @@ pub mod claude;
 pub mod codex;
 pub mod echo;
 pub mod gemini;
+pub mod launch;
 pub mod listing;
 pub mod record;
 pub mod window;
 
 #[cfg(test)]
 mod contract;
+
+pub use launch::{Accepts, Launch, McpServer, Permission};
 
 /// Every provider, in the order shown to people.
 pub static ALL: &[&dyn Provider] = &[&claude::Claude, &codex::Codex, &gemini::Gemini, &echo::Echo];
@@ -169,6 +172,8 @@ pub struct TurnSpec {
     pub new_id: Option<String>,
     /// Where to start.
     pub cwd: String,
+    /// What its agent asks for.
+    pub launch: Launch,
 }
 
 /// An agent CLI.
@@ -211,16 +216,40 @@ pub trait Provider: Send + Sync {
     /// Its own deletion of old sessions, from its settings.
     fn retention(&self, home: &Home) -> Option<Retention>;
 
+    /// What its launches can be asked for, beside arguments and variables.
+    fn accepts(&self) -> Accepts {
+        Accepts::default()
+    }
+
+    /// The files that its plans for this launch name, by [`Launch::file`]: what is secret must
+    /// not be an argument, which everybody may read. The registry writes them before the start.
+    fn launch_files(&self, _launch: &Launch) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// How to continue a session at a terminal, in its launch directory or in `cwd`.
-    fn plan_resume(&self, home: &Home, bound: &Bound, cwd: Option<&str>) -> LaunchPlan;
+    fn plan_resume(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        cwd: Option<&str>,
+        launch: &Launch,
+    ) -> LaunchPlan;
 
     /// How to begin a session at a terminal, with the id that we chose, where we can.
-    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str) -> LaunchPlan;
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str, launch: &Launch) -> LaunchPlan;
 
     /// How to continue a copy of a session at a terminal, with the id that we chose for it, where
     /// we can. Asked only of providers that can.
-    fn plan_fork(&self, home: &Home, bound: &Bound, _id: Option<&str>, cwd: &str) -> LaunchPlan {
-        self.plan_resume(home, bound, Some(cwd))
+    fn plan_fork(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        _id: Option<&str>,
+        cwd: &str,
+        launch: &Launch,
+    ) -> LaunchPlan {
+        self.plan_resume(home, bound, Some(cwd), launch)
     }
 
     /// How to send one prompt on standard input; `None` where that is not built yet.

@@ -14,7 +14,7 @@ use super::homes::KnownHome;
 use super::leases::busy;
 use super::starting::is_starting;
 use crate::failpoint;
-use crate::providers;
+use crate::providers::{self, Launch};
 use crate::store::sessions::Stored;
 
 /// How often we look whether a session is free.
@@ -132,7 +132,7 @@ impl Registry {
 
     fn plan_resume(&self, known: &KnownHome, row: &Stored, cwd: Option<&str>) -> LaunchPlan {
         let bound = super::checks::bound(row);
-        let plan = known.provider.plan_resume(&known.home, &bound, cwd);
+        let plan = known.provider.plan_resume(&known.home, &bound, cwd, &Launch::default());
         self.completed(known, plan)
     }
 

@@ -16,7 +16,7 @@ use super::live::is_alive;
 use super::patience::LOOK;
 use crate::clock::now;
 use crate::process;
-use crate::providers::{self, Home, LiveSession, Provider};
+use crate::providers::{self, Home, Launch, LiveSession, Provider};
 use crate::store::bindings::{self, Discovered};
 use crate::store::leases::{self, Lease};
 use crate::store::marks;
@@ -98,7 +98,7 @@ impl Registry {
     ) -> LaunchPlan {
         let id = row.session.provider_session_id.as_deref();
         let cwd = cwd.unwrap_or(&row.session.launch_dir);
-        let plan = known.provider.plan_new(&known.home, id, cwd);
+        let plan = known.provider.plan_new(&known.home, id, cwd, &Launch::default());
         self.completed(known, plan)
     }
 
@@ -131,8 +131,13 @@ impl Registry {
             ..starting(copy_id.to_owned(), known.provider, launch_dir, project)
         };
         let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
-        let plan =
-            known.provider.plan_fork(&known.home, &super::checks::bound(row), id, launch_dir);
+        let plan = known.provider.plan_fork(
+            &known.home,
+            &super::checks::bound(row),
+            id,
+            launch_dir,
+            &Launch::default(),
+        );
         let plan = self.completed(known, plan);
         if request.plan_only {
             return Ok((row.clone(), plan));

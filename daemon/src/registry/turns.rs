@@ -15,7 +15,7 @@ use super::queues::Waiting;
 use super::starting::{NewSession, STARTING, write_down};
 use super::{Registry, checks, launches, leases};
 use crate::clock::now;
-use crate::providers::TurnSpec;
+use crate::providers::{Launch, TurnSpec};
 use crate::store::marks;
 use crate::store::sessions::{self, Stored};
 use crate::store::turns as rows;
@@ -74,7 +74,8 @@ impl Registry {
         let id = Uuid::new_v4().to_string();
         let new = self.new_session(id, agent, &request.cwd, &request.environment).await?;
         let new_id = Some(new.found.provider_session_id.clone()).filter(|id| !id.is_empty());
-        let spec = TurnSpec { resume: None, new_id, cwd: request.cwd.clone() };
+        let spec =
+            TurnSpec { resume: None, new_id, cwd: request.cwd.clone(), launch: Launch::default() };
         match new.provider.plan_turn(&new.home, &spec) {
             Some(_) => Ok(new),
             None => Err(cannot_send(new.provider.id())),
@@ -232,6 +233,7 @@ pub(super) fn turn_spec(row: &Stored) -> TurnSpec {
         new_id: row.session.provider_session_id.clone().filter(|_| starting),
         cwd: bound.launch_dir.clone(),
         resume: (!starting).then_some(bound),
+        launch: Launch::default(),
     }
 }
 
