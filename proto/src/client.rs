@@ -17,6 +17,7 @@ use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::codec::{self, RESPONSE_BYTES_MAX};
 use crate::doctor::{DoctorReport, DoctorRequest};
 use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
+use crate::key::{DropKeyRequest, KeyRequest, KeysRequest, KeysResponse};
 use crate::launch::{
     CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
 };
@@ -271,6 +272,9 @@ impl Deadline for CreateRequest {}
 impl Deadline for SelectorsRequest {}
 impl Deadline for TagRequest {}
 impl Deadline for TitleRequest {}
+impl Deadline for KeysRequest {}
+impl Deadline for KeyRequest {}
+impl Deadline for DropKeyRequest {}
 
 /// Stealing waits for a process to end.
 impl Deadline for ResumeRequest {
@@ -327,6 +331,10 @@ calls! {
     untag: Untag(TagRequest) -> ChangeResponse,
     title: Title(TitleRequest) -> ChangeResponse,
     cleanup: Cleanup(CleanupRequest) -> CleanupReport,
+    keys: Keys(KeysRequest) -> KeysResponse,
+    bind_key: BindKey(KeyRequest) -> ChangeResponse,
+    move_key: MoveKey(KeyRequest) -> ChangeResponse,
+    drop_key: DropKey(DropKeyRequest) -> ChangeResponse,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What sessd and its clients agree on: types, the RPC trait, the preface, faults and paths.
 //!
-//! Reading order: [`service`] (every call), [`session`], [`launch`], [`turn`], [`change`],
-//! [`fault`], then [`preface`] and [`codec`] for the bytes. No I/O but the client's socket
+//! Reading order: [`service`] (every call), [`session`], [`launch`], [`turn`], [`key`],
+//! [`change`], [`fault`], then [`preface`] and [`codec`] for the bytes. No I/O but the client's socket
 //! (feature `client`), and no word about any particular provider.
 
 pub mod change;
@@ -13,6 +13,7 @@ pub mod event;
 pub mod fault;
 pub mod job;
 pub mod json;
+pub mod key;
 pub mod launch;
 pub mod paths;
 pub mod peer;
@@ -41,4 +42,5 @@ pub use timestamp::Timestamp;
 /// this integer. Its history:
 /// - 1: the first listing, checking and resuming daemon.
 /// - 2: new sessions, forks, the trash, pins, tags, titles and cleanups.
-pub const PROTOCOL_VERSION: u32 = 2;
+/// - 3: keys.
+pub const PROTOCOL_VERSION: u32 = 3;

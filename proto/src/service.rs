@@ -14,6 +14,7 @@ use crate::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
 use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::doctor::{DoctorReport, DoctorRequest};
 use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
+use crate::key::{DropKeyRequest, KeyRequest, KeysRequest, KeysResponse};
 use crate::launch::{
     CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
 };
@@ -79,6 +80,14 @@ pub trait Sessd {
     async fn title(request: TitleRequest) -> Result<ChangeResponse, Fault>;
     /// Cleans up now, or answers what that would do.
     async fn cleanup(request: CleanupRequest) -> Result<CleanupReport, Fault>;
+    /// A page of keys.
+    async fn keys(request: KeysRequest) -> Result<KeysResponse, Fault>;
+    /// Gives a session a key.
+    async fn bind_key(request: KeyRequest) -> Result<ChangeResponse, Fault>;
+    /// Lets a key mean another session.
+    async fn move_key(request: KeyRequest) -> Result<ChangeResponse, Fault>;
+    /// Lets a key mean nothing any more.
+    async fn drop_key(request: DropKeyRequest) -> Result<ChangeResponse, Fault>;
 }
 
 #[cfg(test)]

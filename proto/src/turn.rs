@@ -67,9 +67,10 @@ impl TurnState {
 pub struct SendRequest {
     /// A UUID made by the caller.
     pub turn_id: String,
-    /// The session; exclusive with `new_agent`.
+    /// The session; with `new_agent` a key, which gets a session when it has none yet.
     pub selector: Option<String>,
-    /// Start a new session with this agent.
+    /// Start a new session with this agent; with a key only if that has none, else the key's
+    /// must be one of this agent.
     pub new_agent: Option<String>,
     /// The caller's directory: where a new session starts, or whose project's newest is meant.
     pub cwd: String,

@@ -21,6 +21,7 @@ mod free_checks;
 mod gone;
 mod hostile;
 mod hung;
+mod keys;
 mod limits;
 mod list;
 mod live;

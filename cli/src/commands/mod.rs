@@ -13,6 +13,7 @@ mod daemon;
 mod delete;
 mod doctor;
 mod jobs;
+mod key;
 mod list;
 mod new;
 mod pin;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Pin(pin::Args),
     Unpin(unpin::Args),
     Title(title::Args),
+    Key(key::Args),
     Delete(delete::Args),
     Undelete(undelete::Args),
     Cleanup(cleanup::Args),
@@ -66,6 +68,7 @@ impl Command {
             Self::Pin(args) => pin::run(context, args),
             Self::Unpin(args) => unpin::run(context, args),
             Self::Title(args) => title::run(context, args),
+            Self::Key(args) => key::run(context, args),
             Self::Delete(args) => delete::run(context, args),
             Self::Undelete(args) => undelete::run(context, args),
             Self::Cleanup(args) => cleanup::run(context, &args),

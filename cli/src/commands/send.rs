@@ -17,13 +17,16 @@ use crate::{Context, current_dir, duration};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Start a new session with this agent
-    #[arg(long, value_name = "AGENT", conflicts_with = "last")]
+    #[arg(long, value_name = "AGENT", conflicts_with = "last", group = "begins")]
     new: Option<String>,
+    /// With a key: start a session of this agent if the key has none yet
+    #[arg(long, value_name = "AGENT", conflicts_with = "last", group = "begins")]
+    agent: Option<String>,
     /// Continue the newest session of this project that can be resumed
     #[arg(long)]
     last: bool,
     /// Start a new session in this directory [default: the current one]
-    #[arg(long, value_name = "DIR", requires = "new")]
+    #[arg(long, value_name = "DIR", requires = "begins")]
     cwd: Option<String>,
     /// Put the session into the trash this long after its last activity, e.g. 12h, 7d
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -41,7 +44,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
             FaultCode::Usage,
             "neither a session nor --new nor --last was named",
         )
-        .hint("`sessctl send --new echo \"hello\"`"));
+        .hint("`sessctl send --new echo \"hello\"`, `sessctl send @me --agent echo \"hello\"`"));
     }
     let prompt = prompt(words.next())?;
     if words.next().is_some() {
@@ -56,7 +59,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let accepted = client.send(SendRequest {
         turn_id: Uuid::new_v4().to_string(),
         selector,
-        new_agent: args.new,
+        new_agent: args.new.or(args.agent),
         cwd,
         prompt,
         ttl_ms: args.ttl,

@@ -8,6 +8,7 @@ use sessd_proto::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleReq
 use sessd_proto::cleanup::{CleanupReport, CleanupRequest};
 use sessd_proto::doctor::{DoctorReport, DoctorRequest, Finding, Level};
 use sessd_proto::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
+use sessd_proto::key::{DropKeyRequest, KeyRequest, KeysRequest, KeysResponse};
 use sessd_proto::launch::{
     CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
 };
@@ -209,5 +210,33 @@ impl Sessd for Handler {
         request: CleanupRequest,
     ) -> Result<CleanupReport, Fault> {
         self.call(context, |registry, _| async move { registry.cleanup(request).await }).await
+    }
+
+    async fn keys(self, context: Context, request: KeysRequest) -> Result<KeysResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.keys(request).await }).await
+    }
+
+    async fn bind_key(
+        self,
+        context: Context,
+        request: KeyRequest,
+    ) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.bind_key(request).await }).await
+    }
+
+    async fn move_key(
+        self,
+        context: Context,
+        request: KeyRequest,
+    ) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.move_key(request).await }).await
+    }
+
+    async fn drop_key(
+        self,
+        context: Context,
+        request: DropKeyRequest,
+    ) -> Result<ChangeResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.drop_key(request).await }).await
     }
 }

@@ -21,6 +21,7 @@ pub mod checks;
 pub mod cleanup;
 pub mod homes;
 mod imports;
+pub mod keys;
 pub mod launches;
 pub mod leases;
 pub mod live;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use sessd_proto::session::{ListRequest, SessionPage, ShowRequest, Sort};
 use sessd_proto::{Fault, FaultCode, Kind, Session, Status};
 
-use super::Registry;
 use super::patience::LOOK;
+use super::{Registry, keys};
 use crate::store::sessions::{self as rows, Stored};
 use crate::store::{page, selector};
 
@@ -166,8 +166,9 @@ fn check_selector(selector: &str) -> Result<(), Fault> {
 
 fn not_found(selector: &str) -> Fault {
     if selector.starts_with('@') {
-        return Fault::new(FaultCode::NotFound, format!("no session has the key {selector}"))
-            .hint("all sessions: `sessctl list`");
+        return keys::unknown(selector).hint(format!(
+            "begin one: `sessctl send {selector} --agent AGENT …`; all keys: `sessctl key list`"
+        ));
     }
     if selector.chars().count() < selector::PREFIX_MIN {
         let what = format!("`{selector}` is too short: a prefix has at least 4 characters");

@@ -16,10 +16,14 @@ use super::starting::{NewSession, STARTING, write_down};
 use super::{Registry, checks, launches, leases};
 use crate::clock::now;
 use crate::providers::{Launch, TurnSpec};
+use crate::store::keys;
 use crate::store::marks;
 use crate::store::sessions::{self, Stored};
 use crate::store::turns as rows;
 use crate::{process, runner};
+
+/// How often a prompt is accepted anew when what it means changes in between.
+const ATTEMPTS: usize = 3;
 
 /// Output answered at once, in bytes; well below what a client accepts.
 const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -42,23 +46,36 @@ impl Registry {
         if let Some(turn) = self.store.read(move |c| rows::by_id(c, &id)).await? {
             return self.accepted(turn).await;
         }
-        let (row, new) = match (&request.new_agent, &request.selector) {
-            (Some(agent), None) => (None, Some(self.first_turn(agent, &request).await?)),
-            (None, Some(selector)) => (Some(self.resolve(selector).await?), None),
-            (None, None) => (Some(self.newest_resumable(&request.cwd).await?), None),
-            (Some(_), Some(_)) => {
-                let what = "a prompt goes to a session or to a new one, not to both";
-                return Err(Fault::new(FaultCode::Usage, what));
+        for _ in 0..ATTEMPTS {
+            let (row, new) = self.meant(&request).await?;
+            if let Some(row) = &row {
+                self.may_send(row).await?;
             }
-        };
-        if let Some(row) = &row {
-            self.may_send(row).await?;
+            // A task of its own: a caller that goes away must not leave a turn that nobody runs.
+            let (registry, request) = (Arc::clone(self), request.clone());
+            let enqueue = async move { registry.enqueue(row.as_ref(), new, request).await };
+            if let Some(turn) = tokio::spawn(enqueue).await.map_err(Fault::internal)?? {
+                return self.accepted(turn).await;
+            }
         }
-        // A task of its own: a caller that goes away must not leave a turn that nobody runs.
-        let registry = Arc::clone(self);
-        let enqueue = async move { registry.enqueue(row.as_ref(), new, request).await };
-        let turn = tokio::spawn(enqueue).await.map_err(Fault::internal)??;
-        self.accepted(turn).await
+        let what = "the session was changed again and again while the prompt was accepted";
+        Err(Fault::new(FaultCode::Busy, what).hint("try again"))
+    }
+
+    /// The session that a prompt goes to, or the one that it begins.
+    async fn meant(
+        self: &Arc<Self>,
+        request: &SendRequest,
+    ) -> Result<(Option<Stored>, Option<NewSession>), Fault> {
+        match (&request.new_agent, &request.selector) {
+            (Some(agent), Some(key)) => match self.of_key(key, agent).await? {
+                Some(row) => Ok((Some(row), None)),
+                None => Ok((None, Some(self.first_turn(agent, request).await?))),
+            },
+            (Some(agent), None) => Ok((None, Some(self.first_turn(agent, request).await?))),
+            (None, Some(selector)) => Ok((Some(self.resolve(selector).await?), None)),
+            (None, None) => Ok((Some(self.newest_resumable(&request.cwd).await?), None)),
+        }
     }
 
     async fn accepted(self: &Arc<Self>, turn: Turn) -> Result<SendResponse, Fault> {
@@ -105,13 +122,14 @@ impl Registry {
         Ok(self.turns.has(id) || !self.live(row).await?.blocks() || self.turns.has(id))
     }
 
-    /// Writes the turn down, and a new session with it, then lets it wait its place.
+    /// Writes the turn down, and a new session and its key with it, then lets it wait its place;
+    /// `None` if what was meant has changed meanwhile.
     async fn enqueue(
         self: &Arc<Self>,
         row: Option<&Stored>,
         new: Option<NewSession>,
         request: SendRequest,
-    ) -> Result<Turn, Fault> {
+    ) -> Result<Option<Turn>, Fault> {
         let agent = row.map_or_else(
             || request.new_agent.clone().unwrap_or_default(),
             |row| row.session.agent.clone(),
@@ -125,24 +143,34 @@ impl Registry {
             ..Turn::default()
         };
         let (wanted, prompt, ttl_ms) = (turn.clone(), request.prompt.clone(), request.ttl_ms);
+        let key = request.selector.clone().filter(|_| new.is_some());
         let stored = self
             .store
             .promise(move |tx| {
                 // A request may be repeated while it is being accepted.
                 if let Some(turn) = rows::by_id(tx, &wanted.id)? {
-                    return Ok((turn, false));
+                    return Ok(Some((turn, false)));
+                }
+                if let Some(key) = &key
+                    && keys::session_of(tx, key)?.is_some()
+                {
+                    // Somebody's first message was faster.
+                    return Ok(None);
                 }
                 if let Some(new) = new {
                     write_down(tx, new)?;
+                }
+                if let Some(key) = &key {
+                    keys::bind(tx, key, &wanted.session_id, now())?;
                 }
                 if let Some(ttl_ms) = ttl_ms {
                     marks::live_for(tx, &wanted.session_id, Some(ttl_ms))?;
                 }
                 rows::queue(tx, &wanted, &prompt, &agent)?;
-                Ok((wanted, true))
+                Ok(Some((wanted, true)))
             })
             .await?;
-        let (turn, is_new) = stored;
+        let Some((turn, is_new)) = stored else { return Ok(None) };
         if is_new {
             let waiting = Waiting {
                 turn_id: turn.id.clone(),
@@ -151,7 +179,7 @@ impl Registry {
             };
             self.wait_for_place(turn.session_id.clone(), waiting);
         }
-        Ok(turn)
+        Ok(Some(turn))
     }
 
     /// Long poll for the output of a turn.

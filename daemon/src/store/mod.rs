@@ -21,6 +21,7 @@ mod file;
 pub mod files;
 mod indexes;
 pub mod job_runs;
+pub mod keys;
 pub mod leases;
 pub mod looks;
 pub mod marks;

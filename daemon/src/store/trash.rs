@@ -80,7 +80,8 @@ pub fn due_gone(connection: &Connection, before: Timestamp) -> Result<Vec<i64>> 
     seqs(connection, sql, before)
 }
 
-/// Sessions that were in the trash before a moment.
+/// Sessions that were in the trash before a moment. Keys protect: what a caller calls a session
+/// must never come to mean nothing in silence.
 ///
 /// # Errors
 /// Those of SQLite.
@@ -88,6 +89,7 @@ pub fn due_purge(connection: &Connection, before: Timestamp) -> Result<Vec<i64>>
     let sql = "SELECT seq FROM sessions s INDEXED BY due_purge
          WHERE trashed_at IS NOT NULL AND pinned = 0 AND trashed_at <= ?1
            AND NOT EXISTS (SELECT 1 FROM tags t WHERE t.session_id = s.id)
+           AND NOT EXISTS (SELECT 1 FROM keys k WHERE k.session_id = s.id)
          ORDER BY trashed_at LIMIT ?2";
     seqs(connection, sql, before)
 }

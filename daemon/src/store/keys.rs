@@ -1,0 +1,75 @@
+//! Keys: callers' own names for sessions.
+
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::json;
+use sessd_proto::Timestamp;
+
+use super::{Result, events};
+
+/// The id of the session that a key means.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn session_of(connection: &Connection, key: &str) -> Result<Option<String>> {
+    let mut statement = connection.prepare_cached("SELECT session_id FROM keys WHERE key = ?1")?;
+    Ok(statement.query_row([key], |row| row.get(0)).optional()?)
+}
+
+/// Keys after one, in order, with the rows of their sessions.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn page(connection: &Connection, after: &str, limit: u32) -> Result<Vec<(String, i64)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT k.key, s.seq FROM keys k JOIN sessions s ON s.id = k.session_id
+         WHERE k.key > ?1 ORDER BY k.key LIMIT ?2",
+    )?;
+    let rows = statement.query_map((after, limit), |row| row.try_into())?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Lets a key mean a session, whatever it meant before.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn bind(connection: &Connection, key: &str, session_id: &str, at: Timestamp) -> Result<()> {
+    let before = session_of(connection, key)?;
+    if before.as_deref() == Some(session_id) {
+        return Ok(());
+    }
+    connection.execute(
+        "INSERT INTO keys (key, session_id) VALUES (?1, ?2)
+         ON CONFLICT (key) DO UPDATE SET session_id = excluded.session_id",
+        (key, session_id),
+    )?;
+    if let Some(before) = before {
+        note(connection, "key_dropped", key, &before, at)?;
+    }
+    note(connection, "key_bound", key, session_id, at)
+}
+
+/// Lets a key mean nothing any more; answers the id of the session that it meant.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn drop(connection: &Connection, key: &str, at: Timestamp) -> Result<Option<String>> {
+    let before = session_of(connection, key)?;
+    if let Some(before) = &before {
+        connection.execute("DELETE FROM keys WHERE key = ?1", [key])?;
+        note(connection, "key_dropped", key, before, at)?;
+    }
+    Ok(before)
+}
+
+fn note(
+    connection: &Connection,
+    kind: &str,
+    key: &str,
+    session_id: &str,
+    at: Timestamp,
+) -> Result<()> {
+    // A cleanup that was planned before must not purge what has a key since.
+    connection
+        .execute("UPDATE sessions SET revision = revision + 1 WHERE id = ?1", [session_id])?;
+    events::append(connection, at, kind, Some(session_id), &json!({ "key": key }))
+}
