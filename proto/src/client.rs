@@ -12,24 +12,14 @@ use std::time::{Duration, Instant};
 use tarpc::{ClientMessage, Request, Response};
 use tokio_util::bytes::BytesMut;
 
-use crate::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
-use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::codec::{self, RESPONSE_BYTES_MAX};
-use crate::doctor::{DoctorReport, DoctorRequest};
-use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
-use crate::key::{DropKeyRequest, KeyRequest, KeysRequest, KeysResponse};
-use crate::launch::{
-    CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
-};
 use crate::paths;
 use crate::peer::Peer;
 use crate::preface::{self, Preface};
-use crate::provider::{ProvidersRequest, ProvidersResponse};
-use crate::service::{DEADLINE_MS, STEAL_MS, SessdRequest, SessdResponse};
-use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
-use crate::status::{DaemonStatus, StatusRequest};
-use crate::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
+use crate::service::{DEADLINE_MS, SessdRequest, SessdResponse};
 use crate::{Fault, FaultCode, PROTOCOL_VERSION};
+
+mod calls;
 
 /// How long the daemon may take beyond the deadline before we give it up.
 const GRACE: Duration = Duration::from_millis(500);
@@ -232,111 +222,6 @@ fn unreachable(error: &io::Error) -> Fault {
         .hint("see what it says: `sessctl daemon start`, `sessctl doctor`")
 }
 
-/// One typed method for each RPC; the deadline follows from the request.
-macro_rules! calls {
-    ($($name:ident: $variant:ident($request:ty) -> $answer:ty),+ $(,)?) => {
-        impl Client {$(
-            #[doc = concat!("The RPC [`", stringify!($name), "`](crate::service::Sessd::",
-                stringify!($name), ").")]
-            ///
-            /// # Errors
-            /// What the daemon answers, or that it does not.
-            pub fn $name(&mut self, request: $request) -> Result<$answer, Fault> {
-                let deadline = Duration::from_millis(request.deadline_ms());
-                match self.call(SessdRequest::$variant { request }, deadline)? {
-                    SessdResponse::$variant(answer) => answer,
-                    _ => Err(Fault::internal("the answer belongs to another call")),
-                }
-            }
-        )+}
-    };
-}
-
-/// How long a request may take.
-trait Deadline {
-    /// In milliseconds.
-    fn deadline_ms(&self) -> u64 {
-        DEADLINE_MS
-    }
-}
-
-impl Deadline for ListRequest {}
-impl Deadline for ShowRequest {}
-impl Deadline for EnvironmentRequest {}
-impl Deadline for SendRequest {}
-impl Deadline for ProvidersRequest {}
-impl Deadline for JobsRequest {}
-impl Deadline for StatusRequest {}
-impl Deadline for DoctorRequest {}
-impl Deadline for CreateRequest {}
-impl Deadline for SelectorsRequest {}
-impl Deadline for TagRequest {}
-impl Deadline for TitleRequest {}
-impl Deadline for KeysRequest {}
-impl Deadline for KeyRequest {}
-impl Deadline for DropKeyRequest {}
-
-/// Stealing waits for a process to end.
-impl Deadline for ResumeRequest {
-    fn deadline_ms(&self) -> u64 {
-        let stealing = if self.steal { STEAL_MS } else { 0 };
-        DEADLINE_MS + stealing + u64::from(self.wait_ms)
-    }
-}
-
-impl Deadline for TurnOutputRequest {
-    fn deadline_ms(&self) -> u64 {
-        DEADLINE_MS + u64::from(self.wait_ms)
-    }
-}
-
-/// A check reads transcripts, a job reads whole homes.
-impl Deadline for CheckRequest {
-    fn deadline_ms(&self) -> u64 {
-        12 * DEADLINE_MS
-    }
-}
-
-impl Deadline for CleanupRequest {
-    fn deadline_ms(&self) -> u64 {
-        12 * DEADLINE_MS
-    }
-}
-
-impl Deadline for RunJobRequest {
-    fn deadline_ms(&self) -> u64 {
-        120 * DEADLINE_MS
-    }
-}
-
-calls! {
-    list: List(ListRequest) -> SessionPage,
-    show: Show(ShowRequest) -> Session,
-    check: Check(CheckRequest) -> SessionPage,
-    resume: Resume(ResumeRequest) -> ResumeResponse,
-    environment: Environment(EnvironmentRequest) -> Vec<String>,
-    send: Send(SendRequest) -> SendResponse,
-    turn_output: TurnOutput(TurnOutputRequest) -> TurnOutput,
-    providers: Providers(ProvidersRequest) -> ProvidersResponse,
-    jobs: Jobs(JobsRequest) -> JobsResponse,
-    run_job: RunJob(RunJobRequest) -> Job,
-    status: Status(StatusRequest) -> DaemonStatus,
-    doctor: Doctor(DoctorRequest) -> DoctorReport,
-    create: Create(CreateRequest) -> CreateResponse,
-    delete: Delete(SelectorsRequest) -> ChangeResponse,
-    undelete: Undelete(SelectorsRequest) -> ChangeResponse,
-    pin: Pin(SelectorsRequest) -> ChangeResponse,
-    unpin: Unpin(SelectorsRequest) -> ChangeResponse,
-    tag: Tag(TagRequest) -> ChangeResponse,
-    untag: Untag(TagRequest) -> ChangeResponse,
-    title: Title(TitleRequest) -> ChangeResponse,
-    cleanup: Cleanup(CleanupRequest) -> CleanupReport,
-    keys: Keys(KeysRequest) -> KeysResponse,
-    bind_key: BindKey(KeyRequest) -> ChangeResponse,
-    move_key: MoveKey(KeyRequest) -> ChangeResponse,
-    drop_key: DropKey(DropKeyRequest) -> ChangeResponse,
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -345,6 +230,8 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::launch::EnvironmentRequest;
+    use crate::status::StatusRequest;
 
     #[test]
     fn an_answer_to_another_request_is_refused() {

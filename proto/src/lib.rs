@@ -1,8 +1,8 @@
 //! What sessd and its clients agree on: types, the RPC trait, the preface, faults and paths.
 //!
 //! Reading order: [`service`] (every call), [`session`], [`launch`], [`turn`], [`key`],
-//! [`change`], [`fault`], then [`preface`] and [`codec`] for the bytes. No I/O but the client's socket
-//! (feature `client`), and no word about any particular provider.
+//! [`change`], [`fault`], then [`preface`] and [`codec`] for the bytes. No I/O but the client's
+//! socket (feature `client`), and no word about any particular provider.
 
 pub mod change;
 pub mod cleanup;
