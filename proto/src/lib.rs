@@ -42,5 +42,5 @@ pub use timestamp::Timestamp;
 /// this integer. Its history:
 /// - 1: the first listing, checking and resuming daemon.
 /// - 2: new sessions, forks, the trash, pins, tags, titles and cleanups.
-/// - 3: keys.
+/// - 3: keys, fallbacks.
 pub const PROTOCOL_VERSION: u32 = 3;

@@ -23,6 +23,9 @@ pub struct Turn {
     pub finished_at: Option<Timestamp>,
     /// Why it failed.
     pub fault: Option<Fault>,
+    /// The provider knew nothing of what was said before: a fallback let the session begin anew,
+    /// and no turn had succeeded since.
+    pub lost_context: bool,
 }
 
 /// How far a turn is.
@@ -53,6 +56,20 @@ spelled!(TurnState {
     Interrupted = "interrupted",
 });
 
+/// What a prompt does when its session cannot be resumed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    /// It is refused.
+    #[default]
+    Fail,
+    /// It begins a new session at the provider under the same id, when the old one is proven to
+    /// be gone, would be refused, or is in the trash; never when that is unknown.
+    New,
+}
+
+spelled!(Fallback { Fail = "fail", New = "new" });
+
 impl TurnState {
     /// True if nothing more will happen.
     #[must_use]
@@ -78,6 +95,8 @@ pub struct SendRequest {
     pub prompt: String,
     /// Our own time to live of the session from now on, in milliseconds after the last activity.
     pub ttl_ms: Option<i64>,
+    /// What to do when the session cannot be resumed.
+    pub fallback: Fallback,
     /// The caller's variables, as far as providers declared an interest in them.
     pub environment: Environment,
 }

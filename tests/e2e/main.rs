@@ -17,6 +17,7 @@ mod discover;
 mod disk_full;
 mod echo;
 mod failpoints;
+mod fallback;
 mod free_checks;
 mod gone;
 mod hostile;

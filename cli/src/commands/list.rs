@@ -175,7 +175,7 @@ fn sort(text: &str) -> Result<Sort, String> {
     Sort::parse(text).ok_or_else(|| one_of(Sort::ALL))
 }
 
-fn one_of(values: &[impl ToString]) -> String {
+pub(super) fn one_of(values: &[impl ToString]) -> String {
     let names: Vec<_> = values.iter().map(ToString::to_string).collect();
     format!("one of {}", names.join(", "))
 }

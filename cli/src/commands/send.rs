@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Read};
 
 use sessd_proto::client::Client;
-use sessd_proto::turn::{SendRequest, TurnOutputRequest, TurnState};
+use sessd_proto::turn::{Fallback, SendRequest, TurnOutputRequest, TurnState};
 use sessd_proto::{Event, Fault, FaultCode, Session};
 use uuid::Uuid;
 
@@ -28,6 +28,9 @@ pub(crate) struct Args {
     /// Start a new session in this directory [default: the current one]
     #[arg(long, value_name = "DIR", requires = "begins")]
     cwd: Option<String>,
+    /// When the session is gone: fail, or begin a new one under the same id
+    #[arg(long, value_name = "fail|new", default_value = "fail", value_parser = fallback)]
+    fallback: Fallback,
     /// Put the session into the trash this long after its last activity, e.g. 12h, 7d
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     ttl: Option<i64>,
@@ -63,6 +66,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         cwd,
         prompt,
         ttl_ms: args.ttl,
+        fallback: args.fallback,
         environment,
     })?;
     if !context.output.is_json() {
@@ -79,8 +83,13 @@ fn follow(context: &Context, client: &mut Client, turn_id: &str) -> Result<(), F
         ..TurnOutputRequest::default()
     };
     let mut text = String::new();
+    let mut told = context.output.is_json();
     loop {
         let part = client.turn_output(request.clone())?;
+        if part.turn.lost_context && !told {
+            told = true;
+            context.output.note("note: the session was gone: it begins anew, without its context");
+        }
         for event in &part.events {
             request.after = event.seq;
             let said = spoken(event, &text);
@@ -124,8 +133,12 @@ fn print_result(
     text: &str,
 ) -> Result<(), Fault> {
     context.output.json(&serde_json::json!({
-        "session": session, "turn": turn, "text": text, "lost_context": false,
+        "session": session, "turn": turn, "text": text, "lost_context": turn.lost_context,
     }))
+}
+
+fn fallback(text: &str) -> Result<Fallback, String> {
+    Fallback::parse(text).ok_or_else(|| super::list::one_of(Fallback::ALL))
 }
 
 fn prompt(word: Option<String>) -> Result<String, Fault> {

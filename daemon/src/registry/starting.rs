@@ -18,6 +18,7 @@ use crate::clock::now;
 use crate::process;
 use crate::providers::{self, Home, Launch, LiveSession, Provider};
 use crate::store::bindings::{self, Discovered};
+use crate::store::fallback;
 use crate::store::leases::{self, Lease};
 use crate::store::marks;
 use crate::store::sessions::{self, Stored};
@@ -224,6 +225,30 @@ pub(super) fn bind(
     };
     bindings::bind_now(tx, row, other.as_deref(), id, now())?;
     Ok(true)
+}
+
+/// True if nothing is lost when a session begins anew at its provider: that has proved that it
+/// cannot go on. Of a home that cannot be read nothing is proven.
+pub(super) fn may_begin_anew(session: &Session) -> bool {
+    let reason = session.reason.as_deref().unwrap_or_default();
+    match session.status {
+        Status::Expired => true,
+        Status::Invalid => !matches!(reason, "directory_missing" | "subagent"),
+        Status::Active | Status::Archived => session.trashed_at.is_some(),
+        Status::Unknown => session.trashed_at.is_some() && is_starting(session),
+    }
+}
+
+/// Lets a session begin anew under its id; `false` if it has changed since it was read.
+pub(super) fn begin_anew(
+    tx: &rusqlite::Transaction<'_>,
+    row: &Stored,
+) -> crate::store::Result<bool> {
+    let provider = providers::by_id(&row.session.provider);
+    let chooses = provider.is_some_and(|provider| provider.capabilities().choose_id);
+    // Not ours again: the provider may still have something under that.
+    let id = chooses.then(|| Uuid::new_v4().to_string());
+    fallback::begin_anew(tx, row, id.as_deref(), now())
 }
 
 /// Writes a new session down, with its home.

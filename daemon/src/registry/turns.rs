@@ -6,13 +6,13 @@ use std::time::Duration;
 use rustix::process::Signal;
 use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::turn::{
-    SendRequest, SendResponse, Turn, TurnOutput, TurnOutputRequest, TurnState,
+    Fallback, SendRequest, SendResponse, Turn, TurnOutput, TurnOutputRequest, TurnState,
 };
 use sessd_proto::{Fault, FaultCode};
 use uuid::Uuid;
 
 use super::queues::Waiting;
-use super::starting::{NewSession, STARTING, write_down};
+use super::starting::{NewSession, STARTING, begin_anew, may_begin_anew, write_down};
 use super::{Registry, checks, launches, leases};
 use crate::clock::now;
 use crate::providers::{Launch, TurnSpec};
@@ -48,12 +48,13 @@ impl Registry {
         }
         for _ in 0..ATTEMPTS {
             let (row, new) = self.meant(&request).await?;
-            if let Some(row) = &row {
-                self.may_send(row).await?;
-            }
+            let anew = match &row {
+                Some(row) => self.may_send(row, request.fallback).await?,
+                None => None,
+            };
             // A task of its own: a caller that goes away must not leave a turn that nobody runs.
             let (registry, request) = (Arc::clone(self), request.clone());
-            let enqueue = async move { registry.enqueue(row.as_ref(), new, request).await };
+            let enqueue = async move { registry.enqueue(row.as_ref(), anew, new, request).await };
             if let Some(turn) = tokio::spawn(enqueue).await.map_err(Fault::internal)?? {
                 return self.accepted(turn).await;
             }
@@ -99,21 +100,34 @@ impl Registry {
         }
     }
 
-    /// Free checks before anything is written down.
-    async fn may_send(self: &Arc<Self>, row: &Stored) -> Result<(), Fault> {
+    /// Free checks before anything is written down; answers the session if it must begin anew.
+    async fn may_send(
+        self: &Arc<Self>,
+        row: &Stored,
+        fallback: Fallback,
+    ) -> Result<Option<Stored>, Fault> {
         let known = self.home_of(row).await?.ok_or_else(|| Fault::internal("no home"))?;
         if known.provider.plan_turn(&known.home, &turn_spec(row)).is_none() {
             return Err(cannot_send(known.provider.id()));
         }
         if self.turns.has(&row.session.id) {
-            return Ok(());
+            return Ok(None);
         }
         let row = self.check_row(row.clone(), false).await?;
         let live = self.live(&row).await?;
         if live.blocks() && !self.is_own_turn(&row).await? {
             return Err(leases::busy(&row.session, &live));
         }
-        launches::may_resume(&row.session, &Default::default(), false)
+        match launches::may_resume(&row.session, &Default::default(), false) {
+            Ok(()) => Ok(None),
+            Err(fault) if !may_begin_anew(&row.session) => Err(fault),
+            Err(_) if fallback == Fallback::New => Ok(Some(row)),
+            Err(fault) => {
+                let hint = fault.hint.clone().unwrap_or_default();
+                Err(fault
+                    .hint(format!("{hint}; or begin it anew: `sessctl send --fallback new …`")))
+            }
+        }
     }
 
     /// True if what was just seen running is a turn that was accepted meanwhile, or has ended.
@@ -127,6 +141,7 @@ impl Registry {
     async fn enqueue(
         self: &Arc<Self>,
         row: Option<&Stored>,
+        anew: Option<Stored>,
         new: Option<NewSession>,
         request: SendRequest,
     ) -> Result<Option<Turn>, Fault> {
@@ -155,6 +170,11 @@ impl Registry {
                     && keys::session_of(tx, key)?.is_some()
                 {
                     // Somebody's first message was faster.
+                    return Ok(None);
+                }
+                if let Some(row) = &anew
+                    && (leases::is_leased(tx, row)? || !begin_anew(tx, row)?)
+                {
                     return Ok(None);
                 }
                 if let Some(new) = new {

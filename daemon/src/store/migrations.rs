@@ -12,8 +12,11 @@ use super::{Error, Result};
 use crate::failpoint;
 
 /// Every step, oldest first; its position plus one is the schema's version.
-pub(super) const ALL: &[M<'static>] =
-    &[M::up(include_str!("migrations/1_first.sql")), M::up(include_str!("migrations/2_trash.sql"))];
+pub(super) const ALL: &[M<'static>] = &[
+    M::up(include_str!("migrations/1_first.sql")),
+    M::up(include_str!("migrations/2_trash.sql")),
+    M::up(include_str!("migrations/3_turns.sql")),
+];
 
 /// Brings the registry to the version of the last step; answers the copy made before, if any.
 ///

@@ -17,6 +17,7 @@ mod ballast;
 pub mod bindings;
 mod error;
 pub mod events;
+pub mod fallback;
 mod file;
 pub mod files;
 mod indexes;

@@ -119,7 +119,8 @@ CREATE TABLE sessions (
     tokens_in INTEGER,
     tokens_out INTEGER,
     cost_usd REAL
-, own_title TEXT, status_since INTEGER NOT NULL DEFAULT 0) STRICT;
+, own_title TEXT, status_since INTEGER NOT NULL DEFAULT 0, lost_context INTEGER NOT NULL DEFAULT 0
+    CHECK (lost_context IN (0, 1))) STRICT;
 
 CREATE INDEX by_check ON sessions (ifnull(checked_at, 0), seq) WHERE trashed_at IS NULL;
 
@@ -244,7 +245,8 @@ CREATE TABLE turns (
     start_ticks INTEGER,
     boot_id TEXT,
     fault TEXT CHECK (fault IS NULL OR json_valid(fault))
-) STRICT;
+, lost_context INTEGER NOT NULL DEFAULT 0
+    CHECK (lost_context IN (0, 1))) STRICT;
 
 CREATE INDEX turns_finished ON turns (finished_at) WHERE finished_at IS NOT NULL;
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Fault, Timestamp};
 
-use super::{Error, Result};
+use super::{Error, Result, fallback};
 
 /// A turn's process group, as it was when it was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub fn run(connection: &Connection, id: &str, at: Timestamp, group: &Group) -> R
     let Group { pgid, start_ticks, boot_id } = group;
     let mut statement = connection.prepare_cached(
         "UPDATE turns SET state = 'running', started_at = ?2, pgid = ?3, start_ticks = ?4,
-             boot_id = ?5
+             boot_id = ?5,
+             lost_context = (SELECT lost_context FROM sessions WHERE id = turns.session_id)
          WHERE id = ?1 AND state = 'queued'",
     )?;
     Ok(statement.execute((id, at.0, pgid, start_ticks.cast_signed(), boot_id))? > 0)
@@ -70,7 +71,9 @@ pub fn finish(
         "UPDATE turns SET state = ?2, finished_at = ?3, fault = ?4
          WHERE id = ?1 AND state IN ('queued', 'running')",
     )?;
-    statement.execute((id, state.as_str(), at.0, fault))?;
+    if statement.execute((id, state.as_str(), at.0, fault))? > 0 && state == TurnState::Succeeded {
+        fallback::end(connection, id)?;
+    }
     Ok(())
 }
 
@@ -153,6 +156,7 @@ fn turn(row: &Row<'_>) -> rusqlite::Result<Turn> {
         started_at: moment("started_at")?,
         finished_at: moment("finished_at")?,
         fault: fault.and_then(|text| serde_json::from_str(&text).ok()),
+        lost_context: row.get("lost_context")?,
     })
 }
 
