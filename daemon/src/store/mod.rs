@@ -100,7 +100,8 @@ impl Store {
         run(&self.main, move |connection| within_deadline(connection, deadline, job)).await
     }
 
-    /// Runs a read that may look at every row.
+    /// Runs a read that may look at every row, and gives back the memory that it took: both
+    /// connections share what they may keep, and pages of the one would leave the other none.
     ///
     /// # Errors
     /// What the job answers; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
@@ -109,7 +110,12 @@ impl Store {
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let deadline = self.deadline;
-        run(&self.slow, move |connection| within_deadline(connection, deadline, job)).await
+        let job = move |connection: &mut Connection| {
+            let result = within_deadline(connection, deadline, job);
+            connection.execute_batch("PRAGMA shrink_memory")?;
+            result
+        };
+        run(&self.slow, job).await
     }
 
     /// Runs a transaction whose loss in a power cut would only be seen again by the next sweep.

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
+use sessd_proto::session::ListRequest;
 use sessd_proto::{Fault, FaultCode};
 
-use super::super::{Error, Store, bindings, put_aside, sessions};
+use super::super::{Error, Store, bindings, page, put_aside, sessions};
 use super::{empty, found};
 
 const FOR_EVER: &str =
@@ -130,4 +131,36 @@ async fn indexes_that_a_crash_left_out_are_made_when_the_registry_is_opened() {
     let store = Store::open(&path).unwrap();
     assert_eq!(store.read(|c| Ok(indexes(c))).await.unwrap(), indexes(&empty()));
     assert_eq!(store.read(sessions::count).await.unwrap(), 1);
+}
+
+/// Reads of files by this thread so far, its reads of this very number among them.
+fn reads() -> u64 {
+    let io = fs::read_to_string("/proc/thread-self/io").unwrap();
+    let line = io.lines().find_map(|line| line.strip_prefix("syscr: "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_slow_read_does_not_take_the_memory_of_short_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&folder.path().join("sessd.db")).unwrap();
+    let fill = |tx: &Transaction<'_>| {
+        let home = bindings::remember_home(tx, "p", "/home", &BTreeMap::new())?;
+        for number in 0..10_000 {
+            bindings::absorb(tx, &found(home, number))?;
+        }
+        Ok(())
+    };
+    store.write(fill).await.unwrap();
+    let list = |c: &Connection| {
+        let before = reads();
+        let request = ListRequest { limit: 500, ..ListRequest::default() };
+        assert_eq!(page::list(c, &request)?.0.len(), 500);
+        Ok(reads() - before)
+    };
+    let all = "PRAGMA integrity_check";
+    store.read_slowly(|c| Ok(c.query_row(all, [], |_| Ok(()))?)).await.unwrap();
+    store.read(list).await.unwrap();
+    let again = store.read(list).await.unwrap();
+    assert!(again < 10, "{again} reads for a page that was read before");
 }
