@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tarpc::{ClientMessage, Request, Response};
-use tokio_util::bytes::BytesMut;
+use tokio_util::bytes::{Buf, BytesMut};
 
 use crate::codec::{self, RESPONSE_BYTES_MAX};
 use crate::paths;
@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_millis(500);
 const REPEATS: u32 = 3;
 
 /// Bytes asked for before the length of an answer is known.
-const FIRST_READ: usize = 32 * 1024;
+const FIRST_READ: usize = 16 * 1024;
 
 /// A connection to the daemon.
 #[derive(Debug)]
@@ -38,8 +38,6 @@ pub struct Client {
     last_id: u64,
     /// The timeout that the socket has now.
     patience: Duration,
-    /// What was read last: allocated and cleared once, not for each call.
-    buffer: Vec<u8>,
     /// After a failure a late answer could be taken for that to the next call.
     dead: bool,
     again: Option<Again>,
@@ -93,8 +91,8 @@ impl Client {
             ConnectError::Refused(Fault::new(FaultCode::ProtocolMismatch, what))
         })?;
         if daemon.protocol == PROTOCOL_VERSION {
-            let (patience, buffer) = (Duration::ZERO, Vec::new());
-            Ok(Self { stream, peer, last_id: 0, patience, buffer, dead: false, again: None })
+            let patience = Duration::ZERO;
+            Ok(Self { stream, peer, last_id: 0, patience, dead: false, again: None })
         } else {
             Err(ConnectError::Mismatch { daemon, pid: peer.pid })
         }
@@ -187,22 +185,22 @@ impl Client {
 
     /// Reads one frame; most fit into the first read, together with their length.
     fn answer(&mut self) -> io::Result<BytesMut> {
-        self.buffer.resize(FIRST_READ, 0);
+        // Pages of it that stay empty cost nothing, and what arrives is copied once.
+        let mut answer = BytesMut::zeroed(FIRST_READ);
         let mut filled = 0;
         while filled < 4 {
-            match self.stream.read(&mut self.buffer[filled..])? {
+            match self.stream.read(&mut answer[filled..])? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 length => filled += length,
             }
         }
-        let (length, body) = self.buffer[..filled].split_at(4);
-        let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
-        if length > RESPONSE_BYTES_MAX || body.len() > length {
+        let length = answer.get_u32() as usize;
+        filled -= 4;
+        if length > RESPONSE_BYTES_MAX || filled > length {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "this is no answer"));
         }
-        let mut answer = BytesMut::from(body);
         answer.resize(length, 0);
-        self.stream.read_exact(&mut answer[filled - 4..])?;
+        self.stream.read_exact(&mut answer[filled..])?;
         Ok(answer)
     }
 }
