@@ -3,11 +3,12 @@
 //! [`connect`] finds or starts the daemon, `commands` has one file for each verb, and
 //! [`output`] is the only place that prints.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches, Parser};
 use sessd_proto::launch::EnvironmentRequest;
 use sessd_proto::paths::Paths;
 use sessd_proto::{Environment, Fault, FaultCode};
@@ -15,6 +16,7 @@ use sessd_proto::{Environment, Fault, FaultCode};
 mod commands;
 pub mod connect;
 mod duration;
+mod lazy;
 pub mod output;
 mod pick;
 mod systemd;
@@ -75,7 +77,7 @@ impl Context {
 /// Runs the client.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Args { json, socket, command } = match Args::try_parse() {
+    let Args { json, socket, command } = match parse(std::env::args_os().collect()) {
         Ok(args) => args,
         Err(error) => return refuse(&error),
     };
@@ -84,6 +86,15 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => failed(&context.output, &fault),
     }
+}
+
+/// Only the verb that is called describes its arguments, unless somebody must read about all.
+fn parse(words: Vec<OsString>) -> Result<Args, clap::Error> {
+    Args::try_parse_from(&words).or_else(|_| {
+        let mut whole = Args::command();
+        whole.build();
+        Args::from_arg_matches(&whole.try_get_matches_from(words)?)
+    })
 }
 
 fn failed(output: &Output, fault: &Fault) -> ExitCode {
@@ -126,7 +137,7 @@ mod tests {
     #[test]
     fn what_clap_says_becomes_a_fault() {
         let refused = |words: &[&str]| {
-            let error = Args::try_parse_from(words).unwrap_err();
+            let error = parse(words.iter().map(Into::into).collect()).unwrap_err();
             let fault = usage(&error.render().to_string());
             (fault.message, fault.hint.unwrap())
         };

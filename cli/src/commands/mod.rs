@@ -4,6 +4,7 @@ use clap::Subcommand;
 use sessd_proto::Fault;
 
 use crate::Context;
+use crate::lazy::Lazy;
 
 mod change;
 mod check;
@@ -31,53 +32,53 @@ mod untag;
 /// Every verb.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    List(list::Args),
-    Show(show::Args),
-    Resume(resume::Args),
-    New(new::Args),
-    Send(send::Args),
-    Check(check::Args),
-    Tag(tag::Args),
-    Untag(untag::Args),
-    Pin(pin::Args),
-    Unpin(unpin::Args),
-    Title(title::Args),
-    Key(key::Args),
-    Delete(delete::Args),
-    Undelete(undelete::Args),
-    Cleanup(cleanup::Args),
-    Providers(providers::Args),
-    Jobs(jobs::Args),
-    Status(status::Args),
-    Doctor(doctor::Args),
-    Daemon(daemon::Args),
-    Completions(completions::Args),
+    List(Lazy<list::Args>),
+    Show(Lazy<show::Args>),
+    Resume(Lazy<resume::Args>),
+    New(Lazy<new::Args>),
+    Send(Lazy<send::Args>),
+    Check(Lazy<check::Args>),
+    Tag(Lazy<tag::Args>),
+    Untag(Lazy<untag::Args>),
+    Pin(Lazy<pin::Args>),
+    Unpin(Lazy<unpin::Args>),
+    Title(Lazy<title::Args>),
+    Key(Lazy<key::Args>),
+    Delete(Lazy<delete::Args>),
+    Undelete(Lazy<undelete::Args>),
+    Cleanup(Lazy<cleanup::Args>),
+    Providers(Lazy<providers::Args>),
+    Jobs(Lazy<jobs::Args>),
+    Status(Lazy<status::Args>),
+    Doctor(Lazy<doctor::Args>),
+    Daemon(Lazy<daemon::Args>),
+    Completions(Lazy<completions::Args>),
 }
 
 impl Command {
     pub(crate) fn run(self, context: &mut Context) -> Result<(), Fault> {
         match self {
-            Self::List(args) => list::run(context, args),
-            Self::Show(args) => show::run(context, args),
-            Self::Resume(args) => resume::run(context, args),
-            Self::New(args) => new::run(context, args),
-            Self::Send(args) => send::run(context, args),
-            Self::Check(args) => check::run(context, args),
-            Self::Tag(args) => tag::run(context, args),
-            Self::Untag(args) => untag::run(context, args),
-            Self::Pin(args) => pin::run(context, args),
-            Self::Unpin(args) => unpin::run(context, args),
-            Self::Title(args) => title::run(context, args),
-            Self::Key(args) => key::run(context, args),
-            Self::Delete(args) => delete::run(context, args),
-            Self::Undelete(args) => undelete::run(context, args),
-            Self::Cleanup(args) => cleanup::run(context, &args),
-            Self::Providers(args) => providers::run(context, &args),
-            Self::Jobs(args) => jobs::run(context, args),
-            Self::Status(args) => status::run(context, &args),
-            Self::Doctor(args) => doctor::run(context, &args),
-            Self::Daemon(args) => daemon::run(context, &args),
-            Self::Completions(args) => completions::run(context, &args),
+            Self::List(args) => list::run(context, args.0),
+            Self::Show(args) => show::run(context, args.0),
+            Self::Resume(args) => resume::run(context, args.0),
+            Self::New(args) => new::run(context, args.0),
+            Self::Send(args) => send::run(context, args.0),
+            Self::Check(args) => check::run(context, args.0),
+            Self::Tag(args) => tag::run(context, args.0),
+            Self::Untag(args) => untag::run(context, args.0),
+            Self::Pin(args) => pin::run(context, args.0),
+            Self::Unpin(args) => unpin::run(context, args.0),
+            Self::Title(args) => title::run(context, args.0),
+            Self::Key(args) => key::run(context, args.0),
+            Self::Delete(args) => delete::run(context, args.0),
+            Self::Undelete(args) => undelete::run(context, args.0),
+            Self::Cleanup(args) => cleanup::run(context, &args.0),
+            Self::Providers(args) => providers::run(context, &args.0),
+            Self::Jobs(args) => jobs::run(context, args.0),
+            Self::Status(args) => status::run(context, &args.0),
+            Self::Doctor(args) => doctor::run(context, &args.0),
+            Self::Daemon(args) => daemon::run(context, &args.0),
+            Self::Completions(args) => completions::run(context, &args.0),
         }
     }
 }
