@@ -7,7 +7,7 @@ use std::time::Duration;
 use sessd_proto::Timestamp;
 use sessd_proto::provider::{ProviderInfo, ProvidersResponse};
 use sessd_tests::model_server::ModelServer;
-use sessd_tests::real_cli::{self, Claude, Gemini, RealCli};
+use sessd_tests::real_cli::{self, Claude, Codex, Gemini, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 
 use crate::BINARIES;
@@ -28,59 +28,75 @@ const SOURCES: [&str; 7] = [
 
 const ELSEWHERE: &str = "resume_of_a_session_without_its_directory_needs_another_where_the_cli_can";
 
-/// Capability, what it is for Claude Code, Codex and Gemini CLI, and the tests of each.
-const PROVEN: [(&str, [bool; 3], [&str; 3]); 9] = [
-    ("discover", [true; 3], ["discover_claude", "discover_codex", "discover_gemini"]),
+/// Everything that a CLI may be able to do.
+const CELLS: [&str; 9] = [
+    "discover",
+    "check",
+    "resume",
+    "resume_anywhere",
+    "send",
+    "choose_id",
+    "fork",
+    "foreign_use",
+    "retention",
+];
+
+/// For each CLI, in the order of the cells: whether it can, and the test that fails if not.
+const PROVEN: [(&str, [(bool, &str); 9]); 4] = [
     (
-        "check",
-        [true; 3],
-        ["verdicts_agree_with_claude", "verdicts_agree_with_codex", "verdicts_agree_with_gemini"],
-    ),
-    (
-        "resume",
-        [true; 3],
-        ["resume_continues_claude", "resume_continues_codex", "resume_continues_gemini"],
-    ),
-    ("resume_anywhere", [true, true, false], [ELSEWHERE; 3]),
-    (
-        "send",
-        [true; 3],
+        "claude",
         [
-            "turns_of_claude_go_on_and_fail_honestly",
-            "turns_of_codex_go_on_and_fail_honestly",
-            "turns_of_gemini_go_on_and_fail_honestly",
+            (true, "discover_claude"),
+            (true, "verdicts_agree_with_claude"),
+            (true, "resume_continues_claude"),
+            (true, ELSEWHERE),
+            (true, "turns_of_claude_go_on_and_fail_honestly"),
+            (true, "new_begins_claude"),
+            (true, "fork_continues_a_copy_of_claude"),
+            (true, "live_claude_in_another_terminal_is_seen"),
+            (true, "retention_of_claude_is_what_it_deletes"),
         ],
     ),
     (
-        "choose_id",
-        [true, false, true],
-        ["new_begins_claude", "new_begins_codex", "new_begins_gemini"],
-    ),
-    (
-        "fork",
-        [true, true, false],
+        "codex",
         [
-            "fork_continues_a_copy_of_claude",
-            "fork_continues_a_copy_of_codex",
-            "fork_is_refused_where_the_cli_cannot",
+            (true, "discover_codex"),
+            (true, "verdicts_agree_with_codex"),
+            (true, "resume_continues_codex"),
+            (true, ELSEWHERE),
+            (true, "turns_of_codex_go_on_and_fail_honestly"),
+            (false, "new_begins_codex"),
+            (true, "fork_continues_a_copy_of_codex"),
+            (true, "live_codex_in_another_terminal_is_seen"),
+            (false, "retention_of_codex_is_none"),
         ],
     ),
     (
-        "foreign_use",
-        [true, true, false],
+        "gemini",
         [
-            "live_claude_in_another_terminal_is_seen",
-            "live_codex_in_another_terminal_is_seen",
-            "live_gemini_is_unknown_but_for_our_lease",
+            (true, "discover_gemini"),
+            (true, "verdicts_agree_with_gemini"),
+            (true, "resume_continues_gemini"),
+            (false, ELSEWHERE),
+            (true, "turns_of_gemini_go_on_and_fail_honestly"),
+            (true, "new_begins_gemini"),
+            (false, "fork_is_refused_where_the_cli_cannot"),
+            (false, "live_gemini_is_unknown_but_for_our_lease"),
+            (true, "retention_of_gemini_is_what_it_deletes"),
         ],
     ),
     (
-        "retention",
-        [true, false, true],
+        "qwen",
         [
-            "retention_of_claude_is_what_it_deletes",
-            "retention_of_codex_is_none",
-            "retention_of_gemini_is_what_it_deletes",
+            (true, "discover_qwen"),
+            (true, "verdicts_agree_with_qwen"),
+            (true, "resume_continues_qwen"),
+            (false, ELSEWHERE),
+            (true, "turns_of_qwen_go_on_and_fail_honestly"),
+            (true, "new_begins_qwen"),
+            (false, "fork_is_refused_where_the_cli_cannot"),
+            (false, "live_qwen_is_unknown_but_for_our_lease"),
+            (false, "retention_of_qwen_is_none"),
         ],
     ),
 ];
@@ -90,19 +106,17 @@ fn every_capability_is_backed_by_a_test() {
     let sandbox = Sandbox::new(BINARIES);
     let table: ProvidersResponse =
         serde_json::from_value(answer(&sandbox, &["providers"])).unwrap();
-    for (index, name) in ["claude", "codex", "gemini"].into_iter().enumerate() {
-        let row = table.providers.iter().find(|row| row.name == name).unwrap();
+    for (provider, cells) in PROVEN {
+        let row = table.providers.iter().find(|row| row.name == provider).unwrap();
         let shown = serde_json::to_value(row.capabilities).unwrap();
         let shown: BTreeMap<String, bool> = serde_json::from_value(shown).unwrap();
-        let proven: BTreeMap<String, bool> =
-            PROVEN.iter().map(|(cell, can, _)| ((*cell).to_owned(), can[index])).collect();
-        assert_eq!(shown, proven, "{name}");
-    }
-    for (cell, can, tests) in PROVEN {
-        for (can, test) in can.into_iter().zip(tests) {
+        let names = CELLS.iter().map(|cell| (*cell).to_owned());
+        let proven: BTreeMap<String, bool> = names.zip(cells.map(|(can, _)| can)).collect();
+        assert_eq!(shown, proven, "{provider}");
+        for (cell, (can, test)) in CELLS.iter().zip(cells) {
             let is_test = |source: &&str| source.contains(&format!("#[test]\nfn {test}()"));
             let backed = SOURCES.iter().any(is_test);
-            assert!(backed, "{cell} ({can}) is not backed by `{test}`");
+            assert!(backed, "{provider} {cell} ({can}) is not backed by `{test}`");
         }
     }
 }
@@ -167,17 +181,25 @@ fn assert_predicted(scene: &Scene, old: &str, young: &str) {
     assert!(at(young) > now && at(young) < now.plus_ms(hours(2)));
 }
 
-/// A session of years ago is still there and can be resumed.
 #[test]
 fn retention_of_codex_is_none() {
-    let codex = &real_cli::Codex;
-    let Some(scene) = Scene::of(codex) else { return };
+    never_deleted(&Codex);
+}
+
+#[test]
+fn retention_of_qwen_is_none() {
+    never_deleted(&Qwen);
+}
+
+/// A session of years ago is still there and can be resumed.
+fn never_deleted(cli: &'static dyn RealCli) {
+    let Some(scene) = Scene::of(cli) else { return };
     let id = scene.one_shot("alpha question").session_id;
-    let rollout = codex.transcript(&scene.sandbox, &scene.project, &id).unwrap();
-    set_age(&rollout, 1000 * DAY);
+    let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
+    set_age(&transcript, 1000 * DAY);
     assert_eq!(scene.session(&id).expires_at, None);
     scene.one_shot("gamma question");
-    let run = codex.one_shot_resume(&scene.sandbox, &scene.project, &id, "beta question");
+    let run = cli.one_shot_resume(&scene.sandbox, &scene.project, &id, "beta question");
     assert!(run.text.contains("turns=2"));
 }
 

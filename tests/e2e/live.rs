@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sessd_proto::{Live, LiveState};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::DEADLINE;
 
@@ -130,13 +130,22 @@ fn at_work(scene: &Scene, asked: &str) -> Child {
     command.spawn().unwrap()
 }
 
-/// It leaves no sign of running, and we say so; our own lease is all there is.
 #[test]
 fn live_gemini_is_unknown_but_for_our_lease() {
-    let Some(scene) = Scene::of(&Gemini) else { return };
+    unknown_but_for_our_lease(&Gemini);
+}
+
+#[test]
+fn live_qwen_is_unknown_but_for_our_lease() {
+    unknown_but_for_our_lease(&Qwen);
+}
+
+/// They leave no sign of running, and we say so; our own lease is all there is.
+fn unknown_but_for_our_lease(cli: &'static dyn RealCli) {
+    let Some(scene) = Scene::of(cli) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
-    let foreign = Gemini.tui_resume(&scene.sandbox, &scene.project, &asked);
+    let foreign = cli.tui_resume(&scene.sandbox, &scene.project, &asked);
     foreign.wait_for_text(ALPHA, DEADLINE);
     assert_eq!(show(&scene.sandbox, &id).live, Live::default());
     assert!(sessions(&scene.sandbox, &["list", "--busy"]).is_empty());

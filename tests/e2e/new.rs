@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 use serde_json::Value;
 use sessd_proto::{LiveState, Session, Status};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
@@ -28,6 +28,11 @@ fn new_begins_codex() {
 #[test]
 fn new_begins_gemini() {
     begins(&Gemini);
+}
+
+#[test]
+fn new_begins_qwen() {
+    begins(&Qwen);
 }
 
 /// Opens `sessctl new` in the project.
@@ -215,13 +220,15 @@ fn forks(cli: &'static dyn RealCli) {
 
 #[test]
 fn fork_is_refused_where_the_cli_cannot() {
-    let Some(scene) = Scene::of(&Gemini) else { return };
-    let asked = scene.one_shot("alpha question").session_id;
-    let calls = scene.replace_cli();
-    let refused = fault(&scene.sandbox, &["resume", "--fork", &asked], 1);
-    assert!(refused.message.contains("gemini cannot"), "{refused:?}");
-    assert_eq!(calls.seen(), [""; 0]);
-    let listed: Value = answer(&scene.sandbox, &["list"]);
-    assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
-    assert_fault(&scene.sandbox.sessctl(&["new", "nobody"]), 3, "no such agent");
+    for cli in [&Gemini as &'static dyn RealCli, &Qwen] {
+        let Some(scene) = Scene::of(cli) else { continue };
+        let asked = scene.one_shot("alpha question").session_id;
+        let calls = scene.replace_cli();
+        let refused = fault(&scene.sandbox, &["resume", "--fork", &asked], 1);
+        assert!(refused.message.contains(&format!("{} cannot", scene.provider())), "{refused:?}");
+        assert_eq!(calls.seen(), [""; 0]);
+        let listed: Value = answer(&scene.sandbox, &["list"]);
+        assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
+        assert_fault(&scene.sandbox.sessctl(&["new", "nobody"]), 3, "no such agent");
+    }
 }

@@ -2,7 +2,7 @@
 //! model server, one-shot and in a terminal. When this fails, no other failure means anything.
 
 use sessd_tests::model_server::ModelServer;
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::DEADLINE;
 
@@ -21,6 +21,11 @@ fn codex_works() {
 #[test]
 fn gemini_works() {
     keeps_context(&Gemini);
+}
+
+#[test]
+fn qwen_works() {
+    keeps_context(&Qwen);
 }
 
 fn keeps_context(cli: &dyn RealCli) {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use sessd_proto::{Fault, FaultCode, LiveState};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
 use sessd_tests::terminal::{Key, Terminal};
 use sessd_tests::wait::{DEADLINE, wait_until};
 
@@ -30,6 +30,11 @@ fn resume_continues_gemini() {
     continues_and_keeps_others_out(&Gemini);
 }
 
+#[test]
+fn resume_continues_qwen() {
+    continues_and_keeps_others_out(&Qwen);
+}
+
 fn continues_and_keeps_others_out(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
     let asked = scene.one_shot("alpha question");
@@ -49,8 +54,7 @@ fn continues_and_keeps_others_out(cli: &'static dyn RealCli) {
 
     let free = |live: &sessd_proto::Live| !live.blocks();
     let live = wait_for_live(&scene.sandbox, &id, "a session that is free again", free);
-    let shown = scene.provider() != "gemini";
-    assert_eq!(live.state, if shown { LiveState::None } else { LiveState::Unknown });
+    assert_eq!(live.state, if scene.shows_use() { LiveState::None } else { LiveState::Unknown });
     let mut terminal = scene.resume(&["--last"], &scene.project);
     terminal.wait_for_text(BETA, DEADLINE);
     cli.quit(&mut terminal);
@@ -93,7 +97,7 @@ fn resume_picks_from_the_sessions_of_the_project() {
 
 #[test]
 fn resume_picks_a_session_of_every_other_cli() {
-    for cli in [&Codex as &'static dyn RealCli, &Gemini] {
+    for cli in [&Codex as &'static dyn RealCli, &Gemini, &Qwen] {
         let Some(scene) = Scene::of(cli) else { continue };
         scene.one_shot("alpha question");
         scene.one_shot("gamma question");
@@ -119,6 +123,11 @@ fn resume_opens_the_home_of_the_session_codex() {
 #[test]
 fn resume_opens_the_home_of_the_session_gemini() {
     opens_the_home_of_the_session(&Gemini);
+}
+
+#[test]
+fn resume_opens_the_home_of_the_session_qwen() {
+    opens_the_home_of_the_session(&Qwen);
 }
 
 /// Two homes, and each time the shell's variable selects the other one.

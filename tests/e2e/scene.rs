@@ -61,8 +61,19 @@ impl Scene {
         match self.provider() {
             "claude" => "CLAUDE_CONFIG_DIR",
             "codex" => "CODEX_HOME",
+            "qwen" => "QWEN_HOME",
             _ => "GEMINI_CLI_HOME",
         }
+    }
+
+    /// Whether the CLI shows who has a session.
+    pub(crate) fn shows_use(&self) -> bool {
+        matches!(self.provider(), "claude" | "codex")
+    }
+
+    /// Whether the CLI resumes a session in any directory.
+    pub(crate) fn resumes_anywhere(&self) -> bool {
+        matches!(self.provider(), "claude" | "codex")
     }
 
     /// The home that a value of the variable selects.

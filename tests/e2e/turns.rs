@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use sessd_proto::Status;
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
 use sessd_tests::sandbox::Output;
 use sessd_tests::wait::DEADLINE;
 
@@ -26,6 +26,11 @@ fn turns_of_codex_go_on_and_fail_honestly() {
 #[test]
 fn turns_of_gemini_go_on_and_fail_honestly() {
     goes_on(&Gemini);
+}
+
+#[test]
+fn turns_of_qwen_go_on_and_fail_honestly() {
+    goes_on(&Qwen);
 }
 
 /// `sessctl send …` in a directory.
@@ -83,11 +88,17 @@ fn two_at_once(scene: &Scene, id: &str) {
 
 /// What fails changes neither the session nor its status, and the next turn works.
 fn fails_honestly(scene: &Scene, id: &str) {
-    if scene.provider() != "gemini" {
-        // It tries again for minutes.
-        let refused = send(scene, &scene.project, &[id, "zeta [[status 429]]"]);
+    // Some try again for minutes.
+    let refusal = match scene.provider() {
+        "gemini" => None,
+        "qwen" => Some("401"),
+        _ => Some("429"),
+    };
+    if let Some(status) = refusal {
+        let prompt = format!("zeta [[status {status}]]");
+        let refused = send(scene, &scene.project, &[id, &prompt]);
         assert_eq!((refused.status, &*refused.stdout), (6, ""), "{refused:?}");
-        assert!(refused.stderr.contains("429"), "{}", refused.stderr);
+        assert!(refused.stderr.contains(status), "{}", refused.stderr);
     }
     let hanging = send(scene, &scene.project, &[id, "eta [[sleep 600]]"]);
     assert_eq!((hanging.status, &*hanging.stdout), (7, ""), "{hanging:?}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sessd_proto::Session;
 use sessd_proto::Status::{self, Active, Expired, Invalid};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
 use sessd_tests::tree::tree_hash;
 
 use crate::scene::{Scene, check, sessions, verdict};
@@ -20,6 +20,7 @@ const ACTIVE: Verdict = (Active, None);
 const EMPTY: Verdict = (Invalid, Some("empty_transcript"));
 const GONE: Verdict = (Expired, Some("transcript_missing"));
 const NO_META: Verdict = (Invalid, Some("session_meta_missing"));
+const NO_FIRST: Verdict = (Invalid, Some("first_record_broken"));
 const NO_HEADER: Verdict = (Invalid, Some("header_missing"));
 
 /// What all of them take alike.
@@ -49,7 +50,7 @@ fn verdicts_agree_with_codex() {
     agree(
         &Codex,
         &[
-            ("garbage-first", garbage_first, (Invalid, Some("first_record_broken"))),
+            ("garbage-first", garbage_first, NO_FIRST),
             ("empty", |_| Some(Vec::new()), NO_META),
             ("all-garbage", all_garbage, NO_META),
             ("no-meta", |bytes| without(bytes, &["\"session_meta\""]), NO_META),
@@ -70,6 +71,35 @@ fn verdicts_agree_with_gemini() {
             ("killed-while-opening", emptied, EMPTY),
         ],
     );
+}
+
+#[test]
+fn verdicts_agree_with_qwen() {
+    agree(
+        &Qwen,
+        &[
+            ("garbage-first", garbage_first, ACTIVE),
+            ("foreign-first", |bytes| Some([b"{\"a\":1}\n", bytes].concat()), NO_FIRST),
+            ("empty", |_| Some(Vec::new()), EMPTY),
+            ("all-garbage", all_garbage, EMPTY),
+            ("no-messages", |bytes| without(bytes, &["\"user\"", "\"assistant\""]), EMPTY),
+            ("broken-chain", broken_chain, EMPTY),
+            ("other-directory", other_directory, (Invalid, Some("other_directory"))),
+        ],
+    );
+}
+
+/// It goes back from the last record, from parent to parent.
+#[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
+fn broken_chain(bytes: &[u8]) -> Option<Vec<u8>> {
+    let record = br#"{"uuid":"u","parentUuid":"lost","type":"system","cwd":"/"}"#;
+    Some([bytes, record, b"\n"].concat())
+}
+
+/// It compares the directory in the first record with its own.
+fn other_directory(bytes: &[u8]) -> Option<Vec<u8>> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    Some(text.replace("/project\"", "/another\"").into_bytes())
 }
 
 /// In the middle of the last record, as a crash leaves it.

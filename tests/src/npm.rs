@@ -27,6 +27,8 @@ pub const CLAUDE: Cli =
 pub const CODEX: Cli = Cli { name: "codex", package: "@openai/codex", version: "0.169.0" };
 /// Gemini CLI.
 pub const GEMINI: Cli = Cli { name: "gemini", package: "@google/gemini-cli", version: "0.61.0" };
+/// Qwen Code.
+pub const QWEN: Cli = Cli { name: "qwen", package: "@qwen-code/qwen-code", version: "0.15.10" };
 
 /// A provider CLI that runs on this machine.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@ pub mod echo;
 pub mod gemini;
 pub mod launch;
 pub mod listing;
+pub mod qwen;
 pub mod record;
 pub mod window;
 
@@ -26,7 +27,8 @@ mod contract;
 pub use launch::{Accepts, Launch, McpServer, Permission};
 
 /// Every provider, in the order shown to people.
-pub static ALL: &[&dyn Provider] = &[&claude::Claude, &codex::Codex, &gemini::Gemini, &echo::Echo];
+pub static ALL: &[&dyn Provider] =
+    &[&claude::Claude, &codex::Codex, &gemini::Gemini, &qwen::Qwen, &echo::Echo];
 
 /// The provider with this id.
 #[must_use]

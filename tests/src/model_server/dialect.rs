@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::Recorded;
 use super::http::Response;
 
+/// How a CLI opens the conversation by itself, in the user's name.
+const CONTEXT: &str = "This is the Qwen Code. We are setting up the context for our chat.";
+
 /// A wire format of a model service.
 #[derive(Clone, Copy)]
 pub(super) enum Dialect {
@@ -46,7 +49,7 @@ impl Dialect {
             .iter()
             .filter(|message| message["role"] == "user")
             .map(|message| prompt(&message[content]))
-            .filter(|prompt| !prompt.is_empty())
+            .filter(|prompt| !prompt.is_empty() && !prompt.starts_with(CONTEXT))
             .collect()
     }
 

@@ -4,6 +4,7 @@
 mod claude;
 mod codex;
 mod gemini;
+mod qwen;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 pub use claude::Claude;
 pub use codex::Codex;
 pub use gemini::Gemini;
+pub use qwen::Qwen;
 
 use crate::model_server::ModelServer;
 use crate::npm::{self, Cli};
@@ -19,7 +21,7 @@ use crate::terminal::{Key, Terminal};
 use crate::wait::{DEADLINE, pause, poll, wait_until};
 
 /// Every real CLI that the tests drive.
-pub const ALL: [&dyn RealCli; 3] = [&Claude, &Codex, &Gemini];
+pub const ALL: [&dyn RealCli; 4] = [&Claude, &Codex, &Gemini, &Qwen];
 
 /// How long a person waits before pressing a key again.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,0 +1,60 @@
+//! What a launch profile asks for, as arguments of Qwen Code.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::providers::{Accepts, Launch, McpServer, Permission};
+
+/// The file that `--mcp-config` names.
+const SERVERS: &str = "mcp.json";
+
+pub(super) const ACCEPTS: Accepts = Accepts {
+    model: true,
+    permissions: &[Permission::Ask, Permission::Edit, Permission::All],
+    system_prompt: true,
+    profile: false,
+    mcp_servers: true,
+};
+
+pub(super) fn of(launch: &Launch) -> Vec<String> {
+    let mut args = Vec::new();
+    args.extend(launch.model.as_ref().map(|model| format!("--model={model}")));
+    args.extend(launch.permission.map(|it| format!("--approval-mode={}", mode(it))));
+    let told = launch.system_prompt.as_ref();
+    args.extend(told.map(|text| format!("--append-system-prompt={text}")));
+    if !launch.mcp_servers.is_empty() {
+        args.push(format!("--mcp-config={}", launch.file(SERVERS).display()));
+        // Those of its settings are not meant.
+        let names = launch.mcp_servers.keys();
+        args.extend(names.map(|name| format!("--allowed-mcp-server-names={name}")));
+    }
+    args.extend(launch.args.clone());
+    args
+}
+
+pub(super) fn files(launch: &Launch) -> Vec<(&'static str, String)> {
+    if launch.mcp_servers.is_empty() {
+        return Vec::new();
+    }
+    let servers: BTreeMap<_, _> =
+        launch.mcp_servers.iter().map(|(name, server)| (name, described(server))).collect();
+    vec![(SERVERS, json!({ "mcpServers": servers }).to_string())]
+}
+
+fn mode(permission: Permission) -> &'static str {
+    match permission {
+        Permission::Ask => "default",
+        Permission::Edit => "auto-edit",
+        Permission::All => "yolo",
+    }
+}
+
+fn described(server: &McpServer) -> Value {
+    match server {
+        McpServer::Stdio { command, args, env, cwd } => {
+            json!({ "command": command, "args": args, "env": env.0, "cwd": cwd })
+        }
+        McpServer::Http { url, headers } => json!({ "httpUrl": url, "headers": headers.0 }),
+    }
+}

@@ -1,0 +1,136 @@
+//! Lines of `qwen -o stream-json` as events.
+
+use serde_json::{Value, json};
+use sessd_proto::{Event, Json};
+
+/// How a failed call of the model begins. The CLI says it in the place of an answer, and calls
+/// that a success.
+const FAILED: &str = "[API Error: ";
+
+/// The events in one line; what is not known says nothing.
+pub(super) fn decode(line: &str) -> Vec<Event> {
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
+    let blocks = || line["message"]["content"].as_array().into_iter().flatten();
+    match (line["type"].as_str().unwrap_or_default(), &line["subtype"]) {
+        ("system", subtype) if subtype == "init" => {
+            let data = json!({
+                "provider_session_id": line["session_id"], "model": line["model"],
+                "tools": line["tools"], "mcp_servers": line["mcp_servers"],
+            });
+            vec![event("started", None, data)]
+        }
+        // A subagent's words are no answer.
+        ("assistant" | "user", _) if !line["parent_tool_use_id"].is_null() => Vec::new(),
+        ("assistant", _) => {
+            let is_free = line["message"]["usage"]["output_tokens"] == 0;
+            blocks().flat_map(|block| said(block, is_free)).collect()
+        }
+        ("user", _) => blocks()
+            .filter(|block| block["type"] == "tool_result")
+            .map(|block| {
+                let data = json!({ "id": block["tool_use_id"], "is_error": block["is_error"] });
+                event("tool_result", block["content"].as_str(), data)
+            })
+            .collect(),
+        ("result", _) => ended(&line),
+        _ => Vec::new(),
+    }
+}
+
+fn said(block: &Value, is_free: bool) -> Vec<Event> {
+    match block["type"].as_str().unwrap_or_default() {
+        "text" => {
+            let text = block["text"].as_str().unwrap_or_default();
+            let (text, failure) = if is_free { split(text) } else { (text, None) };
+            let text = Some(text).filter(|text| !text.is_empty());
+            let text = text.map(|text| event("text", Some(text), json!({})));
+            text.into_iter().chain(failure.map(failed)).collect()
+        }
+        "thinking" => vec![event("thinking", block["thinking"].as_str(), json!({}))],
+        "tool_use" => {
+            let [id, name, input] = ["id", "name", "input"].map(|key| &block[key]);
+            vec![event("tool_call", None, json!({ "id": id, "name": name, "input": input }))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn ended(line: &Value) -> Vec<Event> {
+    if line["is_error"] == true {
+        return vec![failed(line["error"]["message"].as_str().unwrap_or_default())];
+    }
+    let result = line["result"].as_str();
+    match result.and_then(|text| split(text).1) {
+        Some(failure) => vec![failed(failure)],
+        None => {
+            vec![event("usage", None, line["usage"].clone()), event("result", result, json!({}))]
+        }
+    }
+}
+
+/// What was said, and the failure that ended it.
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.rfind(FAILED) {
+        Some(at) if text[at..].contains(']') => {
+            (&text[..at], Some(text[at + FAILED.len()..].trim_end_matches(']')))
+        }
+        _ => (text, None),
+    }
+}
+
+/// Its status, where the message begins with one.
+fn failed(message: &str) -> Event {
+    let status = message.split(' ').next().and_then(|word| word.parse::<u16>().ok());
+    event("error", Some(message), json!({ "http_status": status }))
+}
+
+fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
+    Event {
+        kind: kind.to_owned(),
+        text: text.map(str::to_owned),
+        data: Json(data),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(line: &str) -> Vec<(String, Option<String>)> {
+        decode(line).into_iter().map(|event| (event.kind, event.text)).collect()
+    }
+
+    fn assistant(text: &str, tokens: u32) -> String {
+        let content = json!([{ "type": "text", "text": text }]);
+        let message = json!({ "content": content, "usage": { "output_tokens": tokens } });
+        json!({ "type": "assistant", "parent_tool_use_id": null, "message": message }).to_string()
+    }
+
+    #[test]
+    fn a_failed_call_is_not_taken_for_an_answer() {
+        let said = "[API Error: 401 invalid key]";
+        let error = [("error".to_owned(), Some("401 invalid key".to_owned()))];
+        assert_eq!(kinds(&assistant(said, 0)), error);
+        let result = json!({ "type": "result", "is_error": false, "result": said });
+        assert_eq!(kinds(&result.to_string()), error);
+        assert_eq!(decode(&result.to_string())[0].data.0["http_status"], 401);
+        let half = kinds(&assistant(&format!("half of it{said}"), 0));
+        assert_eq!(half[0], ("text".to_owned(), Some("half of it".to_owned())));
+        assert_eq!(half[1..], error);
+        // What a model says about failures is an answer.
+        let quoted = kinds(&assistant(said, 7));
+        assert_eq!(quoted, [("text".to_owned(), Some(said.to_owned()))]);
+        let failed = r#"{"type":"result","is_error":true,"error":{"message":"limit"}}"#;
+        assert_eq!(kinds(failed), [("error".to_owned(), Some("limit".to_owned()))]);
+    }
+
+    #[test]
+    fn what_is_unknown_and_what_subagents_say_is_no_event() {
+        let line = r#"{"type":"assistant","parent_tool_use_id":"t","message":{"content":[
+            {"type":"text","text":"of a subagent"}]}}"#;
+        for line in [line, "no json", r#"{"type":"later"}"#] {
+            assert_eq!(kinds(line), [], "{line}");
+        }
+    }
+}

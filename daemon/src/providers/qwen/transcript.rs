@@ -1,0 +1,240 @@
+//! What the records of a transcript say. Knows neither homes nor folders but the name of its own.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sessd_proto::{Kind, Status, Timestamp};
+
+use crate::providers::record::{self, part, records};
+use crate::providers::window::Window;
+use crate::providers::{Found, Verdict};
+
+const SIDE: usize = 16 << 10;
+
+/// In every record that gives a title.
+const TITLED: &[u8] = b"\"customTitle\"";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record<'a> {
+    #[serde(borrow, rename = "type")]
+    of: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    uuid: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    parent_uuid: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    timestamp: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    cwd: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    git_branch: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    model: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow)]
+    system_payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    forked_from: Option<&'a RawValue>,
+}
+
+impl Record<'_> {
+    fn at(&self) -> Option<Timestamp> {
+        Timestamp::parse(self.timestamp.as_deref()?)
+    }
+
+    fn is_message(&self) -> bool {
+        matches!(self.of.as_deref(), Some("user" | "assistant")) && self.message.is_some()
+    }
+
+    /// What a person or program asked.
+    fn prompt(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Message<'a> {
+            #[serde(borrow)]
+            parts: Option<&'a RawValue>,
+        }
+        let is_user = self.of.as_deref() == Some("user");
+        record::text(part::<Message<'_>>(self.message.filter(|_| is_user))?.parts)
+    }
+
+    fn title(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Payload<'a> {
+            #[serde(borrow)]
+            custom_title: Cow<'a, str>,
+        }
+        record::title(&part::<Payload<'_>>(self.system_payload)?.custom_title)
+    }
+
+    /// The session that it was copied from.
+    fn parent(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Forked<'a> {
+            #[serde(borrow)]
+            session_id: Cow<'a, str>,
+        }
+        Some(part::<Forked<'_>>(self.forked_from)?.session_id.into_owned())
+    }
+}
+
+/// What the first records say.
+#[derive(Default)]
+struct Head {
+    /// Whether there is any record at all.
+    any: bool,
+    created_at: Option<Timestamp>,
+    /// Of the first record, by which the CLI finds the session.
+    launch_dir: Option<String>,
+    prompt: Option<String>,
+    parent: Option<String>,
+}
+
+impl Head {
+    fn of(window: &Window) -> Self {
+        let mut head = Self::default();
+        for record in window.head().flat_map(records::<Record<'_>>) {
+            if !head.any {
+                head.any = true;
+                head.launch_dir = record.cwd.as_deref().map(str::to_owned);
+                head.parent = record.parent();
+            }
+            head.created_at = head.created_at.or_else(|| record.at());
+            head.prompt = head.prompt.or_else(|| record.prompt());
+            if head.is_complete() {
+                break;
+            }
+        }
+        head
+    }
+
+    fn is_complete(&self) -> bool {
+        self.prompt.is_some() && self.created_at.is_some()
+    }
+}
+
+/// What the last records say.
+#[derive(Default)]
+struct Tail {
+    last_activity: Option<Timestamp>,
+    cwd: Option<String>,
+    git_branch: Option<String>,
+    model: Option<String>,
+    title: Option<String>,
+    /// Whether the last record leads to a message, from parent to parent: what the CLI goes on
+    /// with. The rest of the file counts for nothing.
+    has_context: bool,
+}
+
+impl Tail {
+    fn of(window: &Window) -> Self {
+        let mut tail = Self::default();
+        let titled = window.tail_contains(TITLED);
+        // The record that the chain leads to; before the last one, whichever it is.
+        let mut wanted: Option<Option<String>> = None;
+        for line in window.tail_reversed() {
+            if tail.is_complete() && (!titled || tail.title.is_some()) {
+                break;
+            }
+            let glued: Vec<Record<'_>> = records(line).collect();
+            for record in glued.iter().rev() {
+                tail.add(record);
+                tail.follow(record, &mut wanted);
+            }
+        }
+        tail
+    }
+
+    fn is_complete(&self) -> bool {
+        self.last_activity.is_some() && self.model.is_some() && self.has_context
+    }
+
+    fn add(&mut self, record: &Record<'_>) {
+        if self.last_activity.is_none() {
+            self.last_activity = record.at();
+            self.cwd = record.cwd.as_deref().map(str::to_owned);
+            self.git_branch = record.git_branch.as_deref().map(str::to_owned);
+        }
+        if self.model.is_none() {
+            self.model = record.model.as_deref().map(str::to_owned);
+        }
+        if self.title.is_none() {
+            self.title = record.title();
+        }
+    }
+
+    fn follow(&mut self, record: &Record<'_>, wanted: &mut Option<Option<String>>) {
+        let is_next = match &*wanted {
+            None => true,
+            Some(uuid) => uuid.is_some() && uuid.as_deref() == record.uuid.as_deref(),
+        };
+        if is_next {
+            self.has_context |= record.is_message() && record.uuid.is_some();
+            let parent = record.parent_uuid.as_deref().filter(|_| record.uuid.is_some());
+            *wanted = Some(parent.map(str::to_owned));
+        }
+    }
+}
+
+fn parse(path: &Path) -> io::Result<(Window, Head, Tail)> {
+    let parse = |window: &Window| (Head::of(window), Tail::of(window));
+    let enough = |(head, tail): &(Head, Tail)| head.is_complete() && tail.has_context;
+    let (window, (head, tail)) = Window::grow(path, SIDE, parse, enough)?;
+    Ok((window, head, tail))
+}
+
+/// The metadata of a transcript; the caller adds what its path says.
+pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
+    let (window, head, tail) = parse(path).ok()?;
+    let verdict = judge(folder, &head, &tail);
+    // A file without a single message is no session.
+    head.prompt.as_ref().or(tail.model.as_ref())?;
+    let modified = Timestamp::from_ns(window.stamp().mtime_ns);
+    let launch_dir = head.launch_dir.unwrap_or_default();
+    Some(Found {
+        kind: Kind::Interactive,
+        cwd: tail.cwd.or_else(|| Some(launch_dir.clone())).filter(|cwd| !cwd.is_empty()),
+        launch_dir,
+        title: tail.title.or_else(|| record::title(&head.prompt?)),
+        model: tail.model,
+        git_branch: tail.git_branch.filter(|branch| !branch.is_empty()),
+        created_at: head.created_at.unwrap_or(modified),
+        last_activity: tail.last_activity.or(head.created_at).unwrap_or(modified),
+        parent: head.parent,
+        verdict,
+        ..Found::default()
+    })
+}
+
+pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
+    let (_, head, tail) = parse(path)?;
+    Ok(judge(folder, &head, &tail))
+}
+
+/// The CLI goes by the directory in the first record and by the chain from the last one: without
+/// the first it breaks off, without a message in the chain it starts with nothing to go on.
+fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
+    let reason = match &head.launch_dir {
+        _ if !head.any => "empty_transcript",
+        None => "first_record_broken",
+        Some(cwd) if munged(cwd) != folder => "other_directory",
+        Some(_) if !tail.has_context => "empty_transcript",
+        Some(_) => return Verdict::ACTIVE,
+    };
+    Verdict::new(Status::Invalid, reason)
+}
+
+/// The name of a directory's folder.
+fn munged(cwd: &str) -> String {
+    let clean = |unit: u16| match u8::try_from(unit) {
+        Ok(byte) if byte.is_ascii_alphanumeric() => byte as char,
+        _ => '-',
+    };
+    cwd.encode_utf16().map(clean).collect()
+}
