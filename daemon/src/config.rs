@@ -8,12 +8,16 @@ use serde::Deserialize;
 use sessd_proto::{Environment, Fault, FaultCode};
 use toml::{Table, Value};
 
-use crate::providers;
+use crate::providers::{self, McpServer};
+
+mod agents;
+
+pub use agents::{Agent, Flags};
 
 const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// Sections whose keys are names of the user's own.
-const OPEN: &[&str] = &["homes", "programs"];
+const OPEN: &[&str] = &["homes", "programs", "agents", "mcp_servers"];
 
 /// More turns at a time than this are a slip of the pen.
 const PER_PROVIDER_MAX: usize = 64;
@@ -36,6 +40,12 @@ pub struct Config {
     pub homes: BTreeMap<String, Vec<PathBuf>>,
     /// Programs, by provider.
     pub programs: BTreeMap<String, PathBuf>,
+    /// Launch profiles, by name; every provider's name is one.
+    #[serde(skip)]
+    pub agents: BTreeMap<String, Agent>,
+    /// Tool servers that agents may have, by name.
+    #[serde(skip)]
+    pub mcp_servers: BTreeMap<String, McpServer>,
 }
 
 /// Sweeps.
@@ -137,9 +147,15 @@ impl Config {
                 from_environment(section, options, env)?;
             }
         }
+        let mut open = |section| match table.remove(section) {
+            Some(Value::Table(options)) => options,
+            _ => Table::new(),
+        };
+        let mcp_servers = agents::servers(&open("mcp_servers"))?;
+        let agents = agents::agents(&open("agents"), &mcp_servers)?;
         let config: Self =
             table.try_into().map_err(|error: toml::de::Error| invalid(error.message()))?;
-        config.checked()
+        Self { agents, mcp_servers, ..config }.checked()
     }
 
     fn checked(self) -> Result<Self, Fault> {
@@ -195,7 +211,7 @@ fn overlay(table: &mut Table, section: &str, options: Value) -> Result<(), Fault
                 return Err(unknown(
                     "option",
                     &format!("{section}.{option}"),
-                    &qualified(section, known),
+                    &qualified(section, known.keys()),
                 ));
             }
             Some(old) if !old.same_type(&value) => {
@@ -211,8 +227,11 @@ fn overlay(table: &mut Table, section: &str, options: Value) -> Result<(), Fault
     Ok(())
 }
 
-fn qualified(section: &str, known: &Table) -> Vec<String> {
-    known.keys().map(|option| format!("{section}.{option}")).collect()
+fn qualified(
+    section: &str,
+    known: impl IntoIterator<Item = impl std::fmt::Display>,
+) -> Vec<String> {
+    known.into_iter().map(|option| format!("{section}.{option}")).collect()
 }
 
 fn from_environment(section: &str, options: &mut Table, env: &Environment) -> Result<(), Fault> {
@@ -235,11 +254,18 @@ fn from_environment(section: &str, options: &mut Table, env: &Environment) -> Re
 
 fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a String>) -> Fault {
     let fault = invalid(format!("unknown {what} `{name}`"));
-    let nearest = known.into_iter().min_by_key(|candidate| strsim::levenshtein(candidate, name));
-    match nearest {
+    match nearest(name, known) {
         Some(nearest) => fault.hint(format!("did you mean `{nearest}`?")),
         None => fault,
     }
+}
+
+/// The known name that is most like this one.
+pub(crate) fn nearest<'a>(
+    name: &str,
+    known: impl IntoIterator<Item = &'a String>,
+) -> Option<&'a String> {
+    known.into_iter().min_by_key(|candidate| strsim::levenshtein(candidate, name))
 }
 
 fn invalid(what: impl Into<String>) -> Fault {

@@ -64,6 +64,8 @@ pub struct CreateRequest {
     pub agent: String,
     /// Where to start.
     pub cwd: String,
+    /// Whether a new session starts there even if its agent has a directory of its own.
+    pub cwd_given: bool,
     /// Our own time to live, in milliseconds after the last activity.
     pub ttl_ms: Option<i64>,
     /// The caller's variables, as far as providers declared an interest in them.

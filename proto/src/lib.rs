@@ -4,6 +4,7 @@
 //! [`change`], [`fault`], then [`preface`] and [`codec`] for the bytes. No I/O but the client's
 //! socket (feature `client`), and no word about any particular provider.
 
+pub mod agent;
 pub mod change;
 pub mod cleanup;
 pub mod codec;

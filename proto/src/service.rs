@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
+use crate::agent::{AgentsRequest, AgentsResponse};
 use crate::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
 use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::doctor::{DoctorReport, DoctorRequest};
@@ -88,6 +89,8 @@ pub trait Sessd {
     async fn move_key(request: KeyRequest) -> Result<ChangeResponse, Fault>;
     /// Lets a key mean nothing any more.
     async fn drop_key(request: DropKeyRequest) -> Result<ChangeResponse, Fault>;
+    /// Every agent.
+    async fn agents(request: AgentsRequest) -> Result<AgentsResponse, Fault>;
 }
 
 #[cfg(test)]

@@ -91,6 +91,8 @@ pub struct SendRequest {
     pub new_agent: Option<String>,
     /// The caller's directory: where a new session starts, or whose project's newest is meant.
     pub cwd: String,
+    /// Whether a new session starts there even if its agent has a directory of its own.
+    pub cwd_given: bool,
     /// What to say.
     pub prompt: String,
     /// Our own time to live of the session from now on, in milliseconds after the last activity.

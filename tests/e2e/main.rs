@@ -5,6 +5,7 @@
     reason = "tests: a broken assumption must end the test at once, and loudly"
 )]
 
+mod agents;
 mod autostart;
 mod background;
 mod bad_input;

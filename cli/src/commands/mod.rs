@@ -6,6 +6,7 @@ use sessd_proto::Fault;
 use crate::Context;
 use crate::lazy::Lazy;
 
+mod agents;
 mod change;
 mod check;
 mod cleanup;
@@ -48,6 +49,7 @@ pub(crate) enum Command {
     Undelete(Lazy<undelete::Args>),
     Cleanup(Lazy<cleanup::Args>),
     Providers(Lazy<providers::Args>),
+    Agents(Lazy<agents::Args>),
     Jobs(Lazy<jobs::Args>),
     Status(Lazy<status::Args>),
     Doctor(Lazy<doctor::Args>),
@@ -74,6 +76,7 @@ impl Command {
             Self::Undelete(args) => undelete::run(context, args.0),
             Self::Cleanup(args) => cleanup::run(context, &args.0),
             Self::Providers(args) => providers::run(context, &args.0),
+            Self::Agents(args) => agents::run(context, &args.0),
             Self::Jobs(args) => jobs::run(context, args.0),
             Self::Status(args) => status::run(context, &args.0),
             Self::Doctor(args) => doctor::run(context, &args.0),

@@ -33,6 +33,7 @@ struct Created {
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut client = context.connect()?;
     let environment = context.declared(&mut client)?;
+    let cwd_given = args.cwd.is_some();
     let cwd = match args.cwd {
         Some(dir) => existing(&dir)?,
         None => current_dir()?,
@@ -41,6 +42,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         id: Uuid::new_v4().to_string(),
         agent: args.agent,
         cwd,
+        cwd_given,
         ttl_ms: args.ttl,
         environment: environment.clone(),
     })?;

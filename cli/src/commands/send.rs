@@ -55,6 +55,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     }
     let mut client = context.connect()?;
     let environment = context.declared(&mut client)?;
+    let cwd_given = args.cwd.is_some();
     let cwd = match args.cwd {
         Some(dir) => super::resume::existing(&dir)?,
         None => current_dir()?,
@@ -64,6 +65,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         selector,
         new_agent: args.new.or(args.agent),
         cwd,
+        cwd_given,
         prompt,
         ttl_ms: args.ttl,
         fallback: args.fallback,

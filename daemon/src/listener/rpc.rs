@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sessd_proto::agent::{AgentsRequest, AgentsResponse};
 use sessd_proto::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
 use sessd_proto::cleanup::{CleanupReport, CleanupRequest};
 use sessd_proto::doctor::{DoctorReport, DoctorRequest, Finding, Level};
@@ -238,5 +239,9 @@ impl Sessd for Handler {
         request: DropKeyRequest,
     ) -> Result<ChangeResponse, Fault> {
         self.call(context, |registry, _| async move { registry.drop_key(request).await }).await
+    }
+
+    async fn agents(self, context: Context, _: AgentsRequest) -> Result<AgentsResponse, Fault> {
+        self.call(context, |registry, _| async move { Ok(registry.agents()) }).await
     }
 }

@@ -10,10 +10,11 @@ use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status};
 
 use super::listing;
 use super::{
-    Basis, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec,
+    Accepts, Basis, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec,
     Unreadable, Verdict,
 };
 
+mod flags;
 mod live;
 mod stream;
 mod transcript;
@@ -60,6 +61,7 @@ impl Provider for Claude {
             "ANTHROPIC_VERTEX_PROJECT_ID",
             "CLOUD_ML_REGION",
             "NODE_EXTRA_CA_CERTS",
+            "IS_SANDBOX",
         ]
     }
 
@@ -145,6 +147,18 @@ impl Provider for Claude {
         Some(plan)
     }
 
+    fn accepts(&self) -> Accepts {
+        flags::ACCEPTS
+    }
+
+    fn refuses(&self, launch: &Launch, env: &Environment) -> Option<String> {
+        flags::refuses(launch, env, rustix::process::geteuid().is_root())
+    }
+
+    fn launch_files(&self, launch: &Launch) -> Vec<(&'static str, String)> {
+        flags::files(launch)
+    }
+
     fn decode(&self, line: &str) -> Vec<Event> {
         stream::decode(line)
     }
@@ -164,7 +178,7 @@ impl Provider for Claude {
 }
 
 fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> LaunchPlan {
-    args.extend(launch.args.clone());
+    args.extend(flags::arguments(launch));
     let program = Claude.program().to_owned();
     LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
 }

@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use super::listing::{self, Entry};
 use super::{
-    Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable,
-    Verdict,
+    Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec,
+    Unreadable, Verdict,
 };
 
+mod flags;
 mod live;
 mod rollout;
 mod stream;
@@ -130,31 +131,42 @@ impl Provider for Codex {
         launch: &Launch,
     ) -> LaunchPlan {
         let mut args = vec!["resume".to_owned(), "--no-daemon".to_owned()];
-        args.extend(launch.args.clone());
+        args.extend(flags::profile(launch));
+        args.extend(flags::arguments(launch));
         if let Some(cwd) = cwd {
             // Answers the question which of the two directories is meant.
             args.extend(["-C".to_owned(), cwd.to_owned()]);
         }
         args.push(bound.provider_session_id.clone());
-        plan(home, cwd.unwrap_or(&bound.launch_dir), args)
+        plan(home, cwd.unwrap_or(&bound.launch_dir), args, launch)
     }
 
     fn plan_new(&self, home: &Home, _id: Option<&str>, cwd: &str, launch: &Launch) -> LaunchPlan {
         let mut args = vec!["--no-daemon".to_owned()];
-        args.extend(launch.args.clone());
-        plan(home, cwd, args)
+        args.extend(flags::profile(launch));
+        args.extend(flags::arguments(launch));
+        plan(home, cwd, args, launch)
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
-        let mut words = vec!["exec"];
-        words.extend(spec.resume.as_ref().map(|_| "resume"));
-        words.extend(["--json", "--skip-git-repo-check"]);
-        words.extend(spec.launch.args.iter().map(String::as_str));
-        words.push("--");
-        words.extend(spec.resume.as_ref().map(|bound| &*bound.provider_session_id));
+        let mut args = vec!["exec".to_owned()];
+        args.extend(flags::profile(&spec.launch));
+        args.extend(spec.resume.as_ref().map(|_| "resume".to_owned()));
+        args.extend(["--json", "--skip-git-repo-check"].map(str::to_owned));
+        args.extend(flags::arguments(&spec.launch));
+        args.push("--".to_owned());
+        args.extend(spec.resume.as_ref().map(|bound| bound.provider_session_id.clone()));
         // The prompt comes on standard input.
-        words.push("-");
-        Some(plan(home, &spec.cwd, words.into_iter().map(str::to_owned).collect()))
+        args.push("-".to_owned());
+        Some(plan(home, &spec.cwd, args, &spec.launch))
+    }
+
+    fn accepts(&self) -> Accepts {
+        flags::ACCEPTS
+    }
+
+    fn refuses(&self, launch: &Launch, env: &Environment) -> Option<String> {
+        flags::refuses(launch, self.environment(), env)
     }
 
     fn decode(&self, line: &str) -> Vec<Event> {
@@ -170,15 +182,18 @@ impl Provider for Codex {
         launch: &Launch,
     ) -> LaunchPlan {
         let mut args = ["fork", "--no-daemon", "-C", cwd].map(str::to_owned).to_vec();
-        args.extend(launch.args.clone());
+        args.extend(flags::profile(launch));
+        args.extend(flags::arguments(launch));
         args.push(bound.provider_session_id.clone());
-        plan(home, cwd, args)
+        plan(home, cwd, args, launch)
     }
 }
 
-fn plan(home: &Home, cwd: &str, args: Vec<String>) -> LaunchPlan {
+fn plan(home: &Home, cwd: &str, args: Vec<String>, launch: &Launch) -> LaunchPlan {
     let program = Codex.program().to_owned();
-    LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
+    let mut plan = LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() };
+    flags::environment(launch, &mut plan);
+    plan
 }
 
 const MALFORMED: Verdict = Verdict::new(Status::Invalid, "malformed_id");

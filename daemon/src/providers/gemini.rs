@@ -9,10 +9,11 @@ use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status, Timestamp};
 
 use super::listing;
 use super::window::open;
-use super::{Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, Stamp};
+use super::{Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, Stamp};
 use super::{TurnSpec, Unreadable, Verdict, record};
 
 mod chat;
+mod flags;
 mod settings;
 mod stream;
 
@@ -151,13 +152,17 @@ impl Provider for Gemini {
         Some(plan(home, &spec.cwd, args, &spec.launch))
     }
 
+    fn accepts(&self) -> Accepts {
+        flags::ACCEPTS
+    }
+
     fn decode(&self, line: &str) -> Vec<Event> {
         stream::decode(line)
     }
 }
 
 fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> LaunchPlan {
-    args.extend(launch.args.clone());
+    args.extend(flags::arguments(launch));
     let program = Gemini.program().to_owned();
     LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
 }

@@ -22,6 +22,8 @@ pub struct Launch {
     pub args: Vec<String>,
     /// The MCP servers it shall have and no others, by name; none leaves it to its settings.
     pub mcp_servers: BTreeMap<String, McpServer>,
+    /// Variables to set; the registry does it.
+    pub env: Environment,
     /// Where the files of [`super::Provider::launch_files`] are, each `<files>.<its name>`.
     pub files: PathBuf,
 }
@@ -49,6 +51,18 @@ pub enum Permission {
     All,
 }
 
+impl Permission {
+    /// The spelling in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ask => "ask",
+            Self::Edit => "edit",
+            Self::All => "all",
+        }
+    }
+}
+
 /// A tool server, and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum McpServer {
@@ -70,6 +84,22 @@ pub enum McpServer {
         /// Headers to send; they may hold secrets, so they belong into no argument.
         headers: Environment,
     },
+}
+
+impl McpServer {
+    /// The program of a server and its arguments, for providers that start all of them in their
+    /// own directory: then a shell goes to the server's.
+    #[must_use]
+    pub fn command_line(&self) -> (String, Vec<String>) {
+        match self {
+            Self::Stdio { command, args, cwd: None, .. } => (command.clone(), args.clone()),
+            Self::Stdio { command, args, cwd: Some(cwd), .. } => {
+                let shell = ["-c", "cd -- \"$0\" && exec \"$@\"", cwd, command].map(str::to_owned);
+                ("sh".to_owned(), shell.into_iter().chain(args.clone()).collect())
+            }
+            Self::Http { .. } => (String::new(), Vec::new()),
+        }
+    }
 }
 
 /// What a provider can be asked for. The configuration refuses the rest.

@@ -223,6 +223,11 @@ pub trait Provider: Send + Sync {
         Accepts::default()
     }
 
+    /// Why it would not start so in this environment, although it accepts each part.
+    fn refuses(&self, _launch: &Launch, _env: &Environment) -> Option<String> {
+        None
+    }
+
     /// The files that its plans for this launch name, by [`Launch::file`]: what is secret must
     /// not be an argument, which everybody may read. The registry writes them before the start.
     fn launch_files(&self, _launch: &Launch) -> Vec<(&'static str, String)> {

@@ -217,6 +217,7 @@ fn discovered(
         last_activity: found.last_activity,
         expires_at,
         at: now(),
+        ..Discovered::default()
     }
 }
 

@@ -9,10 +9,10 @@ use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
 use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::{Fault, FaultCode, LaunchPlan, Session, Status};
 
-use super::Registry;
 use super::homes::KnownHome;
 use super::leases::busy;
-use super::starting::is_starting;
+use super::starting::{self, is_starting};
+use super::{Registry, agents, checks};
 use crate::failpoint;
 use crate::providers::{self, Launch};
 use crate::store::sessions::Stored;
@@ -87,12 +87,13 @@ impl Registry {
         if let Some(copy_id) = &request.fork_as {
             return self.fork(known, &row, copy_id, request).await;
         }
+        let launch = self.launch(&row, &request.environment)?;
         let plan = if is_starting(&row.session) {
-            self.plan_new(known, &row, cwd)
+            starting::plan_new(known, &row, cwd, &launch)
         } else {
-            self.plan_resume(known, &row, cwd)
+            known.provider.plan_resume(&known.home, &checks::bound(&row), cwd, &launch)
         };
-        Ok((row, plan))
+        Ok((row, self.completed(known, &launch, plan).await?))
     }
 
     /// Waits for whoever has the session, or asks it to end, as far as the caller wants that.
@@ -130,21 +131,24 @@ impl Registry {
         Ok(())
     }
 
-    fn plan_resume(&self, known: &KnownHome, row: &Stored, cwd: Option<&str>) -> LaunchPlan {
-        let bound = super::checks::bound(row);
-        let plan = known.provider.plan_resume(&known.home, &bound, cwd, &Launch::default());
-        self.completed(known, plan)
-    }
-
-    /// A provider's plan with the home's environment and the configured program.
-    pub(super) fn completed(&self, known: &KnownHome, mut plan: LaunchPlan) -> LaunchPlan {
-        for (name, value) in &known.home.env {
-            plan.env.entry(name.clone()).or_insert_with(|| value.clone());
+    /// A provider's plan with the environment of the home and the agent, and the configured
+    /// program; the files that it names are written.
+    pub(super) async fn completed(
+        &self,
+        known: &KnownHome,
+        launch: &Launch,
+        mut plan: LaunchPlan,
+    ) -> Result<LaunchPlan, Fault> {
+        let agents = launch.env.0.iter().map(|(name, value)| (name, Some(value.clone())));
+        let homes = known.home.env.iter().map(|(name, value)| (name, value.clone()));
+        for (name, value) in homes.chain(agents) {
+            plan.env.entry(name.clone()).or_insert(value);
         }
         if let Some(program) = self.config.programs.get(known.provider.id()) {
             plan.program = program.to_string_lossy().into_owned();
         }
-        plan
+        agents::write_files(known.provider, launch).await?;
+        Ok(plan)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::clock::now;
 use crate::config::Config;
 use crate::store::Store;
 
+mod agents;
 pub mod changes;
 pub mod checks;
 pub mod cleanup;

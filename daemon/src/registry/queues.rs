@@ -129,9 +129,10 @@ impl Registry {
         if live.blocks() {
             return Err(leases::busy(&row.session, &live));
         }
-        let plan = known.provider.plan_turn(&known.home, &turn_spec(&row));
+        let spec = turn_spec(&row, self.launch(&row, &waiting.environment)?);
+        let plan = known.provider.plan_turn(&known.home, &spec);
         let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;
-        let plan = self.completed(&known, plan);
+        let plan = self.completed(&known, &spec.launch, plan).await?;
         let ended = self.converse(&known, &row, plan, waiting).await;
         if let Err(fault) = self.sweep_home(&known).await {
             tracing::warn!("sweep after a turn: {fault}");

@@ -31,6 +31,7 @@ pub(super) struct NewSession {
     pub(super) found: Discovered,
     pub(super) provider: &'static dyn Provider,
     pub(super) home: Home,
+    pub(super) launch: Launch,
 }
 
 impl Registry {
@@ -41,11 +42,10 @@ impl Registry {
     pub async fn create(self: &Arc<Self>, request: CreateRequest) -> Result<CreateResponse, Fault> {
         must_be_uuid(&request.id)?;
         self.remember_caller(&request.environment).await?;
-        let mut new = self
-            .new_session(request.id, &request.agent, &request.cwd, &request.environment)
-            .await?;
+        let CreateRequest { id, agent, cwd, cwd_given, ttl_ms, environment } = request;
+        let mut new = self.new_session(id, &agent, &cwd, cwd_given, &environment).await?;
         new.found.kind = Kind::Interactive;
-        let row = self.register(new, request.ttl_ms).await?;
+        let row = self.register(new, ttl_ms).await?;
         let mut sessions = self.with_live(vec![row]).await?;
         Ok(CreateResponse { session: sessions.pop().unwrap_or_default() })
     }
@@ -56,19 +56,29 @@ impl Registry {
         id: String,
         agent: &str,
         cwd: &str,
+        cwd_given: bool,
         environment: &Environment,
     ) -> Result<NewSession, Fault> {
-        let provider = providers::by_id(agent).ok_or_else(|| no_agent(agent))?;
-        let mut env = self.env.clone();
-        env.0.extend(environment.0.clone());
+        let (provider, profile) = self.agent(agent)?;
+        let env = self.surrounding(environment, &profile.env);
         let home = provider.homes(&env).into_iter().next();
         let home = home.ok_or_else(|| {
             let what =
                 format!("{} has no home: neither HOME nor its own variable is set", provider.id());
             Fault::new(FaultCode::Environment, what).hint("set HOME to your home directory")
         })?;
+        let directory = profile.directory.as_ref().filter(|_| !cwd_given);
+        let directory = directory.map(|dir| dir.to_string_lossy().into_owned());
+        let cwd = directory.as_deref().unwrap_or(cwd);
         let project = self.project_of(cwd).await?;
-        Ok(NewSession { found: starting(id, provider, cwd, project), provider, home })
+        // What would be refused at the start is refused before anything is written down.
+        let launch = self.launch_of(provider, agent, profile.flags.clone(), &id, environment)?;
+        let found = Discovered {
+            agent: agent.to_owned(),
+            launch: serde_json::to_string(&profile.flags).map_err(Fault::internal)?,
+            ..starting(id, provider, cwd, project)
+        };
+        Ok(NewSession { found, provider, home, launch })
     }
 
     async fn register(&self, new: NewSession, ttl_ms: Option<i64>) -> Result<Stored, Fault> {
@@ -88,19 +98,6 @@ impl Registry {
             })
             .await?;
         row.ok_or_else(|| Fault::internal("a session was not written down"))
-    }
-
-    /// How a session begins that is only registered yet.
-    pub(super) fn plan_new(
-        &self,
-        known: &KnownHome,
-        row: &Stored,
-        cwd: Option<&str>,
-    ) -> LaunchPlan {
-        let id = row.session.provider_session_id.as_deref();
-        let cwd = cwd.unwrap_or(&row.session.launch_dir);
-        let plan = known.provider.plan_new(&known.home, id, cwd, &Launch::default());
-        self.completed(known, plan)
     }
 
     /// Registers a copy of a session as one of its own, and answers how to start that.
@@ -126,26 +123,24 @@ impl Registry {
         let launch_dir = request.cwd.as_deref().unwrap_or(&row.session.launch_dir);
         let project = self.project_of(launch_dir).await?;
         let found = Discovered {
+            agent: row.session.agent.clone(),
+            launch: row.launch.clone(),
             parent_id: Some(row.session.id.clone()),
             title: row.session.title.clone(),
             kind: Kind::Interactive,
             ..starting(copy_id.to_owned(), known.provider, launch_dir, project)
         };
         let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
-        let plan = known.provider.plan_fork(
-            &known.home,
-            &super::checks::bound(row),
-            id,
-            launch_dir,
-            &Launch::default(),
-        );
-        let plan = self.completed(known, plan);
+        let launch = self.launch(row, &request.environment)?;
+        let bound = super::checks::bound(row);
+        let plan = known.provider.plan_fork(&known.home, &bound, id, launch_dir, &launch);
+        let plan = self.completed(known, &launch, plan).await?;
         if request.plan_only {
             return Ok((row.clone(), plan));
         }
         let home = known.home.clone();
-        let copy =
-            self.register(NewSession { found, provider: known.provider, home }, None).await?;
+        let new = NewSession { found, provider: known.provider, home, launch };
+        let copy = self.register(new, None).await?;
         Ok((copy, plan))
     }
 
@@ -293,8 +288,14 @@ pub(super) fn is_starting(session: &Session) -> bool {
     session.status == Status::Unknown && session.reason.as_deref() == Some(STARTING)
 }
 
-fn no_agent(agent: &str) -> Fault {
-    let names: Vec<_> = providers::ALL.iter().map(|provider| provider.id()).collect();
-    Fault::new(FaultCode::NotFound, format!("there is no agent `{agent}`"))
-        .hint(format!("agents: {}", names.join(", ")))
+/// How a session begins that is only registered yet.
+pub(super) fn plan_new(
+    known: &KnownHome,
+    row: &Stored,
+    cwd: Option<&str>,
+    launch: &Launch,
+) -> LaunchPlan {
+    let id = row.session.provider_session_id.as_deref();
+    let cwd = cwd.unwrap_or(&row.session.launch_dir);
+    known.provider.plan_new(&known.home, id, cwd, launch)
 }

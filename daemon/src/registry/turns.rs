@@ -49,7 +49,7 @@ impl Registry {
         for _ in 0..ATTEMPTS {
             let (row, new) = self.meant(&request).await?;
             let anew = match &row {
-                Some(row) => self.may_send(row, request.fallback).await?,
+                Some(row) => self.may_send(row, &request).await?,
                 None => None,
             };
             // A task of its own: a caller that goes away must not leave a turn that nobody runs.
@@ -90,10 +90,11 @@ impl Registry {
     /// The session that a prompt begins.
     async fn first_turn(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
         let id = Uuid::new_v4().to_string();
-        let new = self.new_session(id, agent, &request.cwd, &request.environment).await?;
+        let SendRequest { cwd, cwd_given, environment, .. } = request;
+        let new = self.new_session(id, agent, cwd, *cwd_given, environment).await?;
         let new_id = Some(new.found.provider_session_id.clone()).filter(|id| !id.is_empty());
-        let spec =
-            TurnSpec { resume: None, new_id, cwd: request.cwd.clone(), launch: Launch::default() };
+        let (cwd, launch) = (new.found.launch_dir.clone(), new.launch.clone());
+        let spec = TurnSpec { resume: None, new_id, cwd, launch };
         match new.provider.plan_turn(&new.home, &spec) {
             Some(_) => Ok(new),
             None => Err(cannot_send(new.provider.id())),
@@ -104,10 +105,11 @@ impl Registry {
     async fn may_send(
         self: &Arc<Self>,
         row: &Stored,
-        fallback: Fallback,
+        request: &SendRequest,
     ) -> Result<Option<Stored>, Fault> {
         let known = self.home_of(row).await?.ok_or_else(|| Fault::internal("no home"))?;
-        if known.provider.plan_turn(&known.home, &turn_spec(row)).is_none() {
+        let spec = turn_spec(row, self.launch(row, &request.environment)?);
+        if known.provider.plan_turn(&known.home, &spec).is_none() {
             return Err(cannot_send(known.provider.id()));
         }
         if self.turns.has(&row.session.id) {
@@ -121,7 +123,7 @@ impl Registry {
         match launches::may_resume(&row.session, &Default::default(), false) {
             Ok(()) => Ok(None),
             Err(fault) if !may_begin_anew(&row.session) => Err(fault),
-            Err(_) if fallback == Fallback::New => Ok(Some(row)),
+            Err(_) if request.fallback == Fallback::New => Ok(Some(row)),
             Err(fault) => {
                 let hint = fault.hint.clone().unwrap_or_default();
                 Err(fault
@@ -274,14 +276,14 @@ impl Registry {
 }
 
 /// A session that is still starting has no transcript to resume.
-pub(super) fn turn_spec(row: &Stored) -> TurnSpec {
+pub(super) fn turn_spec(row: &Stored, launch: Launch) -> TurnSpec {
     let starting = row.session.reason.as_deref() == Some(STARTING);
     let bound = checks::bound(row);
     TurnSpec {
         new_id: row.session.provider_session_id.clone().filter(|_| starting),
         cwd: bound.launch_dir.clone(),
         resume: (!starting).then_some(bound),
-        launch: Launch::default(),
+        launch,
     }
 }
 

@@ -28,6 +28,10 @@ pub struct Discovered {
     pub id: String,
     /// The provider's id of the provider.
     pub provider: String,
+    /// Who was asked to begin it; the provider itself when empty.
+    pub agent: String,
+    /// What that agent asks its provider for, as JSON; nothing when empty.
+    pub launch: String,
     /// The home it is in.
     pub home_id: i64,
     /// What makes the provider's id unique in the home.
@@ -145,13 +149,14 @@ fn create(connection: &Connection, found: &Discovered) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO sessions (id, project_id, provider, agent, kind, launch_dir, cwd, title,
              model, git_branch, status, reason, created_at, last_activity, checked_at,
-             status_since, expires_at, parent_id)
-         VALUES (:id, :project_id, :provider, :provider, :kind, :launch_dir, :cwd, :title,
-             :model, :git_branch, :status, :reason, :created_at, :last_activity, :at,
-             :at, :expires_at, :parent_id)",
+             status_since, expires_at, parent_id, launch)
+         VALUES (:id, :project_id, :provider, ifnull(nullif(:agent, ''), :provider), :kind,
+             :launch_dir, :cwd, :title, :model, :git_branch, :status, :reason, :created_at,
+             :last_activity, :at, :at, :expires_at, :parent_id, ifnull(nullif(:launch, ''), '[]'))",
     )?;
     statement.execute(named_params! {
         ":id": found.id, ":project_id": project_id, ":provider": found.provider,
+        ":agent": found.agent, ":launch": found.launch,
         ":kind": found.kind.as_str(), ":launch_dir": found.launch_dir, ":cwd": found.cwd,
         ":title": found.title, ":model": found.model, ":git_branch": found.git_branch,
         ":status": found.status.as_str(), ":reason": found.reason,

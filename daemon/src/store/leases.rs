@@ -56,7 +56,7 @@ pub fn of_home(connection: &Connection, home_id: i64) -> Result<Vec<Lease>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A process has begun another session: keys and lease move to that, ids do not.
+/// A process has begun another session: keys, lease and agent move to that, ids do not.
 ///
 /// # Errors
 /// Those of SQLite.
@@ -67,7 +67,8 @@ pub fn move_on(connection: &Connection, lease: &Lease, to: &str, at: Timestamp) 
     put(connection, &moved)?;
     connection.execute("UPDATE keys SET session_id = ?2 WHERE session_id = ?1", (from, to))?;
     connection.execute(
-        "UPDATE sessions SET parent_id = ifnull(parent_id, ?2), revision = revision + 1
+        "UPDATE sessions SET parent_id = ifnull(parent_id, ?2), revision = revision + 1,
+             (agent, launch) = (SELECT agent, launch FROM sessions WHERE id = ?2)
          WHERE id = ?1",
         (to, from),
     )?;

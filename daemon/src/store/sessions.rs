@@ -20,6 +20,8 @@ pub struct Stored {
     pub scope: String,
     /// Where its transcript was last seen.
     pub location: String,
+    /// What it asks its provider for, as JSON.
+    pub launch: String,
 }
 
 impl Stored {
@@ -50,7 +52,7 @@ SELECT s.seq, s.id, s.provider, h.path AS home, b.provider_session_id, p.root AS
     s.parent_id, s.revision, s.metadata, s.turns, s.tokens_in, s.tokens_out, s.cost_usd,
     (SELECT json_group_array(tag) FROM tags WHERE session_id = s.id) AS tags,
     (SELECT json_group_array(key) FROM keys WHERE session_id = s.id) AS keys,
-    b.home_id, b.scope, b.location
+    b.home_id, b.scope, b.location, s.launch
 FROM sessions s
 JOIN projects p ON p.id = s.project_id
 LEFT JOIN bindings b ON b.session_id = s.id AND b.current = 1
@@ -272,5 +274,6 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
         home_id: c.next::<Option<_>>()?.unwrap_or_default(),
         scope: c.next::<Option<_>>()?.unwrap_or_default(),
         location: c.next::<Option<_>>()?.unwrap_or_default(),
+        launch: c.next()?,
     })
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Client;
 use crate::Fault;
+use crate::agent::{AgentsRequest, AgentsResponse};
 use crate::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
 use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::doctor::{DoctorReport, DoctorRequest};
@@ -61,6 +62,7 @@ impl Deadline for TitleRequest {}
 impl Deadline for KeysRequest {}
 impl Deadline for KeyRequest {}
 impl Deadline for DropKeyRequest {}
+impl Deadline for AgentsRequest {}
 
 /// Stealing waits for a process to end.
 impl Deadline for ResumeRequest {
@@ -121,4 +123,5 @@ calls! {
     bind_key: BindKey(KeyRequest) -> ChangeResponse,
     move_key: MoveKey(KeyRequest) -> ChangeResponse,
     drop_key: DropKey(DropKeyRequest) -> ChangeResponse,
+    agents: Agents(AgentsRequest) -> AgentsResponse,
 }

@@ -38,6 +38,7 @@ prop_compose! {
             id: "id".to_owned(), provider: "p".to_owned(), home_id: 1, scope,
             provider_session_id, location, project, kind, launch_dir, cwd, title, model,
             git_branch, status, reason, created_at, last_activity, expires_at, parent_id, at,
+            ..Discovered::default()
         }
     }
 }

@@ -1,0 +1,32 @@
+//! `sessctl agents`.
+
+use sessd_proto::Fault;
+use sessd_proto::agent::{AgentInfo, AgentsRequest};
+
+use crate::Context;
+
+/// Show the agents: what `new` and `send --new` can start
+///
+/// Every provider is one; more are written in the configuration, as [agents.NAME].
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
+    let response = context.connect()?.agents(AgentsRequest {})?;
+    if context.output.is_json() {
+        return context.output.json(&response);
+    }
+    let rows: Vec<_> = response.agents.into_iter().map(|info| row(context, info)).collect();
+    let head = ["NAME", "PROVIDER", "MODEL", "MAY", "MCP SERVERS", "DEFINED IN"];
+    context.output.table(&head, &rows)
+}
+
+fn row(context: &Context, info: AgentInfo) -> Vec<String> {
+    let text = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let servers = match info.mcp_servers.join(" ") {
+        none if none.is_empty() => "-".to_owned(),
+        servers => servers,
+    };
+    let file = info.defined_in.map(|file| context.output.dir(&file, context.env.get("HOME")));
+    vec![info.name, info.provider, text(info.model), text(info.permission), servers, text(file)]
+}

@@ -1,0 +1,312 @@
+//! Agents and MCP servers as the user writes them down, and what is wrong with them. Knows what
+//! providers accept, not what they make of it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use sessd_proto::{Environment, Fault};
+use toml::{Table, Value};
+
+use super::{invalid, qualified, unknown};
+use crate::providers::{self, McpServer, Permission, Provider};
+
+/// The options of an agent.
+const AGENT: &[&str] = &[
+    "provider",
+    "directory",
+    "env",
+    "model",
+    "permission",
+    "system_prompt",
+    "profile",
+    "args",
+    "mcp_servers",
+];
+
+/// The options of an MCP server.
+const SERVER: &[&str] = &["command", "args", "env", "cwd", "url", "headers"];
+
+/// More of a system prompt than fits into one argument of a program, in bytes.
+const SYSTEM_PROMPT_MAX: usize = 100 * 1024;
+
+/// A named launch profile.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Agent {
+    /// Whom it starts.
+    pub provider: String,
+    /// Where its new sessions start, unless the caller says where.
+    pub directory: Option<PathBuf>,
+    /// Variables to set.
+    pub env: Environment,
+    /// What is asked of the provider.
+    #[serde(flatten)]
+    pub flags: Flags,
+    /// False for a provider's name without a section.
+    #[serde(skip)]
+    pub is_written: bool,
+}
+
+/// What is asked of a provider, and stored with each session: it is asked again at every start.
+/// Nothing in it is secret; MCP servers are looked up by name at every start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Flags {
+    /// The model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What it may do without asking.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permission: Option<Permission>,
+    /// What it is told besides its own system prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// An agent or profile of the provider's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// More arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Names of MCP servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mcp_servers: Vec<String>,
+}
+
+/// Reads the agents; every provider's name is one, with or without a section.
+pub(super) fn agents(
+    table: &Table,
+    servers: &BTreeMap<String, McpServer>,
+) -> Result<BTreeMap<String, Agent>, Fault> {
+    let mut agents: BTreeMap<_, _> = providers::ALL
+        .iter()
+        .map(|it| (it.id().to_owned(), Agent { provider: it.id().to_owned(), ..Agent::default() }))
+        .collect();
+    for (name, options) in table {
+        let section = format!("agents.{name}");
+        let mut agent: Agent = read(&section, options, AGENT)?;
+        if providers::by_id(name).is_some() && agent.provider.is_empty() {
+            agent.provider.clone_from(name);
+        }
+        check_agent(&section, name, &agent, servers)?;
+        agent.is_written = true;
+        agents.insert(name.clone(), agent);
+    }
+    Ok(agents)
+}
+
+fn check_agent(
+    section: &str,
+    name: &str,
+    agent: &Agent,
+    servers: &BTreeMap<String, McpServer>,
+) -> Result<(), Fault> {
+    check_name(section, name)?;
+    let wrong = |option: &str, what: String| Err(invalid(format!("{section}.{option}: {what}")));
+    if agent.provider.is_empty() {
+        return wrong("provider", "it must be set".to_owned());
+    }
+    let Some(provider) = providers::by_id(&agent.provider) else {
+        let ids: Vec<_> = providers::ALL.iter().map(|it| it.id().to_owned()).collect();
+        return Err(unknown("provider", &agent.provider, &ids));
+    };
+    if providers::by_id(name).is_some() && name != provider.id() {
+        return wrong("provider", format!("an agent named {name} must be one of {name}"));
+    }
+    if let Some(dir) = agent.directory.as_ref().filter(|dir| !dir.is_absolute()) {
+        return wrong("directory", format!("`{}` is not an absolute path", dir.display()));
+    }
+    let flags = &agent.flags;
+    if let Some(server) = flags.mcp_servers.iter().find(|name| !servers.contains_key(*name)) {
+        return Err(unknown("MCP server", server, servers.keys()));
+    }
+    if flags.system_prompt.as_ref().is_some_and(|text| text.len() > SYSTEM_PROMPT_MAX) {
+        return wrong("system_prompt", format!("it is longer than {SYSTEM_PROMPT_MAX} bytes"));
+    }
+    match not_accepted(provider, flags) {
+        Some((option, what)) => {
+            wrong(option, format!("{} {what}; `args` takes its own arguments", provider.id()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The first thing that is asked of a provider which it cannot do.
+fn not_accepted(provider: &dyn Provider, flags: &Flags) -> Option<(&'static str, String)> {
+    let accepts = provider.accepts();
+    let asked = [
+        (flags.model.is_some(), accepts.model, "model", "takes no model"),
+        (
+            flags.system_prompt.is_some(),
+            accepts.system_prompt,
+            "system_prompt",
+            "takes no system prompt",
+        ),
+        (flags.profile.is_some(), accepts.profile, "profile", "has no profiles"),
+        (!flags.mcp_servers.is_empty(), accepts.mcp_servers, "mcp_servers", "takes no MCP servers"),
+    ];
+    let refused = asked.iter().find(|(is_asked, accepted, ..)| *is_asked && !accepted);
+    if let Some((.., option, what)) = refused {
+        return Some((*option, (*what).to_owned()));
+    }
+    let permission = flags.permission.filter(|it| !accepts.permissions.contains(it))?;
+    Some(("permission", format!("has no mode for `{}`", permission.as_str())))
+}
+
+/// Reads the MCP servers.
+pub(super) fn servers(table: &Table) -> Result<BTreeMap<String, McpServer>, Fault> {
+    /// As it is written down.
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Written {
+        command: Option<String>,
+        args: Vec<String>,
+        env: Environment,
+        cwd: Option<String>,
+        url: Option<String>,
+        headers: Environment,
+    }
+    let mut servers = BTreeMap::new();
+    for (name, options) in table {
+        let section = format!("mcp_servers.{name}");
+        check_name(&section, name)?;
+        let Written { command, args, env, cwd, url, headers } = read(&section, options, SERVER)?;
+        let server = match (command, url) {
+            (Some(command), None) if headers.0.is_empty() => {
+                McpServer::Stdio { command, args, env, cwd }
+            }
+            (None, Some(url)) if args.is_empty() && env.0.is_empty() && cwd.is_none() => {
+                if !url.starts_with("https://") && !url.starts_with("http://") {
+                    return Err(invalid(format!("{section}.url: `{url}` is no http address")));
+                }
+                McpServer::Http { url, headers }
+            }
+            _ => {
+                let what = "it has either a command (with args, env, cwd) or a url (with headers)";
+                return Err(invalid(format!("{section}: {what}")));
+            }
+        };
+        servers.insert(name.clone(), server);
+    }
+    Ok(servers)
+}
+
+/// Reads one section of the user's own name.
+fn read<T: serde::de::DeserializeOwned>(
+    section: &str,
+    options: &Value,
+    known: &[&str],
+) -> Result<T, Fault> {
+    let Value::Table(table) = options else {
+        return Err(invalid(format!("`{section}` is a section: write [{section}]")));
+    };
+    if let Some(option) = table.keys().find(|option| !known.contains(&&***option)) {
+        let name = format!("{section}.{option}");
+        return Err(unknown("option", &name, &qualified(section, known)));
+    }
+    for (option, value) in table {
+        // One option at a time, so that what is wrong can be named.
+        let one = Table::from_iter([(option.clone(), value.clone())]);
+        if let Err(error) = one.try_into::<T>() {
+            return Err(invalid(format!("{section}.{option}: {}", error.message())));
+        }
+    }
+    options.clone().try_into().map_err(|error: toml::de::Error| invalid(error.message()))
+}
+
+/// Names become arguments, parts of tools' names and of variables.
+fn check_name(section: &str, name: &str) -> Result<(), Fault> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if begins && name.chars().all(plain) && !name.contains("__") {
+        return Ok(());
+    }
+    let what = "a name is made of letters, digits and single - and _, and begins with no -";
+    Err(invalid(format!("{section}: {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Config;
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Fault> {
+        Config::merged(text, &Environment::default())
+    }
+
+    fn fault(text: &str) -> (String, String) {
+        let fault = read(text).unwrap_err();
+        (fault.message, fault.hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn every_provider_is_an_agent_and_a_section_of_its_name_changes_it() {
+        let config = read("[agents.claude]\nmodel = \"opus\"").unwrap();
+        let model = |name: &str| config.agents[name].flags.model.clone();
+        assert_eq!(model("claude").as_deref(), Some("opus"));
+        for provider in providers::ALL {
+            assert_eq!(config.agents[provider.id()].provider, provider.id());
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_names_the_nearest() {
+        let helper = "[agents.helper]\nprovider = \"claude\"\n";
+        let cases = [
+            ("modle = \"x\"", "unknown option `agents.helper.modle`", "agents.helper.model"),
+            ("mcp_servers = [\"memry\"]", "unknown MCP server `memry`", "memory"),
+        ];
+        let server = "[mcp_servers.memory]\ncommand = \"m\"\n";
+        for (line, message, nearest) in cases {
+            let (said, hint) = fault(&format!("{server}{helper}{line}"));
+            assert_eq!((&*said, &*hint), (message, &*format!("did you mean `{nearest}`?")));
+        }
+        let (said, hint) = fault("[agents.helper]\nprovider = \"cluade\"");
+        assert_eq!(said, "unknown provider `cluade`");
+        assert_eq!(hint, "did you mean `claude`?");
+        let (said, _) = fault("[mcp_servers.memory]\ncomand = \"m\"");
+        assert_eq!(said, "unknown option `mcp_servers.memory.comand`");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_by_name() {
+        let cases = [
+            ("[agents.a]\nmodel = \"x\"", "agents.a.provider: it must be set"),
+            ("[agents.codex]\nprovider = \"claude\"", "must be one of codex"),
+            ("[agents.a]\nprovider = \"echo\"\nmodel = \"x\"", "echo takes no model"),
+            ("[agents.a]\nprovider = \"gemini\"\nprofile = \"x\"", "gemini has no profiles"),
+            ("[agents.echo]\npermission = \"all\"", "echo has no mode for `all`"),
+            ("[agents.claude]\npermission = \"yolo\"", "agents.claude.permission: unknown variant"),
+            ("[agents.claude]\ndirectory = \"here\"", "`here` is not an absolute path"),
+            ("[agents.claude]\nargs = 1", "agents.claude.args: invalid type"),
+            ("[agents.\"a b\"]\nprovider = \"echo\"", "a name is made of"),
+            ("agents.a = 1", "`agents.a` is a section"),
+            ("[mcp_servers.m]\nurl = \"ftp://x\"", "is no http address"),
+            ("[mcp_servers.m]\nurl = \"http://x\"\ncommand = \"x\"", "either a command"),
+            ("[mcp_servers.m]", "either a command"),
+        ];
+        for (text, part) in cases {
+            let (said, _) = fault(text);
+            assert!(said.contains(part), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let config = read(
+            "[mcp_servers.a]\ncommand = \"a\"\nenv = { T = \"hunter2\" }\n\
+             [mcp_servers.b]\nurl = \"https://b\"\nheaders = { T = \"hunter2\" }\n\
+             [agents.claude]\nenv = { T = \"hunter2\" }",
+        );
+        assert!(!format!("{:?}", config.unwrap()).contains("hunter2"));
+    }
+
+    #[test]
+    fn what_a_session_stores_is_read_again_also_when_it_was_nothing() {
+        let flags = Flags { model: Some("m".to_owned()), ..Flags::default() };
+        let text = serde_json::to_string(&flags).unwrap();
+        assert_eq!(text, r#"{"model":"m"}"#);
+        assert_eq!(serde_json::from_str::<Flags>(&text).unwrap(), flags);
+        assert_eq!(serde_json::from_str::<Flags>("[]").unwrap(), Flags::default());
+    }
+}

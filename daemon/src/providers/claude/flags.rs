@@ -1,0 +1,93 @@
+//! What an agent asks for, as Claude Code's arguments and its file of MCP servers.
+
+use serde_json::{Map, Value, json};
+use sessd_proto::Environment;
+
+use super::super::{Accepts, Launch, McpServer, Permission};
+
+pub(super) const ACCEPTS: Accepts = Accepts {
+    model: true,
+    permissions: &[Permission::Ask, Permission::Edit, Permission::All],
+    system_prompt: true,
+    profile: true,
+    mcp_servers: true,
+};
+
+const MCP_FILE: &str = "mcp.json";
+
+/// Skips every question; root may not, unless it says that it is in a sandbox.
+const SKIP: &str = "--dangerously-skip-permissions";
+
+pub(super) fn arguments(launch: &Launch) -> Vec<String> {
+    let mut args = Vec::new();
+    args.extend(launch.model.as_ref().map(|model| format!("--model={model}")));
+    args.extend(launch.permission.map(|permission| {
+        match permission {
+            Permission::Ask => "--permission-mode=default",
+            Permission::Edit => "--permission-mode=acceptEdits",
+            Permission::All => SKIP,
+        }
+        .to_owned()
+    }));
+    let prompt = launch.system_prompt.as_ref();
+    args.extend(prompt.map(|text| format!("--append-system-prompt={text}")));
+    args.extend(launch.profile.as_ref().map(|profile| format!("--agent={profile}")));
+    if !launch.mcp_servers.is_empty() {
+        args.push(format!("--mcp-config={}", launch.file(MCP_FILE).display()));
+        args.push("--strict-mcp-config".to_owned());
+    }
+    args.extend(launch.args.clone());
+    args
+}
+
+pub(super) fn files(launch: &Launch) -> Vec<(&'static str, String)> {
+    if launch.mcp_servers.is_empty() {
+        return Vec::new();
+    }
+    let servers = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
+    vec![(MCP_FILE, json!({ "mcpServers": servers.collect::<Map<_, _>>() }).to_string())]
+}
+
+fn form(server: &McpServer) -> Value {
+    match server {
+        McpServer::Stdio { env, .. } => {
+            // It starts every server where it is itself.
+            let (command, args) = server.command_line();
+            json!({ "type": "stdio", "command": command, "args": args, "env": env })
+        }
+        McpServer::Http { url, headers } => {
+            json!({ "type": "http", "url": url, "headers": headers })
+        }
+    }
+}
+
+/// Why it would end at once.
+pub(super) fn refuses(launch: &Launch, env: &Environment, is_root: bool) -> Option<String> {
+    let skips =
+        launch.permission == Some(Permission::All) || launch.args.iter().any(|it| it == SKIP);
+    let refused = skips && is_root && env.get("IS_SANDBOX") != Some("1");
+    refused.then(|| {
+        "claude lets root skip no permissions, unless the agent's env has IS_SANDBOX = \"1\""
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trap_14_root_may_skip_permissions_only_in_a_sandbox() {
+        let all = Launch { permission: Some(Permission::All), ..Launch::default() };
+        let by_hand = Launch { args: vec![SKIP.to_owned()], ..Launch::default() };
+        let edit = Launch { permission: Some(Permission::Edit), ..Launch::default() };
+        let none = Environment::default();
+        let sandbox = Environment([("IS_SANDBOX".to_owned(), "1".to_owned())].into());
+        for launch in [&all, &by_hand] {
+            assert!(refuses(launch, &none, true).is_some_and(|why| why.contains("IS_SANDBOX")));
+            assert_eq!(refuses(launch, &sandbox, true), None);
+            assert_eq!(refuses(launch, &none, false), None);
+        }
+        assert_eq!(refuses(&edit, &none, true), None);
+    }
+}

@@ -1,0 +1,140 @@
+//! Agents: what the configuration lets people start, and what a session asks its provider for at
+//! every start: what was stored with it, and what is behind the names in that now.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sessd_proto::agent::{AgentInfo, AgentsResponse};
+use sessd_proto::{Environment, Fault, FaultCode};
+
+use super::Registry;
+use crate::config::{self, Agent, Flags};
+use crate::providers::{self, Launch, Provider};
+use crate::store::sessions::Stored;
+
+impl Registry {
+    /// Every agent, by name.
+    #[must_use]
+    pub fn agents(&self) -> AgentsResponse {
+        let file = self.paths.config.to_string_lossy();
+        let info = |(name, agent): (&String, &Agent)| {
+            let Agent { provider, directory, env, flags, is_written } = agent.clone();
+            AgentInfo {
+                name: name.clone(),
+                provider,
+                model: flags.model,
+                permission: flags.permission.map(|permission| permission.as_str().to_owned()),
+                system_prompt: flags.system_prompt,
+                profile: flags.profile,
+                args: flags.args,
+                env: env.0.into_keys().collect(),
+                directory: directory.map(|dir| dir.to_string_lossy().into_owned()),
+                mcp_servers: flags.mcp_servers,
+                defined_in: is_written.then(|| file.clone().into_owned()),
+            }
+        };
+        AgentsResponse { agents: self.config.agents.iter().map(info).collect() }
+    }
+
+    /// The agent of this name, and whom it starts.
+    pub(super) fn agent(&self, name: &str) -> Result<(&'static dyn Provider, &Agent), Fault> {
+        let agent = self.config.agents.get(name);
+        let found = agent.and_then(|agent| Some((providers::by_id(&agent.provider)?, agent)));
+        found.ok_or_else(|| {
+            let what = format!("there is no agent `{name}`");
+            let nearest = config::nearest(name, self.config.agents.keys());
+            let hint = nearest.map_or_else(String::new, |it| format!("did you mean `{it}`? "));
+            Fault::new(FaultCode::NotFound, what).hint(format!("{hint}all: `sessctl agents`"))
+        })
+    }
+
+    /// What a session asks its provider for now.
+    pub(super) fn launch(&self, row: &Stored, caller: &Environment) -> Result<Launch, Fault> {
+        let session = &row.session;
+        let provider = providers::by_id(&session.provider);
+        let provider = provider.ok_or_else(|| Fault::internal("a session without a provider"))?;
+        let flags = serde_json::from_str(&row.launch).map_err(Fault::internal)?;
+        self.launch_of(provider, &session.agent, flags, &session.id, caller)
+    }
+
+    /// The same for a session that may not be there yet.
+    pub(super) fn launch_of(
+        &self,
+        provider: &'static dyn Provider,
+        agent: &str,
+        flags: Flags,
+        session_id: &str,
+        caller: &Environment,
+    ) -> Result<Launch, Fault> {
+        let server = |name: String| match self.config.mcp_servers.get(&name) {
+            Some(server) => Ok((name, server.clone())),
+            None => Err(no_server(&name)),
+        };
+        let mcp_servers = flags.mcp_servers.into_iter().map(server).collect::<Result<_, _>>()?;
+        // An agent that is not in the configuration any more leaves what it asked for.
+        let agent = self.config.agents.get(agent).filter(|it| it.provider == provider.id());
+        let launch = Launch {
+            model: flags.model,
+            permission: flags.permission,
+            system_prompt: flags.system_prompt,
+            profile: flags.profile,
+            args: flags.args,
+            mcp_servers,
+            env: agent.map(|agent| agent.env.clone()).unwrap_or_default(),
+            files: self.paths.state.join("launch").join(session_id),
+        };
+        match provider.refuses(&launch, &self.surrounding(caller, &launch.env)) {
+            Some(why) => Err(Fault::new(FaultCode::Unsupported, why).hint("all: `sessctl agents`")),
+            None => Ok(launch),
+        }
+    }
+
+    /// The variables that a start sees: ours, over them the caller's, over them the agent's.
+    pub(super) fn surrounding(&self, caller: &Environment, agent: &Environment) -> Environment {
+        let mut env = self.env.clone();
+        env.0.extend(caller.0.clone());
+        env.0.extend(agent.0.clone());
+        env
+    }
+}
+
+/// Writes the files that the plans for a launch name, readable by us alone.
+pub(super) async fn write_files(
+    provider: &'static dyn Provider,
+    launch: &Launch,
+) -> Result<(), Fault> {
+    let files = provider.launch_files(launch);
+    let files: BTreeMap<_, _> =
+        files.into_iter().map(|(name, text)| (launch.file(name), text)).collect();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let write = move || files.iter().try_for_each(|(path, text)| replace(path, text));
+    let written = tokio::task::spawn_blocking(write).await.map_err(Fault::internal)?;
+    written.map_err(|error| {
+        Fault::new(FaultCode::Internal, format!("cannot write what an agent needs: {error}"))
+    })
+}
+
+/// A provider that starts at this moment reads the old text or the new one.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(());
+    }
+    let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(format!(".{}", uuid::Uuid::new_v4()));
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&staged)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(staged, path)
+}
+
+fn no_server(name: &str) -> Fault {
+    let what = format!("the session needs the MCP server `{name}`, which is not configured");
+    Fault::new(FaultCode::ConfigInvalid, what)
+        .hint(format!("write [mcp_servers.{name}] again, then `sessctl daemon restart`"))
+}
