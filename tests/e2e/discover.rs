@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use sessd_proto::{Kind, Session, Status, Timestamp};
-use sessd_tests::real_cli::{self, Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{self, Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
@@ -30,6 +30,16 @@ fn discover_gemini() {
 #[test]
 fn discover_qwen() {
     finds_what_the_cli_made(&Qwen);
+}
+
+#[test]
+fn discover_opencode() {
+    finds_what_the_cli_made(&OPENCODE);
+}
+
+#[test]
+fn discover_kilo() {
+    finds_what_the_cli_made(&KILO);
 }
 
 /// Nothing but notifications can bring the second half into the list: the sweep never comes.
@@ -65,7 +75,7 @@ fn assert_says_what_happened(scene: &Scene, session: &Session, start: Timestamp)
     let model = session.model.as_deref().unwrap();
     let (asked, kind) = match scene.provider() {
         "claude" => ("claude-", Kind::Headless),
-        "codex" => ("test-model", Kind::Headless),
+        "codex" | "opencode" | "kilo" => ("test-model", Kind::Headless),
         "qwen" => ("test-model", Kind::Interactive),
         // Its chats do not tell one-shot runs from others.
         _ => ("gemini-2.5-flash", Kind::Interactive),

@@ -12,7 +12,8 @@ use sessd_tests::wait::DEADLINE;
 use crate::BINARIES;
 use crate::scene::{Calls, NEVER, Scene, sessions, wait_until_settled};
 
-const NAMES: [&str; 7] = ["claude", "codex", "gemini", "qwen", "cursor-agent", "opencode", "npm"];
+const NAMES: [&str; 8] =
+    ["claude", "codex", "gemini", "qwen", "cursor-agent", "opencode", "kilo", "npm"];
 
 /// Every command that only looks, at sessions as well.
 fn look_at_everything(sandbox: &Sandbox, ids: &[String]) {
@@ -56,7 +57,9 @@ fn trap_08_looking_is_free() {
         cli.one_shot(&sandbox, &project, "beta question");
     }
     let asked = server.requests().len();
-    let homes = [".claude", ".codex", ".gemini", ".qwen"].map(|name| sandbox.home().join(name));
+    let homes =
+        [".claude", ".codex", ".gemini", ".qwen", ".local/share/opencode", ".local/share/kilo"];
+    let homes = homes.map(|name| sandbox.home().join(name));
     let homes: Vec<_> = homes.into_iter().filter(|home| home.exists()).collect();
     let before: Vec<_> = homes.iter().map(|home| tree_hash(home)).collect();
     let beside = fs::read(sandbox.home().join(".claude.json")).ok();

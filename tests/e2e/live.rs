@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use sessd_proto::{Live, LiveState};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::DEADLINE;
 
@@ -138,6 +138,16 @@ fn live_gemini_is_unknown_but_for_our_lease() {
 #[test]
 fn live_qwen_is_unknown_but_for_our_lease() {
     unknown_but_for_our_lease(&Qwen);
+}
+
+#[test]
+fn live_opencode_is_unknown_but_for_our_lease() {
+    unknown_but_for_our_lease(&OPENCODE);
+}
+
+#[test]
+fn live_kilo_is_unknown_but_for_our_lease() {
+    unknown_but_for_our_lease(&KILO);
 }
 
 /// They leave no sign of running, and we say so; our own lease is all there is.

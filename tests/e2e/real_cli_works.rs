@@ -2,7 +2,7 @@
 //! model server, one-shot and in a terminal. When this fails, no other failure means anything.
 
 use sessd_tests::model_server::ModelServer;
-use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::DEADLINE;
 
@@ -26,6 +26,16 @@ fn gemini_works() {
 #[test]
 fn qwen_works() {
     keeps_context(&Qwen);
+}
+
+#[test]
+fn opencode_works() {
+    keeps_context(&OPENCODE);
+}
+
+#[test]
+fn kilo_works() {
+    keeps_context(&KILO);
 }
 
 fn keeps_context(cli: &dyn RealCli) {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use sessd_proto::{Fault, FaultCode, LiveState};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::terminal::{Key, Terminal};
 use sessd_tests::wait::{DEADLINE, wait_until};
 
@@ -33,6 +33,16 @@ fn resume_continues_gemini() {
 #[test]
 fn resume_continues_qwen() {
     continues_and_keeps_others_out(&Qwen);
+}
+
+#[test]
+fn resume_continues_opencode() {
+    continues_and_keeps_others_out(&OPENCODE);
+}
+
+#[test]
+fn resume_continues_kilo() {
+    continues_and_keeps_others_out(&KILO);
 }
 
 fn continues_and_keeps_others_out(cli: &'static dyn RealCli) {
@@ -97,7 +107,7 @@ fn resume_picks_from_the_sessions_of_the_project() {
 
 #[test]
 fn resume_picks_a_session_of_every_other_cli() {
-    for cli in [&Codex as &'static dyn RealCli, &Gemini, &Qwen] {
+    for cli in [&Codex as &'static dyn RealCli, &Gemini, &Qwen, &OPENCODE, &KILO] {
         let Some(scene) = Scene::of(cli) else { continue };
         scene.one_shot("alpha question");
         scene.one_shot("gamma question");
@@ -128,6 +138,11 @@ fn resume_opens_the_home_of_the_session_gemini() {
 #[test]
 fn resume_opens_the_home_of_the_session_qwen() {
     opens_the_home_of_the_session(&Qwen);
+}
+
+#[test]
+fn resume_opens_the_home_of_the_session_opencode() {
+    opens_the_home_of_the_session(&OPENCODE);
 }
 
 /// Two homes, and each time the shell's variable selects the other one.

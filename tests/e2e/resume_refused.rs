@@ -45,7 +45,7 @@ fn resume_refuses_what_is_gone_and_what_cannot_be_told() {
         let gone = scene.one_shot("alpha question").session_id;
         let lost = scene.one_shot("beta question").session_id;
         let [gone_id, lost_id] = [&gone, &lost].map(|id| scene.session(id).id);
-        fs::remove_file(cli.transcript(&scene.sandbox, &scene.project, &gone).unwrap()).unwrap();
+        cli.forget(&scene.sandbox, &scene.project, &gone);
         let calls = scene.replace_cli();
         let Fault { code, message, .. } = fault(&scene.sandbox, &["resume", &gone_id], 5);
         assert_eq!(code, FaultCode::NotResumable);

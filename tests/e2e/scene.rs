@@ -53,7 +53,10 @@ impl Scene {
 
     /// The home that the CLI has by default.
     pub(crate) fn home(&self) -> PathBuf {
-        self.sandbox.home().join(format!(".{}", self.provider()))
+        match self.provider() {
+            "opencode" | "kilo" => self.selected(&self.sandbox.home().join(".local/share")),
+            name => self.sandbox.home().join(format!(".{name}")),
+        }
     }
 
     /// The variable that selects another home.
@@ -61,8 +64,9 @@ impl Scene {
         match self.provider() {
             "claude" => "CLAUDE_CONFIG_DIR",
             "codex" => "CODEX_HOME",
+            "gemini" => "GEMINI_CLI_HOME",
             "qwen" => "QWEN_HOME",
-            _ => "GEMINI_CLI_HOME",
+            _ => "XDG_DATA_HOME",
         }
     }
 
@@ -78,7 +82,11 @@ impl Scene {
 
     /// The home that a value of the variable selects.
     pub(crate) fn selected(&self, value: &Path) -> PathBuf {
-        if self.provider() == "gemini" { value.join(".gemini") } else { value.to_owned() }
+        match self.provider() {
+            "gemini" => value.join(".gemini"),
+            name @ ("opencode" | "kilo") => value.join(name),
+            _ => value.to_owned(),
+        }
     }
 
     /// Copies a home to where a value of the variable selects it.

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use sessd_proto::{FaultCode, Status};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, OPENCODE, RealCli};
 use sessd_tests::wait::DEADLINE;
 
+use crate::BINARIES;
 use crate::scene::{Scene, answer, check, copy, fault, sessions, show, verdict};
 
 /// It looks an id up only inside the current project.
@@ -33,6 +34,39 @@ fn trap_04_one_claude_id_in_two_projects_is_two_sessions() {
         let plan = answer(&scene.sandbox, &["resume", "--plan", &session.id]);
         assert_eq!(plan["cwd"], session.launch_dir);
     }
+}
+
+/// Started anywhere else it does the turn, has it billed, and never ends.
+#[test]
+fn trap_06_opencode_is_started_in_its_directory() {
+    let Some(scene) = Scene::of(&OPENCODE) else { return };
+    let id = scene.session(&scene.one_shot("alpha question").session_id).id;
+    let plan = answer(&scene.sandbox, &["resume", "--plan", &id]);
+    assert_eq!(plan["cwd"], scene.project.to_str().unwrap());
+    let calls = scene.replace_cli();
+    let mut send = scene.sandbox.command(BINARIES.sessctl);
+    send.args(["send", &id, "beta question"]).current_dir(&scene.elsewhere);
+    scene.sandbox.run(&mut send, DEADLINE);
+    let call = calls.seen().concat();
+    assert!(call.contains(&format!("--dir={}", scene.project.display())), "{call}");
+}
+
+/// Two runs of one session at once drive each other on, at the price of a model call each time.
+#[test]
+fn trap_07_opencode_gets_one_turn_at_a_time() {
+    let Some(scene) = Scene::of(&OPENCODE) else { return };
+    let id = scene.session(&scene.one_shot("alpha question").session_id).id;
+    let before = scene.server.requests().len();
+    let prompts = ["beta [[sleep 1]]", "gamma [[sleep 1]]"];
+    std::thread::scope(|scope| {
+        for prompt in prompts {
+            let (sandbox, id) = (&scene.sandbox, &id);
+            scope.spawn(move || assert_eq!(sandbox.sessctl(&["send", id, prompt]).status, 0));
+        }
+    });
+    let requests = &scene.server.requests()[before..];
+    let calls = requests.iter().filter(|request| request.is_turn()).count();
+    assert_eq!((calls, requests.len()), (2, 2), "{requests:#?}");
 }
 
 /// Resuming in another minute leaves a file with the same id and without a turn.

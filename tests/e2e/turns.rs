@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use sessd_proto::Status;
-use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Output;
 use sessd_tests::wait::DEADLINE;
 
@@ -31,6 +31,16 @@ fn turns_of_gemini_go_on_and_fail_honestly() {
 #[test]
 fn turns_of_qwen_go_on_and_fail_honestly() {
     goes_on(&Qwen);
+}
+
+#[test]
+fn turns_of_opencode_go_on_and_fail_honestly() {
+    goes_on(&OPENCODE);
+}
+
+#[test]
+fn turns_of_kilo_go_on_and_fail_honestly() {
+    goes_on(&KILO);
 }
 
 /// `sessctl send …` in a directory.
@@ -91,7 +101,7 @@ fn fails_honestly(scene: &Scene, id: &str) {
     // Some try again for minutes.
     let refusal = match scene.provider() {
         "gemini" => None,
-        "qwen" => Some("401"),
+        "qwen" | "opencode" | "kilo" => Some("401"),
         _ => Some("429"),
     };
     if let Some(status) = refusal {

@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rusqlite::Connection;
 use sessd_proto::Session;
 use sessd_proto::Status::{self, Active, Expired, Invalid};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::tree::tree_hash;
 
 use crate::scene::{Scene, check, sessions, verdict};
@@ -102,6 +103,16 @@ fn other_directory(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(text.replace("/project\"", "/another\"").into_bytes())
 }
 
+#[test]
+fn verdicts_agree_with_opencode() {
+    agree_on_rows(&OPENCODE);
+}
+
+#[test]
+fn verdicts_agree_with_kilo() {
+    agree_on_rows(&KILO);
+}
+
 /// In the middle of the last record, as a crash leaves it.
 fn truncated_tail(bytes: &[u8]) -> Option<Vec<u8>> {
     let start = bytes.trim_ascii_end().iter().rposition(|byte| *byte == b'\n')?;
@@ -170,6 +181,43 @@ fn agree(cli: &'static dyn RealCli, own: &[Case]) {
         assert_resume_says(&scene, &found);
         assert_eq!(remembers(&scene, value, &id), expected.0 == Active, "{name}");
     }
+}
+
+/// The sessions of a home are rows of one database.
+fn agree_on_rows(cli: &'static dyn RealCli) {
+    const ARCHIVED: Verdict = (Status::Archived, Some("archived_by_provider"));
+    let Some(scene) = Scene::of(cli) else { return };
+    let id = scene.one_shot("alpha question").session_id;
+    scene.one_shot("of no interest");
+    let session = scene.session(&id).id;
+    let share = scene.sandbox.home().join(".local/share");
+    let database = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
+    let assert_verdict = |expected: Verdict| {
+        let before = tree_hash(&share);
+        let found = check(&scene.sandbox, &session);
+        tree_hash(&share).assert_same_as(&before);
+        assert_eq!(verdict(&found), expected);
+        assert_resume_says(&scene, &found);
+    };
+    assert_verdict(ACTIVE);
+    assert!(remembers(&scene, &share, &id));
+    // It would go on with it, but shows it nowhere.
+    let change = |sql: &str| {
+        Connection::open(&database).unwrap().execute(sql, [&id]).unwrap();
+    };
+    change("UPDATE session SET time_archived = time_updated WHERE id = ?1");
+    assert_verdict(ARCHIVED);
+    change("UPDATE session SET time_archived = NULL WHERE id = ?1");
+    assert_verdict(ACTIVE);
+    change("DELETE FROM message WHERE session_id = ?1");
+    assert_verdict(EMPTY);
+    assert!(!remembers(&scene, &share, &id));
+    cli.forget(&scene.sandbox, &scene.project, &id);
+    assert_verdict(GONE);
+    assert!(!remembers(&scene, &share, &id));
+    fs::write(&database, "this is no database").unwrap();
+    let found = check(&scene.sandbox, &session);
+    assert_eq!(verdict(&found), (Status::Unknown, Some("home_unreadable")));
 }
 
 /// Whether the CLI goes on with what it was told before.

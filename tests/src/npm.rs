@@ -29,6 +29,10 @@ pub const CODEX: Cli = Cli { name: "codex", package: "@openai/codex", version: "
 pub const GEMINI: Cli = Cli { name: "gemini", package: "@google/gemini-cli", version: "0.61.0" };
 /// Qwen Code.
 pub const QWEN: Cli = Cli { name: "qwen", package: "@qwen-code/qwen-code", version: "0.15.10" };
+/// OpenCode.
+pub const OPENCODE: Cli = Cli { name: "opencode", package: "opencode-ai", version: "1.18.33" };
+/// Kilo.
+pub const KILO: Cli = Cli { name: "kilo", package: "@kilocode/cli", version: "7.7.7" };
 
 /// A provider CLI that runs on this machine.
 #[derive(Clone, Debug)]

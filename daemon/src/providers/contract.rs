@@ -1,5 +1,6 @@
 //! What every provider must do with a home, compared with what it did when it was approved:
-//! `fixtures/<id>/home` is read, `fixtures/<id>/expected.json` is the answer.
+//! `fixtures/<id>/home` is read, `fixtures/<id>/expected.json` is the answer. A script there,
+//! `<name>.sql`, stands for the database that it makes.
 //! `UPDATE=1 cargo test` rewrites the answers.
 
 use std::fs::{self, File};
@@ -54,7 +55,13 @@ fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
             |path: &PathBuf| listed.iter().any(|it| Path::new(&it.location).starts_with(path));
         let watched = provider.watched(&home).into_iter().filter(holds);
         let store = watched.min_by_key(|path| path.as_os_str().len()).unwrap();
-        std::os::unix::fs::symlink("/not/mounted", store.join("link")).unwrap();
+        // The store is a database, or a folder of transcripts.
+        let lost = match listed[0].location.split_once('#') {
+            Some((database, _)) => PathBuf::from(database),
+            None => store.join("link"),
+        };
+        let _ = fs::remove_file(&lost);
+        std::os::unix::fs::symlink("/not/mounted", lost).unwrap();
         let found = provider.discover(&home);
         assert!(matches!(found, Err(Unreadable::Denied(_))), "{}", provider.id());
         let verdict = Verdict::new(Status::Unknown, "home_unreadable");
@@ -90,7 +97,9 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
     listed.sort_by(|a, b| a.location.cmp(&b.location));
     let mut transcripts = serde_json::Map::new();
     for entry in &listed {
-        assert_eq!(entry.stamp, Stamp::of(&fs::metadata(&entry.location).unwrap()));
+        if let Ok(metadata) = fs::metadata(&entry.location) {
+            assert_eq!(entry.stamp, Stamp::of(&metadata));
+        }
         let seen = render_one(provider, &home, &entry.location);
         transcripts.insert(entry.location.clone(), seen);
     }
@@ -164,11 +173,17 @@ fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
+        let mut target = to.join(path.file_name().unwrap());
         if path.is_dir() {
             copy(&path, &target);
         } else {
-            fs::write(&target, fs::read(&path).unwrap()).unwrap();
+            if path.extension().is_some_and(|extension| extension == "sql") {
+                target.set_extension("");
+                let database = rusqlite::Connection::open(&target).unwrap();
+                database.execute_batch(&fs::read_to_string(&path).unwrap()).unwrap();
+            } else {
+                fs::write(&target, fs::read(&path).unwrap()).unwrap();
+            }
             let at = SystemTime::UNIX_EPOCH + Duration::from_secs(MODIFIED);
             File::options().write(true).open(&target).unwrap().set_modified(at).unwrap();
         }

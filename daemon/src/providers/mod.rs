@@ -17,6 +17,7 @@ pub mod echo;
 pub mod gemini;
 pub mod launch;
 pub mod listing;
+pub mod opencode;
 pub mod qwen;
 pub mod record;
 pub mod window;
@@ -27,8 +28,15 @@ mod contract;
 pub use launch::{Accepts, Launch, McpServer, Permission};
 
 /// Every provider, in the order shown to people.
-pub static ALL: &[&dyn Provider] =
-    &[&claude::Claude, &codex::Codex, &gemini::Gemini, &qwen::Qwen, &echo::Echo];
+pub static ALL: &[&dyn Provider] = &[
+    &claude::Claude,
+    &codex::Codex,
+    &gemini::Gemini,
+    &opencode::OPENCODE,
+    &opencode::KILO,
+    &qwen::Qwen,
+    &echo::Echo,
+];
 
 /// The provider with this id.
 #[must_use]
@@ -48,20 +56,20 @@ pub struct Home {
 /// One transcript as a directory listing shows it, nothing read yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// Absolute path of the transcript (or its row, for stores that are databases).
+    /// Absolute path of the transcript; of a row, that of its database, `#`, and its id.
     pub location: String,
     /// Changes whenever the transcript changes.
     pub stamp: Stamp,
 }
 
-/// A cheap fingerprint of a file.
+/// A cheap fingerprint of a file, or of a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
-    /// Size in bytes.
+    /// Size in bytes; of a row, a number made from its columns.
     pub size: u64,
     /// Modification time in nanoseconds since the epoch.
     pub mtime_ns: i64,
-    /// Inode number.
+    /// Inode number; of a row, nothing.
     pub inode: u64,
 }
 
@@ -207,6 +215,11 @@ pub trait Provider: Send + Sync {
     /// Reads the metadata of one transcript from its head and tail.
     /// `None` when it is not a session, e.g. a file without a single message.
     fn read(&self, home: &Home, location: &str) -> Option<Found>;
+
+    /// Reads several transcripts; faster than one by one where they are in one file.
+    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
+        locations.iter().map(|location| self.read(home, location)).collect()
+    }
 
     /// Whether the provider would resume this session now. Free: no model call, no byte written.
     /// `Expired` only if the store exists, could be listed, and the session is not in it.

@@ -1,7 +1,6 @@
 //! Checks: whether sessions can be resumed. Free, and never more certain than what was seen.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::json;
@@ -105,12 +104,13 @@ impl Registry {
             let (here, paths): (Vec<_>, Vec<_>) =
                 here.map(|row| (row, row.location.clone())).unzip();
             let is_there = move |known: &KnownHome| {
-                let is_well = known.provider.discover(&known.home).is_ok();
-                let there = |path: String| !is_well || Path::new(&path).exists();
-                paths.into_iter().map(there).collect::<Vec<bool>>()
+                let listed = known.provider.discover(&known.home).ok()?;
+                let listed: HashSet<_> = listed.into_iter().map(|entry| entry.location).collect();
+                Some(paths.iter().map(|path| listed.contains(path)).collect::<Vec<bool>>())
             };
             let well = !here.is_empty() && self.home_trouble(known.id).is_none();
             let asked = if well { self.ask_home(known, LISTING, is_there).await? } else { None };
+            let asked = asked.flatten();
             for (index, row) in here.into_iter().enumerate() {
                 if asked.as_ref().is_none_or(|there| there[index]) {
                     others.push(row.clone());

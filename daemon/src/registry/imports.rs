@@ -114,9 +114,7 @@ impl Registry {
         if batch.is_empty() {
             return Ok(Some(Vec::new()));
         }
-        let read = move |known: &KnownHome| {
-            batch.into_iter().filter_map(|entry| read_one(known, entry)).collect()
-        };
+        let read = move |known: &KnownHome| read_together(known, batch);
         self.ask_home(known, LISTING, read).await
     }
 
@@ -169,12 +167,13 @@ fn remember(tx: &rusqlite::Transaction<'_>, home_id: i64, row: &Row) -> store::R
 }
 
 /// One that cannot be opened now is not remembered, so that the next sweep tries again.
-fn read_one(known: &KnownHome, entry: Listed) -> Option<(Listed, Option<Found>)> {
-    let found = known.provider.read(&known.home, &entry.location);
-    if found.is_none() && File::open(&entry.location).is_err() {
-        return None;
-    }
-    Some((entry, found))
+fn read_together(known: &KnownHome, batch: Vec<Listed>) -> Vec<(Listed, Option<Found>)> {
+    let locations: Vec<_> = batch.iter().map(|entry| &*entry.location).collect();
+    let found = known.provider.read_all(&known.home, &locations);
+    let is_read = |(entry, found): &(Listed, Option<Found>)| {
+        found.is_some() || File::open(&entry.location).is_ok()
+    };
+    batch.into_iter().zip(found).filter(is_read).collect()
 }
 
 /// The row that a transcript becomes.

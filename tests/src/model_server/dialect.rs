@@ -37,6 +37,11 @@ impl Dialect {
         }
     }
 
+    /// Whether the CLI asks on its own behalf, as for a title: what may call no tool.
+    pub(super) fn is_aside(self, body: &Value) -> bool {
+        matches!(self, Self::Chat) && body["tools"].as_array().is_none_or(Vec::is_empty)
+    }
+
     /// What the user wrote, without what the CLI added.
     pub(super) fn prompts(self, body: &Value) -> Vec<String> {
         let (messages, content) = match self {

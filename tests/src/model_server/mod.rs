@@ -27,9 +27,10 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Whether a real service would run its model for it, and bill it.
+    /// Whether it is a step of a conversation. A real service also runs its model, and bills
+    /// it, for what a CLI asks on its own behalf.
     pub fn is_turn(&self) -> bool {
-        Dialect::of(&self.method, &self.path).is_some()
+        Dialect::of(&self.method, &self.path).is_some_and(|dialect| !dialect.is_aside(&self.body))
     }
 }
 
@@ -38,6 +39,7 @@ impl Recorded {
 /// Every turn is answered with `FAKE turns=N first='…' last='…'`, where N counts the prompts of
 /// the user that it was given: the proof of what a CLI remembers. In the last prompt
 /// `[[sleep S]]` delays the answer by S seconds, and `[[status N]]` makes it an HTTP failure.
+/// What a CLI asks on its own behalf, such as a title, is answered with the last prompt.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -80,7 +82,7 @@ impl ModelServer {
         self.shared.requests().clone()
     }
 
-    /// The requests that ran the model.
+    /// The requests that are steps of conversations.
     pub fn turn_requests(&self) -> Vec<Recorded> {
         self.shared.requests().iter().filter(|request| request.is_turn()).cloned().collect()
     }
@@ -128,6 +130,9 @@ impl Shared {
         };
         let prompts = dialect.prompts(&request.body);
         let last = prompts.last().map(String::as_str).unwrap_or_default();
+        if dialect.is_aside(&request.body) {
+            return Some(dialect.response(request, last));
+        }
         if let Some(seconds) = directive(last, "sleep")
             && !self.pause(Duration::from_secs_f64(seconds))
         {

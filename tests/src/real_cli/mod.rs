@@ -4,14 +4,17 @@
 mod claude;
 mod codex;
 mod gemini;
+mod opencode;
 mod qwen;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use claude::Claude;
 pub use codex::Codex;
 pub use gemini::Gemini;
+pub use opencode::{KILO, OPENCODE};
 pub use qwen::Qwen;
 
 use crate::model_server::ModelServer;
@@ -21,7 +24,7 @@ use crate::terminal::{Key, Terminal};
 use crate::wait::{DEADLINE, pause, poll, wait_until};
 
 /// Every real CLI that the tests drive.
-pub const ALL: [&dyn RealCli; 4] = [&Claude, &Codex, &Gemini, &Qwen];
+pub const ALL: [&dyn RealCli; 6] = [&Claude, &Codex, &Gemini, &OPENCODE, &KILO, &Qwen];
 
 /// How long a person waits before pressing a key again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -55,6 +58,12 @@ pub trait RealCli: Sync {
 
     /// Where a session's record is, if it is there.
     fn transcript(&self, sandbox: &Sandbox, cwd: &Path, id: &str) -> Option<PathBuf>;
+
+    /// Has a session be gone, as a person would.
+    fn forget(&self, sandbox: &Sandbox, cwd: &Path, id: &str) {
+        let transcript = self.transcript(sandbox, cwd, id).expect("a session that is there");
+        fs::remove_file(transcript).expect("our own file");
+    }
 
     /// Installs it and makes it run in the sandbox without a question, in these directories.
     /// False if it cannot be installed here: the test is to end then, as skipped.

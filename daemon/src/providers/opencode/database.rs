@@ -1,0 +1,191 @@
+//! Reads SQLite databases that belong to others, and leaves no trace: not a byte, not a file,
+//! not a time. Knows no tables.
+//!
+//! By itself SQLite writes the index of a log (`-shm`) even for those who only read.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::providers::{Stamp, Unreadable};
+
+/// How often a database is read anew that was changed meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// How long a writer may hold up a reader.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the files of a database look like at one moment.
+#[derive(PartialEq)]
+struct Files {
+    database: Stamp,
+    log: Option<Stamp>,
+    has_index: bool,
+}
+
+/// Answers a question to a database.
+///
+/// # Errors
+/// [`Unreadable::Missing`] if it is not there, and when it cannot be read.
+pub(super) fn read<T>(
+    file: &Path,
+    question: impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, Unreadable> {
+    let denied = |error: &dyn std::fmt::Display| {
+        Err(Unreadable::Denied(format!("{}: {error}", file.display())))
+    };
+    for _ in 0..ATTEMPTS {
+        let before = Files::look(file)?;
+        let answer = before.open(file).and_then(|connection| question(&connection));
+        // Where no lock keeps writers out, nothing is believed that was written meanwhile.
+        if (answer.is_ok() && before.are_locked()) || before == Files::look(file)? {
+            return answer.or_else(|error| denied(&error));
+        }
+    }
+    denied(&"it changes while it is read")
+}
+
+impl Files {
+    fn look(file: &Path) -> Result<Self, Unreadable> {
+        let beside = |ending: &str| PathBuf::from(format!("{}{ending}", file.display()));
+        Ok(Self {
+            database: stamp(file)?.ok_or(Unreadable::Missing)?,
+            log: stamp(&beside("-wal"))?.filter(|log| log.size > 0),
+            has_index: stamp(&beside("-shm"))?.is_some(),
+        })
+    }
+
+    /// Whether readers and writers share a lock: in the index of the log.
+    fn are_locked(&self) -> bool {
+        self.log.is_some() && self.has_index
+    }
+
+    fn open(&self, file: &Path) -> rusqlite::Result<Connection> {
+        let how = if self.log.is_none() {
+            "immutable=1"
+        } else if self.has_index {
+            "mode=ro&readonly_shm=1"
+        } else {
+            // Nobody has it open, so the index is made in our own memory.
+            "mode=ro&vfs=unix-none"
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_URI
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(format!("file:{}?{how}", escaped(file)), flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        if self.log.is_some() && !self.has_index {
+            connection.pragma_update(None, "locking_mode", "exclusive")?;
+        }
+        Ok(connection)
+    }
+}
+
+/// `None` if it is not there. A link that leads nowhere is an error: what it leads to may be on
+/// a disk that is not mounted now.
+fn stamp(path: &Path) -> Result<Option<Stamp>, Unreadable> {
+    let denied = |error| Err(Unreadable::Denied(format!("{}: {error}", path.display())));
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(Some(Stamp::of(&metadata))),
+        Err(error) if error.kind() != ErrorKind::NotFound => denied(error),
+        Err(error) if path.is_symlink() => denied(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A path within a URI.
+fn escaped(path: &Path) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
+    let bytes = path.as_os_str().as_encoded_bytes().iter();
+    bytes
+        .map(
+            |byte| {
+                if plain(*byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") }
+            },
+        )
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "it is 100% #1?.db";
+
+    /// Every file in a folder with all that a trace could change.
+    fn files(folder: &Path) -> Vec<(PathBuf, Stamp, Vec<u8>)> {
+        let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let look = |path: PathBuf| {
+            let stamp = Stamp::of(&path.metadata().unwrap());
+            let bytes = fs::read(&path).unwrap();
+            (path, stamp, bytes)
+        };
+        let mut files: Vec<_> = entries.map(look).collect();
+        files.sort_by(|a, b| a.0.cmp(&b.0));
+        files
+    }
+
+    fn writer(folder: &Path) -> Connection {
+        let writer = Connection::open(folder.join(NAME)).unwrap();
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; CREATE TABLE t (n); INSERT INTO t VALUES (1)",
+            )
+            .unwrap();
+        writer
+    }
+
+    fn copy_of(folder: &Path, endings: &[&str]) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        for name in endings.iter().map(|ending| format!("{NAME}{ending}")) {
+            fs::copy(folder.join(&name), copy.path().join(&name)).unwrap();
+        }
+        copy
+    }
+
+    #[track_caller]
+    fn assert_read(folder: &Path, expected: i64) {
+        let before = files(folder);
+        let count = |c: &Connection| c.query_row("SELECT sum(n) FROM t", (), |row| row.get(0));
+        assert_eq!(read(&folder.join(NAME), count), Ok(expected));
+        assert!(files(folder) == before, "reading left a trace");
+    }
+
+    #[test]
+    fn reading_leaves_no_trace_and_misses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        // Within one process SQLite shares the index between a reader and a writer, so that all
+        // but the end is seen in copies: what a crash leaves, and a backup without the index.
+        let writer = writer(folder.path());
+        assert_read(copy_of(folder.path(), &["", "-wal", "-shm"]).path(), 1);
+        writer.execute("INSERT INTO t VALUES (2)", ()).unwrap();
+        assert_read(copy_of(folder.path(), &["", "-wal", "-shm"]).path(), 3);
+        assert_read(copy_of(folder.path(), &["", "-wal"]).path(), 3);
+        writer.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).unwrap();
+        assert_read(folder.path(), 3);
+        drop(writer);
+        assert_eq!(files(folder.path()).len(), 1, "the log is closed");
+        assert_read(folder.path(), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_never_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        let ask =
+            || read(&path, |c| c.query_row("SELECT n FROM t", (), |row| row.get::<_, i64>(0)));
+        assert_eq!(ask(), Err(Unreadable::Missing));
+        for damage in ["", "this is no database, however long one looks at it"] {
+            fs::write(&path, damage).unwrap();
+            assert!(matches!(ask(), Err(Unreadable::Denied(_))), "{damage}");
+        }
+        assert_eq!(files(folder.path()).len(), 1);
+    }
+}

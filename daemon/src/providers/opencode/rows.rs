@@ -1,0 +1,179 @@
+//! The rows of sessions, in every version of the tables that has what is needed of them.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use rusqlite::{Connection, OptionalExtension, Statement};
+use serde_json::Value;
+use sessd_proto::{Kind, Status, Timestamp};
+
+use crate::providers::{Found, Stamp, Verdict, record};
+
+/// What the CLI calls a session until the model has found a title.
+const UNTITLED: [&str; 2] = ["New session - ", "Child session - "];
+
+/// Parts of messages in which the first prompt must be.
+const FIRST_PARTS: u32 = 8;
+
+/// A session as its row shows it.
+#[derive(Hash)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) has_messages: bool,
+    directory: String,
+    created: i64,
+    updated: i64,
+    title: Option<String>,
+    parent: Option<String>,
+    /// JSON.
+    model: Option<String>,
+    /// JSON: what it may do without being asked.
+    permission: Option<String>,
+    archived: Option<i64>,
+}
+
+impl Row {
+    /// Whatever changes in a session changes its row.
+    pub(super) fn stamp(&self) -> Stamp {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        let mtime_ns = self.updated.saturating_mul(1_000_000);
+        Stamp { size: hasher.finish(), mtime_ns, inode: 0 }
+    }
+
+    /// The CLI goes on with a session without a message as if it were new.
+    pub(super) fn judge(&self) -> Verdict {
+        if !self.has_messages {
+            Verdict::new(Status::Invalid, "empty_transcript")
+        } else if self.archived.is_some() {
+            Verdict::new(Status::Archived, "archived_by_provider")
+        } else {
+            Verdict::ACTIVE
+        }
+    }
+
+    /// In one-shot runs nobody could answer a question, so that asking is forbidden.
+    fn kind(&self) -> Kind {
+        let permission = self.permission.as_deref().map(serde_json::from_str::<Value>);
+        let rules = match permission {
+            Some(Ok(Value::Array(rules))) => rules,
+            _ => Vec::new(),
+        };
+        let is_mute = |rule: &Value| rule["permission"] == "question" && rule["action"] == "deny";
+        match &self.parent {
+            Some(_) => Kind::Subagent,
+            None if rules.iter().any(is_mute) => Kind::Headless,
+            None => Kind::Interactive,
+        }
+    }
+}
+
+/// Every session.
+pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
+    select(connection, "")?.query_map([], row)?.collect()
+}
+
+/// The session with this id.
+pub(super) fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Option<Row>> {
+    select(connection, "WHERE id = ?1")?.query_row([id], row).optional()
+}
+
+/// What the sessions with these ids say.
+pub(super) fn found(connection: &Connection, ids: &[&str]) -> rusqlite::Result<Vec<Option<Found>>> {
+    let mut statement = select(connection, "WHERE id = ?1")?;
+    let mut read = |id: &&str| {
+        let row = statement.query_row([id], row).optional()?;
+        row.filter(|row| row.has_messages).map(|row| described(connection, row)).transpose()
+    };
+    ids.iter().map(&mut read).collect()
+}
+
+/// Reads the columns of [`Row`]; those that another version does not have are null.
+fn select<'c>(connection: &'c Connection, condition: &str) -> rusqlite::Result<Statement<'c>> {
+    let mut columns = connection.prepare("SELECT name FROM pragma_table_info('session')")?;
+    let columns = columns.query_map([], |row| row.get(0))?;
+    let columns: Vec<String> = columns.collect::<rusqlite::Result<_>>()?;
+    let optional = ["title", "parent_id", "model", "permission", "time_archived"];
+    let optional = optional.map(|name| match columns.iter().any(|column| column == name) {
+        true => name,
+        false => "NULL",
+    });
+    connection.prepare(&format!(
+        "SELECT id, EXISTS (SELECT 1 FROM message WHERE session_id = session.id),
+             directory, time_created, time_updated, {}
+         FROM session {condition}",
+        optional.join(", "),
+    ))
+}
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row {
+        id: row.get(0)?,
+        has_messages: row.get(1)?,
+        directory: row.get(2)?,
+        created: row.get(3)?,
+        updated: row.get(4)?,
+        title: row.get(5)?,
+        parent: row.get(6)?,
+        model: row.get(7)?,
+        permission: row.get(8)?,
+        archived: row.get(9)?,
+    })
+}
+
+fn described(connection: &Connection, row: Row) -> rusqlite::Result<Found> {
+    let named =
+        row.title.as_deref().filter(|title| UNTITLED.iter().all(|it| !title.starts_with(it)));
+    let title = match named.and_then(record::title) {
+        Some(title) => Some(title),
+        None => first_prompt(connection, &row.id)?,
+    };
+    let model = match value(row.model.as_deref(), "id") {
+        Some(model) => Some(model),
+        None => last_model(connection, &row.id)?,
+    };
+    Ok(Found {
+        scope: String::new(),
+        kind: row.kind(),
+        verdict: row.judge(),
+        launch_dir: row.directory.clone(),
+        cwd: Some(row.directory),
+        title,
+        model,
+        git_branch: None,
+        created_at: Timestamp(row.created),
+        last_activity: Timestamp(row.updated),
+        parent: row.parent,
+        provider_session_id: row.id,
+    })
+}
+
+/// A text in a JSON object; nothing if it is not there, or garbage.
+fn value(json: Option<&str>, name: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(json?).ok()?;
+    value[name].as_str().map(str::to_owned)
+}
+
+fn first_prompt(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT p.data FROM message m JOIN part p ON p.message_id = m.id
+         WHERE m.session_id = ?1 ORDER BY m.time_created, m.id, p.id LIMIT ?2",
+    )?;
+    let parts = statement.query_map((id, FIRST_PARTS), |row| row.get(0))?;
+    let parts: Vec<Option<String>> = parts.collect::<rusqlite::Result<_>>()?;
+    let texts = parts.iter().filter_map(|part| value(part.as_deref(), "text"));
+    Ok(texts.filter_map(|text| record::title(&text)).next())
+}
+
+fn last_model(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT data FROM message WHERE session_id = ?1 ORDER BY time_created DESC, id DESC",
+    )?;
+    let mut rows = statement.query([id])?;
+    while let Some(row) = rows.next()? {
+        let data: Option<String> = row.get(0)?;
+        if let Some(model) = value(data.as_deref(), "modelID") {
+            return Ok(Some(model));
+        }
+    }
+    Ok(None)
+}

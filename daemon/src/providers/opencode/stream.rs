@@ -1,0 +1,74 @@
+//! Lines of `opencode run --format json` as events.
+
+use serde_json::{Value, json};
+use sessd_proto::{Event, Json};
+
+/// The events in one line; what is not known says nothing.
+pub(super) fn decode(line: &str) -> Vec<Event> {
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
+    let event = |kind: &str, text: Option<&str>, data: Value| Event {
+        kind: kind.to_owned(),
+        text: text.map(str::to_owned),
+        data: Json(data),
+        ..Event::default()
+    };
+    // Every step says again whose it is; a run that fails at once has no step.
+    let started = || event("started", None, json!({ "provider_session_id": line["sessionID"] }));
+    let part = &line["part"];
+    match line["type"].as_str().unwrap_or_default() {
+        "step_start" => vec![started()],
+        "text" => vec![event("text", part["text"].as_str(), json!({}))],
+        "reasoning" => vec![event("thinking", part["text"].as_str(), json!({}))],
+        "tool_use" => {
+            let [id, name, state] = ["callID", "tool", "state"].map(|key| &part[key]);
+            let call = json!({ "id": id, "name": name, "input": state["input"] });
+            let result = json!({ "id": id, "status": state["status"] });
+            let said = state["output"].as_str().or(state["error"].as_str());
+            vec![event("tool_call", None, call), event("tool_result", said, result)]
+        }
+        "step_finish" => {
+            let mut usage = part["tokens"].clone();
+            usage["cost"] = part["cost"].clone();
+            let usage = event("usage", None, usage);
+            match part["reason"].as_str() {
+                // The model goes on when its tools have answered.
+                Some("tool-calls" | "unknown") | None => vec![usage],
+                Some(_) => vec![usage, event("result", None, json!({ "cost": part["cost"] }))],
+            }
+        }
+        "error" => {
+            let error = &line["error"];
+            let said = error["data"]["message"].as_str().or(error["name"].as_str());
+            vec![started(), event("error", said, json!({ "status": error["data"]["statusCode"] }))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(line: &str) -> Vec<String> {
+        decode(line).into_iter().map(|event| event.kind).collect()
+    }
+
+    #[test]
+    fn only_the_last_step_is_the_result() {
+        let step = |reason: &str| {
+            kinds(&format!(r#"{{"type":"step_finish","part":{{"reason":"{reason}"}}}}"#))
+        };
+        assert_eq!(step("tool-calls"), ["usage"]);
+        assert_eq!(step("stop"), ["usage", "result"]);
+        assert_eq!(kinds("garbage"), [""; 0]);
+    }
+
+    #[test]
+    fn a_run_that_fails_at_once_says_in_which_session() {
+        let line = r#"{"type":"error","sessionID":"ses_1","error":{"name":"APIError",
+            "data":{"message":"invalid key","statusCode":401}}}"#;
+        let events = decode(&line.replace('\n', ""));
+        assert_eq!(events[0].data.0["provider_session_id"], "ses_1");
+        assert_eq!(events[1].text.as_deref(), Some("invalid key"));
+    }
+}
