@@ -23,7 +23,7 @@ fn config(model: &str, server: &str) -> String {
         "model = '{model}'\npermission = 'edit'\nsystem_prompt = 'Be brief.'\n\
          mcp_servers = ['memory']\nargs = ['--verbose']\n"
     );
-    let agents = ["claude", "codex"]
+    let agents = ["claude", "codex", "opencode"]
         .map(|provider| format!("[agents.my-{provider}]\nprovider = '{provider}'\n{options}"));
     format!(
         "{}[mcp_servers.memory]\ncommand = '{server}'\nargs = ['a b']\n\
@@ -108,7 +108,8 @@ fn a_broken_agent_is_named_by_every_call() {
 #[test]
 fn a_session_keeps_what_its_agent_asked_for_and_its_servers_are_looked_up() {
     let sandbox = configured(&config("opus", "server"));
-    for (agent, model) in [("my-claude", "--model=opus"), ("my-codex", "--model=opus")] {
+    let model = "--model=opus";
+    for agent in ["my-claude", "my-codex", "my-opencode"] {
         sandbox.write(CONFIG, config("opus", "server"));
         answer(&sandbox, &["daemon", "restart"]);
         let id = answer(&sandbox, &["new", agent])["session"]["id"].as_str().unwrap().to_owned();
@@ -147,8 +148,8 @@ fn written(sandbox: &Sandbox, id: &str) -> Vec<PathBuf> {
 #[test]
 fn no_secret_is_an_argument_or_in_the_registry_or_readable_by_others() {
     let sandbox = configured(&config("opus", "server"));
-    let calls = Calls::of(&sandbox, &["claude", "codex"]);
-    for agent in ["my-claude", "my-codex"] {
+    let calls = Calls::of(&sandbox, &["claude", "codex", "opencode"]);
+    for agent in ["my-claude", "my-codex", "my-opencode"] {
         let id = answer(&sandbox, &["new", agent])["session"]["id"].as_str().unwrap().to_owned();
         let resumed = sandbox.sessctl(&["resume", &id]);
         assert_eq!(resumed.status, 0, "{resumed:?}");
@@ -161,7 +162,7 @@ fn no_secret_is_an_argument_or_in_the_registry_or_readable_by_others() {
         assert_eq!(show(&sandbox, &id).agent, agent);
     }
     let seen = calls.seen();
-    assert_eq!(seen.len(), 4, "{seen:?}");
+    assert_eq!(seen.len(), 6, "{seen:?}");
     assert!(seen.iter().all(|call| call.contains("opus")), "{seen:?}");
     let said = format!("{seen:?}{}{}", answer(&sandbox, &["list"]), answer(&sandbox, &["agents"]));
     assert!(!said.contains(SECRET), "{said}");

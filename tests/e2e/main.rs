@@ -6,6 +6,7 @@
 )]
 
 mod agents;
+mod agents_real;
 mod autostart;
 mod background;
 mod bad_input;

@@ -8,11 +8,12 @@ use sessd_proto::{Environment, Event, LaunchPlan, Status};
 
 use super::listing;
 use super::{
-    Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable,
-    Verdict,
+    Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec,
+    Unreadable, Verdict,
 };
 
 mod database;
+mod flags;
 mod rows;
 mod stream;
 
@@ -20,8 +21,8 @@ mod stream;
 pub struct Brand {
     /// Its id, and the name of its program, its folder and its database.
     name: &'static str,
-    /// The variable that names another database.
-    database: &'static str,
+    /// How the names of its variables begin.
+    prefix: &'static str,
     environment: &'static [&'static str],
 }
 
@@ -45,7 +46,7 @@ macro_rules! environment {
 /// OpenCode.
 pub static OPENCODE: Brand = Brand {
     name: "opencode",
-    database: "OPENCODE_DB",
+    prefix: "OPENCODE",
     environment: environment![
         "OPENCODE_DB",
         "OPENCODE_API_KEY",
@@ -64,7 +65,7 @@ pub static OPENCODE: Brand = Brand {
 /// Kilo.
 pub static KILO: Brand = Brand {
     name: "kilo",
-    database: "KILO_DB",
+    prefix: "KILO",
     environment: environment![
         "KILO_DB",
         "KILO_API_KEY",
@@ -195,35 +196,50 @@ impl Provider for Brand {
         Some(self.plan(home, &spec.cwd, args, &spec.launch))
     }
 
+    fn accepts(&self) -> Accepts {
+        flags::ACCEPTS
+    }
+
+    fn launch_files(&self, launch: &Launch) -> Vec<(&'static str, String)> {
+        flags::files(launch)
+    }
+
     fn decode(&self, line: &str) -> Vec<Event> {
         stream::decode(line)
     }
 }
 
 impl Brand {
+    /// The variable that names another database.
+    fn variable(&self) -> String {
+        format!("{}_DB", self.prefix)
+    }
+
     /// The home as the variable for another database has it, which may lie anywhere.
     fn with_database(&self, mut home: Home, env: &Environment) -> Home {
-        let chosen = env.get(self.database).map(|file| home.path.join(file));
+        let chosen = env.get(&self.variable()).map(|file| home.path.join(file));
         if let Some(folder) = chosen.as_deref().and_then(Path::parent) {
             home.path = folder.to_owned();
         }
         let chosen = chosen.map(|file| file.to_string_lossy().into_owned());
-        home.env.insert(self.database.to_owned(), chosen);
+        home.env.insert(self.variable(), chosen);
         home
     }
 
     /// The database with the sessions of a home.
     fn file(&self, home: &Home) -> PathBuf {
-        match home.env.get(self.database) {
+        match home.env.get(&self.variable()) {
             Some(Some(file)) => PathBuf::from(file),
             _ => home.path.join(format!("{}.db", self.name)),
         }
     }
 
     fn plan(&self, home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> LaunchPlan {
-        args.extend(launch.args.clone());
+        args.extend(flags::arguments(launch));
         let program = self.program().to_owned();
-        LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
+        let mut plan = LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() };
+        flags::environment(launch, self.prefix, &mut plan);
+        plan
     }
 }
 

@@ -33,7 +33,7 @@ impl RealCli for OpenCode {
             "provider": {"test": {
                 "npm": "@ai-sdk/openai-compatible",
                 "options": {"baseURL": format!("{}/v1", server.url()), "apiKey": "key"},
-                "models": {"test-model": {"name": "Test"}},
+                "models": {"test-model": {"name": "Test"}, "other-model": {"name": "Other"}},
             }},
         });
         sandbox.write(&format!(".config/{name}/{name}.json"), settings.to_string());

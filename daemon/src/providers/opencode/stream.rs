@@ -38,7 +38,8 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         }
         "error" => {
             let error = &line["error"];
-            let said = error["data"]["message"].as_str().or(error["name"].as_str());
+            let said = [&error["data"]["message"], &error["name"], error];
+            let said = said.into_iter().find_map(Value::as_str);
             vec![started(), event("error", said, json!({ "status": error["data"]["statusCode"] }))]
         }
         _ => Vec::new(),
@@ -70,5 +71,7 @@ mod tests {
         let events = decode(&line.replace('\n', ""));
         assert_eq!(events[0].data.0["provider_session_id"], "ses_1");
         assert_eq!(events[1].text.as_deref(), Some("invalid key"));
+        let events = decode(r#"{"type":"error","error":"run ended"}"#);
+        assert_eq!(events[1].text.as_deref(), Some("run ended"));
     }
 }
