@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use sessd_proto::Timestamp;
 use sessd_proto::provider::{ProviderInfo, ProvidersResponse};
 use sessd_tests::model_server::ModelServer;
-use sessd_tests::real_cli::{self, Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{self, Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 
 use crate::BINARIES;
@@ -42,7 +43,7 @@ const CELLS: [&str; 9] = [
 ];
 
 /// For each CLI, in the order of the cells: whether it can, and the test that fails if not.
-const PROVEN: [(&str, [(bool, &str); 9]); 4] = [
+const PROVEN: [(&str, [(bool, &str); 9]); 6] = [
     (
         "claude",
         [
@@ -83,6 +84,34 @@ const PROVEN: [(&str, [(bool, &str); 9]); 4] = [
             (false, "fork_is_refused_where_the_cli_cannot"),
             (false, "live_gemini_is_unknown_but_for_our_lease"),
             (true, "retention_of_gemini_is_what_it_deletes"),
+        ],
+    ),
+    (
+        "opencode",
+        [
+            (true, "discover_opencode"),
+            (true, "verdicts_agree_with_opencode"),
+            (true, "resume_continues_opencode"),
+            (false, ELSEWHERE),
+            (true, "turns_of_opencode_go_on_and_fail_honestly"),
+            (false, "new_begins_opencode"),
+            (true, "fork_continues_a_copy_of_opencode"),
+            (false, "live_opencode_is_unknown_but_for_our_lease"),
+            (false, "retention_of_opencode_is_none"),
+        ],
+    ),
+    (
+        "kilo",
+        [
+            (true, "discover_kilo"),
+            (true, "verdicts_agree_with_kilo"),
+            (true, "resume_continues_kilo"),
+            (false, ELSEWHERE),
+            (true, "turns_of_kilo_go_on_and_fail_honestly"),
+            (false, "new_begins_kilo"),
+            (true, "fork_continues_a_copy_of_kilo"),
+            (false, "live_kilo_is_unknown_but_for_our_lease"),
+            (false, "retention_of_kilo_is_none"),
         ],
     ),
     (
@@ -191,12 +220,33 @@ fn retention_of_qwen_is_none() {
     never_deleted(&Qwen);
 }
 
+#[test]
+fn retention_of_opencode_is_none() {
+    never_deleted(&OPENCODE);
+}
+
+#[test]
+fn retention_of_kilo_is_none() {
+    never_deleted(&KILO);
+}
+
 /// A session of years ago is still there and can be resumed.
 fn never_deleted(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
     let id = scene.one_shot("alpha question").session_id;
     let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
-    set_age(&transcript, 1000 * DAY);
+    if scene.has_database() {
+        let age = i64::try_from((1000 * DAY).as_millis()).unwrap();
+        for table in ["session", "message", "part"] {
+            let sql = format!(
+                "UPDATE {table} SET time_created = time_created - ?1,
+                     time_updated = time_updated - ?1"
+            );
+            Connection::open(&transcript).unwrap().execute(&sql, [age]).unwrap();
+        }
+    } else {
+        set_age(&transcript, 1000 * DAY);
+    }
     assert_eq!(scene.session(&id).expires_at, None);
     scene.one_shot("gamma question");
     let run = cli.one_shot_resume(&scene.sandbox, &scene.project, &id, "beta question");

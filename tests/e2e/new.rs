@@ -4,7 +4,7 @@
 use rusqlite::Connection;
 use serde_json::Value;
 use sessd_proto::{LiveState, Session, Status};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
@@ -35,6 +35,16 @@ fn new_begins_qwen() {
     begins(&Qwen);
 }
 
+#[test]
+fn new_begins_opencode() {
+    begins(&OPENCODE);
+}
+
+#[test]
+fn new_begins_kilo() {
+    begins(&KILO);
+}
+
 /// Opens `sessctl new` in the project.
 fn begin(scene: &Scene) -> Terminal {
     let mut command = scene.sandbox.command(BINARIES.sessctl);
@@ -43,6 +53,7 @@ fn begin(scene: &Scene) -> Terminal {
     let ready = match scene.provider() {
         "claude" => "Welcome back!",
         "codex" => "OpenAI Codex",
+        "opencode" | "kilo" => "Ask anything",
         _ => "Type your message",
     };
     terminal.wait_for_text(ready, DEADLINE);
@@ -192,6 +203,16 @@ fn fork_continues_a_copy_of_codex() {
     forks(&Codex);
 }
 
+#[test]
+fn fork_continues_a_copy_of_opencode() {
+    forks(&OPENCODE);
+}
+
+#[test]
+fn fork_continues_a_copy_of_kilo() {
+    forks(&KILO);
+}
+
 /// The copy goes its own way while somebody else has the original.
 fn forks(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
@@ -214,7 +235,12 @@ fn forks(cli: &'static dyn RealCli) {
     assert_ne!(copy.provider_session_id.as_ref(), Some(&asked));
     assert!(copy.live.blocks());
     assert!(!show(&scene.sandbox, &id).live.blocks());
-    assert_eq!(std::fs::read(&original).unwrap(), before);
+    if scene.has_database() {
+        let again = cli.one_shot_resume(&scene.sandbox, &scene.project, &asked, "gamma question");
+        assert!(again.text.contains("turns=2"), "it has the prompt of its copy: {again:?}");
+    } else {
+        assert_eq!(std::fs::read(&original).unwrap(), before);
+    }
     cli.quit(&mut terminal);
 }
 

@@ -80,6 +80,11 @@ impl Scene {
         matches!(self.provider(), "claude" | "codex")
     }
 
+    /// Whether all sessions of a home are in one file.
+    pub(crate) fn has_database(&self) -> bool {
+        matches!(self.provider(), "opencode" | "kilo")
+    }
+
     /// The home that a value of the variable selects.
     pub(crate) fn selected(&self, value: &Path) -> PathBuf {
         match self.provider() {

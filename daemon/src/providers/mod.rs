@@ -173,6 +173,17 @@ pub struct LiveSession {
     pub live: Live,
 }
 
+/// A process that was started for a session whose id at the provider is not known yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The process.
+    pub pid: u32,
+    /// When it got the session.
+    pub since: Timestamp,
+    /// Where it was started.
+    pub launch_dir: String,
+}
+
 /// One prompt to be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TurnSpec {
@@ -227,6 +238,12 @@ pub trait Provider: Send + Sync {
 
     /// The processes that have sessions of this home; `None` when the provider does not show it.
     fn live(&self, home: &Home) -> Option<Vec<LiveSession>>;
+
+    /// What processes of ours have begun, as far as that is beyond doubt; asked where `live`
+    /// does not show it.
+    fn begun(&self, _home: &Home, _starts: &[Start]) -> Vec<LiveSession> {
+        Vec::new()
+    }
 
     /// Its own deletion of old sessions, from its settings.
     fn retention(&self, home: &Home) -> Option<Retention>;

@@ -8,10 +8,11 @@ use sessd_proto::{Environment, Event, LaunchPlan, Status};
 
 use super::listing;
 use super::{
-    Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec,
+    Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, Start, TurnSpec,
     Unreadable, Verdict,
 };
 
+mod begun;
 mod database;
 mod flags;
 mod rows;
@@ -152,6 +153,15 @@ impl Provider for Brand {
     /// Who has the database open can be seen, but not on which session.
     fn live(&self, _home: &Home) -> Option<Vec<LiveSession>> {
         None
+    }
+
+    fn begun(&self, home: &Home, starts: &[Start]) -> Vec<LiveSession> {
+        if starts.is_empty() {
+            return Vec::new();
+        }
+        let file = self.file(home);
+        let rows = database::read(&file, rows::all).unwrap_or_default();
+        begun::by(starts, &rows, &file)
     }
 
     fn retention(&self, _home: &Home) -> Option<Retention> {

@@ -16,7 +16,7 @@ use super::live::is_alive;
 use super::patience::LOOK;
 use crate::clock::now;
 use crate::process;
-use crate::providers::{self, Home, Launch, LiveSession, Provider};
+use crate::providers::{self, Home, Launch, LiveSession, Provider, Start};
 use crate::store::bindings::{self, Discovered};
 use crate::store::fallback;
 use crate::store::leases::{self, Lease};
@@ -148,14 +148,25 @@ impl Registry {
     /// that waited for its id, and follows a process that has begun another one.
     pub(super) async fn follow_leases(self: &Arc<Self>, known: &KnownHome) -> Result<(), Fault> {
         let home_id = known.id;
-        let leased = self.store.read(move |c| leases::of_home(c, home_id)).await?;
+        let leased = self
+            .store
+            .read(move |c| {
+                let row = |lease: Lease| Ok((sessions::by_id(c, &lease.session_id)?, lease));
+                leases::of_home(c, home_id)?.into_iter().map(row).collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
         if leased.is_empty() {
             return Ok(());
         }
         let look = move |known: &KnownHome| {
-            let shown = known.provider.live(&known.home).unwrap_or_default();
             let boot_id = process::boot_id();
-            let seen = leased.into_iter().filter(|lease| is_alive(lease, &boot_id));
+            let alive = leased.into_iter().filter(|(_, lease)| is_alive(lease, &boot_id));
+            let (starts, leased): (Vec<_>, Vec<_>) =
+                alive.map(|(row, lease)| (row.and_then(|row| start(&row, &lease)), lease)).unzip();
+            let starts: Vec<Start> = starts.into_iter().flatten().collect();
+            let shown = known.provider.live(&known.home);
+            let shown = shown.unwrap_or_else(|| known.provider.begun(&known.home, &starts));
+            let seen = leased.into_iter();
             seen.filter_map(|lease| Some((shown_for(&shown, lease.pid)?.clone(), lease)))
                 .collect::<Vec<_>>()
         };
@@ -170,6 +181,13 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// The start of a session that waits for its id.
+fn start(row: &Stored, lease: &Lease) -> Option<Start> {
+    let waits = row.session.provider_session_id.is_none();
+    let launch_dir = row.session.launch_dir.clone();
+    waits.then_some(Start { pid: lease.pid, since: lease.since, launch_dir })
 }
 
 /// What a process with a lease runs now: itself, or the one process it has started for it.

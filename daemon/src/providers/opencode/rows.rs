@@ -19,8 +19,8 @@ const FIRST_PARTS: u32 = 8;
 pub(super) struct Row {
     pub(super) id: String,
     pub(super) has_messages: bool,
-    directory: String,
-    created: i64,
+    pub(super) directory: String,
+    pub(super) created: i64,
     updated: i64,
     title: Option<String>,
     parent: Option<String>,
@@ -49,6 +49,11 @@ impl Row {
         } else {
             Verdict::ACTIVE
         }
+    }
+
+    /// Whether it was begun at a terminal.
+    pub(super) fn is_interactive(&self) -> bool {
+        self.kind() == Kind::Interactive
     }
 
     /// In one-shot runs nobody could answer a question, so that asking is forbidden.

@@ -1,0 +1,53 @@
+//! Which session a process has begun. The family does not show it, so nothing is said where
+//! anybody else could have begun it.
+
+use std::fs;
+use std::path::Path;
+
+use sessd_proto::{Live, LiveState};
+
+use super::rows::Row;
+use crate::process;
+use crate::providers::{LiveSession, Start};
+
+/// What each start has begun, if it is the only session that can be meant, and the process is
+/// alone in its directory with the database.
+pub(super) fn by(starts: &[Start], rows: &[Row], database: &Path) -> Vec<LiveSession> {
+    let only = |start: &Start| {
+        let is_its = |row: &&Row| {
+            row.is_interactive()
+                && row.directory == start.launch_dir
+                && row.created >= start.since.0
+        };
+        let mut begun = rows.iter().filter(is_its);
+        let row = begun.next().filter(|_| begun.next().is_none())?;
+        is_alone(start, database).then(|| session(&row.id, start.pid))
+    };
+    let has_no_rival = |start: &&Start| {
+        starts.iter().all(|it| it.pid == start.pid || it.launch_dir != start.launch_dir)
+    };
+    starts.iter().filter(has_no_rival).filter_map(only).collect()
+}
+
+fn session(id: &str, pid: u32) -> LiveSession {
+    let live = Live { state: LiveState::Open, pid: Some(pid), ..Live::default() };
+    LiveSession { provider_session_id: id.to_owned(), scope: None, live }
+}
+
+fn is_alone(start: &Start, database: &Path) -> bool {
+    let Ok(processes) = fs::read_dir("/proc") else { return false };
+    let pids = processes.flatten().filter_map(|it| it.file_name().to_str()?.parse().ok());
+    let mut others = pids.filter(|pid: &u32| {
+        let is_ours = *pid == start.pid || process::is_below(*pid, start.pid);
+        !is_ours && *pid != std::process::id()
+    });
+    !others.any(|pid| {
+        let cwd = fs::read_link(format!("/proc/{pid}/cwd"));
+        cwd.is_ok_and(|cwd| cwd == Path::new(&start.launch_dir)) && has_open(pid, database)
+    })
+}
+
+fn has_open(pid: u32, file: &Path) -> bool {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    links.into_iter().any(|link| fs::read_link(link.path()).is_ok_and(|path| path == file))
+}
