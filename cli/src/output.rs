@@ -1,6 +1,7 @@
 //! The only place that prints. stdout is data, everything else goes to stderr; on a terminal
 //! tables fit its width, through a pipe they are tab-separated and complete.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -96,10 +97,15 @@ impl Output {
     /// When standard output is closed.
     pub fn table(&self, head: &[&str], rows: &[Vec<String>]) -> Result<(), Fault> {
         let Some(columns) = self.columns else {
-            let line = |row: &Vec<String>| {
-                row.iter().map(|cell| clean(cell)).collect::<Vec<_>>().join("\t") + "\n"
-            };
-            return self.data(&rows.iter().map(line).collect::<String>());
+            let mut lines = String::new();
+            for row in rows {
+                for (number, cell) in row.iter().enumerate() {
+                    lines += if number == 0 { "" } else { "\t" };
+                    lines += &clean(cell);
+                }
+                lines.push('\n');
+            }
+            return self.data(&lines);
         };
         self.data(&fitted(head, rows, columns))
     }
@@ -187,9 +193,9 @@ fn distance(at: Timestamp, now: Timestamp) -> String {
 }
 
 fn fitted(head: &[&str], rows: &[Vec<String>], columns: usize) -> String {
-    let head = head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
+    let head = head.iter().map(|cell| Cow::Borrowed(*cell)).collect::<Vec<_>>();
     let cleaned = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect::<Vec<_>>());
-    let lines: Vec<Vec<String>> = std::iter::once(head).chain(cleaned).collect();
+    let lines: Vec<Vec<Cow<'_, str>>> = std::iter::once(head).chain(cleaned).collect();
     let width_of = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.width()).max().unwrap_or(0)
     };
@@ -233,7 +239,10 @@ fn cut(text: &str, columns: usize) -> String {
 }
 
 /// Text from elsewhere must not steer the terminal.
-pub(crate) fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return text.into();
+    }
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
