@@ -22,6 +22,7 @@ pub mod jobs;
 mod limits;
 pub mod listener;
 mod log;
+mod mcp;
 pub mod process;
 pub mod providers;
 pub mod registry;

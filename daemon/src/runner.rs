@@ -2,6 +2,7 @@
 //! and ends the whole group by a deadline. Knows no provider and no session.
 
 use std::io;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use sessd_proto::environment::is_supervisors;
 use sessd_proto::{Environment, LaunchPlan};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -142,6 +143,33 @@ impl Process {
         };
         self.end_group().await;
         Ended { status: ended, cause, stderr }
+    }
+
+    /// Lets somebody talk with it, and ends the whole group when they are done, by the deadline
+    /// at the latest. Answers what they say, and the end of standard error.
+    pub async fn dialogue<T, F: Future<Output = io::Result<T>>>(
+        mut self,
+        deadline: Duration,
+        talk: impl FnOnce(ChildStdin, ChildStdout) -> F,
+    ) -> (io::Result<T>, String) {
+        let pipes = self.child.stdin.take().zip(self.child.stdout.take());
+        let mut stderr = pin!(keep_end(self.child.stderr.take()));
+        let said = async {
+            let (stdin, stdout) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
+            let talk = timeout(deadline, talk(stdin, stdout));
+            talk.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        };
+        let mut said = pin!(said);
+        let (said, early) = tokio::select! {
+            said = &mut said => (said, None),
+            early = &mut stderr => (said.await, Some(early)),
+        };
+        self.end_group().await;
+        let stderr = match early {
+            Some(early) => early,
+            None => timeout(PATIENCE, stderr).await.unwrap_or_default(),
+        };
+        (said, stderr)
     }
 
     /// Ends the whole group without having talked to it.

@@ -1,7 +1,10 @@
-//! Agents: what `new` and `send` can start, as the configuration has it.
+//! Agents: what `new` and `send` can start, as the configuration has it, and the tools that this
+//! gives them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::Environment;
 
 /// Asks for every agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,4 +42,44 @@ pub struct AgentInfo {
     pub mcp_servers: Vec<String>,
     /// The configuration file; `null` if nothing was written down about it.
     pub defined_in: Option<String>,
+}
+
+/// Asks which tools an agent or a session has when it is started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ToolsRequest {
+    /// An agent's name, else a selector of a session.
+    pub name: String,
+    /// The caller's directory: where an agent without one of its own is started.
+    pub cwd: String,
+    /// The caller's variables, as far as providers declared an interest in them.
+    pub environment: Environment,
+}
+
+/// What a start came to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ToolsResponse {
+    /// The agent.
+    pub agent: String,
+    /// Whom it starts.
+    pub provider: String,
+    /// Who told it: `provider`, or `servers` where a provider tells nothing before a prompt.
+    pub told_by: String,
+    /// The provider's own tools, where it tells them.
+    pub tools: Vec<String>,
+    /// The MCP servers.
+    pub servers: Vec<ServerInfo>,
+}
+
+/// An MCP server as it was found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerInfo {
+    /// Its name.
+    pub name: String,
+    /// `connected`, `failed` or a word of the provider's.
+    pub state: String,
+    /// Why it is not connected.
+    pub detail: Option<String>,
+    /// Its tools: as the provider calls them, or as the server does.
+    pub tools: Vec<String>,
 }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Fault;
-use crate::agent::{AgentsRequest, AgentsResponse};
+use crate::agent::{AgentsRequest, AgentsResponse, ToolsRequest, ToolsResponse};
 use crate::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
 use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::doctor::{DoctorReport, DoctorRequest};
@@ -91,6 +91,8 @@ pub trait Sessd {
     async fn drop_key(request: DropKeyRequest) -> Result<ChangeResponse, Fault>;
     /// Every agent.
     async fn agents(request: AgentsRequest) -> Result<AgentsResponse, Fault>;
+    /// The tools that a start gives an agent or a session; starts it, but no model.
+    async fn tools(request: ToolsRequest) -> Result<ToolsResponse, Fault>;
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ mod systemd;
 mod systemd_install;
 mod systemd_restarts;
 mod tidy;
+mod tools;
 mod traps;
 mod trash;
 mod turns;

@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::report;
 
 /// A provider CLI as npm distributes it.
@@ -33,6 +35,13 @@ pub const QWEN: Cli = Cli { name: "qwen", package: "@qwen-code/qwen-code", versi
 pub const OPENCODE: Cli = Cli { name: "opencode", package: "opencode-ai", version: "1.18.33" };
 /// Kilo.
 pub const KILO: Cli = Cli { name: "kilo", package: "@kilocode/cli", version: "7.7.7" };
+
+/// An MCP server with nine tools, which talks on its standard streams.
+pub const MCP_MEMORY: Cli = Cli {
+    name: "mcp-server-memory",
+    package: "@modelcontextprotocol/server-memory",
+    version: "2026.8.31",
+};
 
 /// A provider CLI that runs on this machine.
 #[derive(Clone, Debug)]
@@ -76,9 +85,11 @@ fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
     let home = tempfile::tempdir()?;
     let mut program = Command::new(staging.path().join("node_modules/.bin").join(name));
     program.arg("--version").env("HOME", home.path());
-    let said = succeed(&mut program)?;
-    if !said.contains(version) {
-        return Err(io::Error::other(format!("it says it is {said}")));
+    succeed(&mut program)?;
+    let manifest = staging.path().join("node_modules").join(package).join("package.json");
+    let manifest: Value = serde_json::from_slice(&fs::read(manifest)?)?;
+    if manifest["version"] != *version {
+        return Err(io::Error::other(format!("it is {}", manifest["version"])));
     }
     fs::rename(staging.path(), directory)
 }

@@ -26,6 +26,7 @@ mod show;
 mod status;
 mod tag;
 mod title;
+mod tools;
 mod undelete;
 mod unpin;
 mod untag;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Cleanup(Lazy<cleanup::Args>),
     Providers(Lazy<providers::Args>),
     Agents(Lazy<agents::Args>),
+    Tools(Lazy<tools::Args>),
     Jobs(Lazy<jobs::Args>),
     Status(Lazy<status::Args>),
     Doctor(Lazy<doctor::Args>),
@@ -77,6 +79,7 @@ impl Command {
             Self::Cleanup(args) => cleanup::run(context, &args.0),
             Self::Providers(args) => providers::run(context, &args.0),
             Self::Agents(args) => agents::run(context, &args.0),
+            Self::Tools(args) => tools::run(context, args.0),
             Self::Jobs(args) => jobs::run(context, args.0),
             Self::Status(args) => status::run(context, &args.0),
             Self::Doctor(args) => doctor::run(context, &args.0),

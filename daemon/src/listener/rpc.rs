@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sessd_proto::agent::{AgentsRequest, AgentsResponse};
+use sessd_proto::agent::{AgentsRequest, AgentsResponse, ToolsRequest, ToolsResponse};
 use sessd_proto::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
 use sessd_proto::cleanup::{CleanupReport, CleanupRequest};
 use sessd_proto::doctor::{DoctorReport, DoctorRequest, Finding, Level};
@@ -243,5 +243,9 @@ impl Sessd for Handler {
 
     async fn agents(self, context: Context, _: AgentsRequest) -> Result<AgentsResponse, Fault> {
         self.call(context, |registry, _| async move { Ok(registry.agents()) }).await
+    }
+
+    async fn tools(self, context: Context, request: ToolsRequest) -> Result<ToolsResponse, Fault> {
+        self.call(context, |registry, _| async move { registry.tools(request).await }).await
     }
 }

@@ -135,16 +135,24 @@ impl Provider for Claude {
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
-        let mut args: Vec<_> =
-            ["-p", "--output-format=stream-json", "--verbose"].map(str::to_owned).into();
+        let mut args = headless();
         match (&spec.resume, &spec.new_id) {
             (Some(bound), _) => args.push(resume(home, bound, &spec.cwd)),
             (None, id) => args.extend(id.as_deref().map(session_id)),
         }
-        let mut plan = plan(home, &spec.cwd, args, &spec.launch);
-        // It would hide failures for minutes; the deadline is ours.
-        plan.env.insert("CLAUDE_CODE_MAX_RETRIES".to_owned(), Some("0".to_owned()));
-        Some(plan)
+        Some(without_retries(plan(home, &spec.cwd, args, &spec.launch)))
+    }
+
+    /// A command that it carries out by itself, after its servers have been started.
+    fn plan_tools(
+        &self,
+        home: &Home,
+        cwd: &str,
+        launch: &Launch,
+    ) -> Option<(LaunchPlan, &'static str)> {
+        let mut args = headless();
+        args.push("--no-session-persistence".to_owned());
+        Some((without_retries(plan(home, cwd, args, launch)), "/cost"))
     }
 
     fn accepts(&self) -> Accepts {
@@ -181,6 +189,16 @@ fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> Launc
     args.extend(flags::arguments(launch));
     let program = Claude.program().to_owned();
     LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
+}
+
+fn headless() -> Vec<String> {
+    ["-p", "--output-format=stream-json", "--verbose"].map(str::to_owned).into()
+}
+
+/// They would hide failures for minutes; the deadline is ours.
+fn without_retries(mut plan: LaunchPlan) -> LaunchPlan {
+    plan.env.insert("CLAUDE_CODE_MAX_RETRIES".to_owned(), Some("0".to_owned()));
+    plan
 }
 
 /// An id is only looked up in the project of the directory, a path anywhere.

@@ -294,6 +294,17 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// How to have it tell by the event `started` which servers and tools such a launch gives it,
+    /// and what to feed it for that: no model call, no session. `None` where it tells nothing.
+    fn plan_tools(
+        &self,
+        _home: &Home,
+        _cwd: &str,
+        _launch: &Launch,
+    ) -> Option<(LaunchPlan, &'static str)> {
+        None
+    }
+
     /// The events in one line of a turn's output; `seq`, `at` and `session_id` are the caller's.
     fn decode(&self, _line: &str) -> Vec<Event> {
         Vec::new()

@@ -33,6 +33,7 @@ pub mod sessions;
 pub mod starting;
 pub mod surroundings;
 pub mod sweeps;
+mod tools;
 pub mod turns;
 
 /// How long a first list waits for the first sweep.

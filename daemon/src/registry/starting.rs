@@ -61,12 +61,7 @@ impl Registry {
     ) -> Result<NewSession, Fault> {
         let (provider, profile) = self.agent(agent)?;
         let env = self.surrounding(environment, &profile.env);
-        let home = provider.homes(&env).into_iter().next();
-        let home = home.ok_or_else(|| {
-            let what =
-                format!("{} has no home: neither HOME nor its own variable is set", provider.id());
-            Fault::new(FaultCode::Environment, what).hint("set HOME to your home directory")
-        })?;
+        let home = first_home(provider, &env)?;
         let directory = profile.directory.as_ref().filter(|_| !cwd_given);
         let directory = directory.map(|dir| dir.to_string_lossy().into_owned());
         let cwd = directory.as_deref().unwrap_or(cwd);
@@ -304,6 +299,15 @@ fn must_be_uuid(id: &str) -> Result<(), Fault> {
 /// True if it was registered and nobody has begun it yet.
 pub(super) fn is_starting(session: &Session) -> bool {
     session.status == Status::Unknown && session.reason.as_deref() == Some(STARTING)
+}
+
+/// The home that an environment selects.
+pub(super) fn first_home(provider: &dyn Provider, env: &Environment) -> Result<Home, Fault> {
+    provider.homes(env).into_iter().next().ok_or_else(|| {
+        let what =
+            format!("{} has no home: neither HOME nor its own variable is set", provider.id());
+        Fault::new(FaultCode::Environment, what).hint("set HOME to your home directory")
+    })
 }
 
 /// How a session begins that is only registered yet.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Client;
 use crate::Fault;
-use crate::agent::{AgentsRequest, AgentsResponse};
+use crate::agent::{AgentsRequest, AgentsResponse, ToolsRequest, ToolsResponse};
 use crate::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
 use crate::cleanup::{CleanupReport, CleanupRequest};
 use crate::doctor::{DoctorReport, DoctorRequest};
@@ -85,6 +85,13 @@ impl Deadline for CheckRequest {
     }
 }
 
+/// Programs start, and servers of theirs.
+impl Deadline for ToolsRequest {
+    fn deadline_ms(&self) -> u64 {
+        12 * DEADLINE_MS
+    }
+}
+
 impl Deadline for CleanupRequest {
     fn deadline_ms(&self) -> u64 {
         12 * DEADLINE_MS
@@ -124,4 +131,5 @@ calls! {
     move_key: MoveKey(KeyRequest) -> ChangeResponse,
     drop_key: DropKey(DropKeyRequest) -> ChangeResponse,
     agents: Agents(AgentsRequest) -> AgentsResponse,
+    tools: Tools(ToolsRequest) -> ToolsResponse,
 }

@@ -73,6 +73,19 @@ impl Dialect {
         };
         if streams { Response::events(&events) } else { Response::json(&document) }
     }
+
+    /// The response that calls a tool without arguments, unless the request has the tool's result
+    /// already or does not offer it.
+    pub(super) fn call(self, request: &Recorded, tool: &str) -> Option<Response> {
+        let body = &request.body;
+        let offered = body["tools"].as_array()?.iter().any(|offer| offer["name"] == tool);
+        let last = body["messages"].as_array()?.last()?.to_string();
+        if !matches!(self, Self::Messages) || !offered || last.contains("tool_result") {
+            return None;
+        }
+        let content = json!({"type": "tool_use", "id": unique("toolu"), "name": tool, "input": {}});
+        Some(Response::events(&message(&body["model"], &content, "tool_use").1))
+    }
 }
 
 /// The answer that proves which prompts arrived.
@@ -112,6 +125,11 @@ fn without_wrappers(text: &str) -> &str {
 }
 
 fn messages(model: &Value, text: &str) -> (Value, Vec<Value>) {
+    message(model, &json!({"type": "text", "text": text}), "end_turn")
+}
+
+/// One message with one block.
+fn message(model: &Value, block: &Value, stop: &str) -> (Value, Vec<Value>) {
     let id = unique("msg");
     let message = |content: Value, stop: Value| {
         json!({
@@ -120,18 +138,22 @@ fn messages(model: &Value, text: &str) -> (Value, Vec<Value>) {
             "usage": {"input_tokens": 10, "output_tokens": 5},
         })
     };
+    let (begun, delta) = match block["text"].as_str() {
+        Some(text) => {
+            (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text}))
+        }
+        None => (block.clone(), json!({"type": "input_json_delta", "partial_json": "{}"})),
+    };
     let events = vec![
         json!({"type": "message_start", "message": message(json!([]), Value::Null)}),
-        json!({"type": "content_block_start", "index": 0,
-            "content_block": {"type": "text", "text": ""}}),
-        json!({"type": "content_block_delta", "index": 0,
-            "delta": {"type": "text_delta", "text": text}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": begun}),
+        json!({"type": "content_block_delta", "index": 0, "delta": delta}),
         json!({"type": "content_block_stop", "index": 0}),
         json!({"type": "message_delta", "usage": {"output_tokens": 5},
-            "delta": {"stop_reason": "end_turn", "stop_sequence": null}}),
+            "delta": {"stop_reason": stop, "stop_sequence": null}}),
         json!({"type": "message_stop"}),
     ];
-    (message(json!([{"type": "text", "text": text}]), json!("end_turn")), events)
+    (message(json!([block]), json!(stop)), events)
 }
 
 fn responses(model: &Value, text: &str) -> (Value, Vec<Value>) {

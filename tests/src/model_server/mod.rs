@@ -38,7 +38,8 @@ impl Recorded {
 ///
 /// Every turn is answered with `FAKE turns=N first='…' last='…'`, where N counts the prompts of
 /// the user that it was given: the proof of what a CLI remembers. In the last prompt
-/// `[[sleep S]]` delays the answer by S seconds, and `[[status N]]` makes it an HTTP failure.
+/// `[[sleep S]]` delays the answer by S seconds, `[[status N]]` makes it an HTTP failure, and
+/// `[[call TOOL]]` calls a tool first that the request offers (Anthropic Messages only).
 /// What a CLI asks on its own behalf, such as a title, is answered with the last prompt.
 pub struct ModelServer {
     address: SocketAddr,
@@ -140,6 +141,11 @@ impl Shared {
         }
         if let Some(status) = directive(last, "status") {
             return Some(Response::failure(status));
+        }
+        if let Some(tool) = directive::<String>(last, "call")
+            && let Some(call) = dialect.call(request, &tool)
+        {
+            return Some(call);
         }
         Some(dialect.response(request, &answer(&prompts)))
     }

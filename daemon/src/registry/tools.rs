@@ -1,0 +1,169 @@
+//! Which servers and tools a start gives an agent or a session, found by starting what has to be
+//! started: the provider where it tells them, else the servers. No model is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use serde_json::Value;
+use sessd_proto::agent::{ServerInfo, ToolsRequest, ToolsResponse};
+use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan};
+use tokio::sync::mpsc;
+
+use super::Registry;
+use super::homes::KnownHome;
+use super::starting::first_home;
+use crate::mcp;
+use crate::providers::{Launch, McpServer, Provider};
+use crate::runner::{self, Limits, Process};
+
+/// How long a provider may take to start with its servers, and how much it may say.
+const LIMITS: Limits =
+    Limits { deadline: Duration::from_secs(45), output_bytes_max: 16 * 1024 * 1024 };
+
+/// What is to be started, and where.
+struct Start {
+    agent: String,
+    known: KnownHome,
+    cwd: String,
+    launch: Launch,
+}
+
+impl Registry {
+    /// The tools that an agent or a session has when it is started.
+    ///
+    /// # Errors
+    /// When there is neither, or its provider does not start.
+    pub async fn tools(self: &Arc<Self>, request: ToolsRequest) -> Result<ToolsResponse, Fault> {
+        let registry = Arc::clone(self);
+        // A task of its own: a caller that goes away must leave no process behind.
+        let task = tokio::spawn(async move {
+            let start = registry.to_start(&request).await?;
+            registry.start_for_tools(start, &request.environment).await
+        });
+        task.await.map_err(Fault::internal)?
+    }
+
+    async fn to_start(self: &Arc<Self>, request: &ToolsRequest) -> Result<Start, Fault> {
+        let ToolsRequest { name, cwd, environment } = request;
+        if let Ok((provider, agent)) = self.agent(name) {
+            let flags = agent.flags.clone();
+            let files = format!("agent-{name}");
+            let launch = self.launch_of(provider, name, flags, &files, environment)?;
+            let home = first_home(provider, &self.surrounding(environment, &agent.env))?;
+            let directory = agent.directory.as_ref().map(|dir| dir.to_string_lossy().into_owned());
+            let cwd = directory.unwrap_or_else(|| cwd.clone());
+            let known = KnownHome { id: 0, provider, home };
+            return Ok(Start { agent: name.clone(), known, cwd, launch });
+        }
+        let row = self.resolve(name).await.map_err(|fault| match fault.code {
+            FaultCode::NotFound => fault.hint("all agents: `sessctl agents`"),
+            _ => fault,
+        })?;
+        let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
+        let launch = self.launch(&row, environment)?;
+        Ok(Start { agent: row.session.agent, known, cwd: row.session.launch_dir, launch })
+    }
+
+    async fn start_for_tools(
+        &self,
+        start: Start,
+        caller: &Environment,
+    ) -> Result<ToolsResponse, Fault> {
+        let Start { agent, known, cwd, launch } = start;
+        let base = self.surrounding(caller, &Environment::default());
+        let response = ToolsResponse {
+            agent,
+            provider: known.provider.id().to_owned(),
+            ..ToolsResponse::default()
+        };
+        let Some((plan, input)) = known.provider.plan_tools(&known.home, &cwd, &launch) else {
+            let servers = launch.mcp_servers.iter().map(|(name, server)| {
+                let env = self.surrounding(caller, &launch.env);
+                ask_server(name, server, &cwd, env)
+            });
+            let servers = join_all(servers).await;
+            return Ok(ToolsResponse { told_by: "servers".to_owned(), servers, ..response });
+        };
+        let plan = self.completed(&known, &launch, plan).await?;
+        let started = started(known.provider, &plan, &base, input).await?;
+        let (tools, servers) = told(&started);
+        Ok(ToolsResponse { told_by: "provider".to_owned(), tools, servers, ..response })
+    }
+}
+
+/// Starts a provider and ends it as soon as it has told what it has.
+async fn started(
+    provider: &'static dyn Provider,
+    plan: &LaunchPlan,
+    base: &Environment,
+    input: &str,
+) -> Result<Value, Fault> {
+    let failed = |what: String| {
+        Fault::new(FaultCode::ProviderFailed, format!("{}: {what}", provider.id()))
+            .hint("what the daemon sees: `sessctl doctor`")
+    };
+    let child = Process::start(plan, base)
+        .map_err(|error| failed(format!("cannot start {}: {error}", plan.program)))?;
+    let pid = child.pid();
+    let (lines, mut incoming) = mpsc::channel::<String>(16);
+    let listen = async {
+        let mut started = None;
+        while let Some(line) = incoming.recv().await {
+            let events = provider.decode(&line);
+            if let Some(event) = events.into_iter().find(|event| event.kind == "started") {
+                started.get_or_insert(event.data.0);
+                runner::end_group(pid, rustix::process::Signal::TERM);
+            }
+        }
+        started
+    };
+    let (ended, started) = tokio::join!(child.talk(input.to_owned(), LIMITS, lines), listen);
+    started.ok_or_else(|| match ended.cause {
+        Some(runner::Cause::Deadline) => failed("it did not start in time".to_owned()),
+        _ => failed(format!("it told no tools: {}", ended.stderr)),
+    })
+}
+
+/// The provider's own tools, and the servers with theirs.
+fn told(started: &Value) -> (Vec<String>, Vec<ServerInfo>) {
+    let names = |value: &Value| -> Vec<String> {
+        let names = value.as_array().into_iter().flatten();
+        names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    };
+    let servers = started["mcp_servers"].as_array().into_iter().flatten();
+    let servers: Vec<_> = servers
+        .map(|server| ServerInfo {
+            name: server["name"].as_str().unwrap_or_default().to_owned(),
+            state: server["status"].as_str().unwrap_or("unknown").to_owned(),
+            detail: None,
+            tools: names(&server["tools"]),
+        })
+        .collect();
+    let mut tools = names(&started["tools"]);
+    tools.retain(|tool| !servers.iter().any(|server| server.tools.contains(tool)));
+    (tools, servers)
+}
+
+async fn ask_server(name: &str, server: &McpServer, cwd: &str, base: Environment) -> ServerInfo {
+    let asked = match server {
+        McpServer::Stdio { command, args, env, cwd: own } => {
+            let env = env.0.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
+            let plan = LaunchPlan {
+                program: command.clone(),
+                args: args.clone(),
+                cwd: own.clone().unwrap_or_else(|| cwd.to_owned()),
+                env: env.collect(),
+            };
+            mcp::tools(&plan, &base).await.map_err(|why| ("failed", why))
+        }
+        McpServer::Http { url, .. } => {
+            Err(("unknown", format!("{url} is asked by the provider only")))
+        }
+    };
+    let (state, detail, tools) = match asked {
+        Ok(tools) => ("connected", None, tools),
+        Err((state, why)) => (state, Some(why), Vec::new()),
+    };
+    ServerInfo { name: name.to_owned(), state: state.to_owned(), detail, tools }
+}
