@@ -16,6 +16,7 @@ use sessd_proto::{Environment, Fault, FaultCode};
 mod commands;
 pub mod connect;
 mod duration;
+mod follow;
 mod lazy;
 pub mod output;
 mod pick;

@@ -37,6 +37,11 @@ impl Output {
         self.json
     }
 
+    /// From now on prints faults in JSON too.
+    pub fn say_json(&mut self) {
+        self.json = true;
+    }
+
     /// True if a person looks at standard output.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
@@ -76,6 +81,13 @@ impl Output {
     /// Prints a remark to standard error.
     pub fn note(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{}", clean(text));
+    }
+
+    /// Prints a remark to standard error if a person looks at it.
+    pub fn aside(&self, text: &str) {
+        if io::stderr().is_terminal() {
+            self.note(text);
+        }
     }
 
     /// Prints a fault to standard error.

@@ -1,10 +1,17 @@
 //! What the kernel tells about processes, and the one thing we may ask of them. Starts none.
 
 use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{
-    Pid, Signal, getpgid, kill_process, kill_process_group, test_kill_process_group,
+    Pid, PidfdFlags, Signal, getpgid, getpid, kill_process, kill_process_group, pidfd_open,
+    pidfd_send_signal, test_kill_process_group,
 };
+
+/// How long a process may take to obey SIGTERM.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// When a process was started, in clock ticks since boot: with the pid it names one process
 /// for good, as pids are used again. `None` if there is no such process, or only its zombie.
@@ -27,8 +34,13 @@ pub fn is_below(pid: u32, ancestor: u32) -> bool {
 }
 
 fn parent(pid: u32) -> Option<u32> {
+    field(pid, 1).filter(|parent| *parent > 0)
+}
+
+/// A field of what the kernel says of a process, counted from its state.
+fn field(pid: u32, at: usize) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok().filter(|parent| *parent > 0)
+    stat.rsplit_once(") ")?.1.split(' ').nth(at)?.parse().ok()
 }
 
 /// Asks a process to end, with the group that it leads, if it does.
@@ -45,6 +57,59 @@ pub fn ask_to_end(pid: u32) {
 pub fn has_group(leader: u32) -> bool {
     let leader = i32::try_from(leader).ok().and_then(Pid::from_raw);
     leader.is_some_and(|leader| test_kill_process_group(leader).is_ok())
+}
+
+/// Kills what has this in its environment and is in a group, or leads one if none is named.
+pub fn kill_marked(marker: &str, group: Option<u32>) {
+    let marker = [marker.as_bytes(), b"\0"].concat();
+    for (pid, process) in others() {
+        let environ = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if group_of(pid) == Some(group.unwrap_or(pid))
+            && environ().windows(marker.len()).any(|part| part == marker)
+        {
+            let _ = pidfd_send_signal(&process, Signal::KILL);
+        }
+    }
+}
+
+/// Ends whoever else has a pipe open that we read, wherever that process has gone; first it is
+/// asked to.
+pub fn end_holders(pipe: impl AsFd) {
+    let Ok(stat) = rustix::fs::fstat(pipe) else { return };
+    let name = format!("pipe:[{}]", stat.st_ino);
+    let holds = |pid: u32| {
+        let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut links = open.filter_map(|fd| fs::read_link(fd.path()).ok());
+        links.any(|link| link.as_os_str() == &*name)
+    };
+    let found: Vec<OwnedFd> = others().filter(|(pid, _)| holds(*pid)).map(|it| it.1).collect();
+    for process in &found {
+        let _ = pidfd_send_signal(process, Signal::TERM);
+    }
+    let give_up = Instant::now() + PATIENCE;
+    for process in &found {
+        let left = give_up.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).ok();
+        let mut ended = [PollFd::new(process, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut ended, left.as_ref());
+        let _ = pidfd_send_signal(process, Signal::KILL);
+    }
+}
+
+/// Every process but this one. A pidfd is opened before anybody looks at it, so that what is sent
+/// to it hits nobody else.
+fn others() -> impl Iterator<Item = (u32, OwnedFd)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let pids = pids.filter_map(Pid::from_raw).filter(|pid| *pid != getpid());
+    pids.filter_map(|pid| {
+        let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        Some((pid.as_raw_nonzero().get().unsigned_abs(), process))
+    })
+}
+
+fn group_of(pid: u32) -> Option<u32> {
+    field(pid, 2)
 }
 
 /// The kernel's name of this boot.

@@ -2,6 +2,7 @@
 //! and ends the whole group by a deadline. Knows no provider and no session.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -14,10 +15,11 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::{limits, system};
+use crate::{limits, process, system};
 
-/// A longer line is cut, in bytes.
-const LINE_BYTES_MAX: usize = 1024 * 1024;
+/// A longer line is cut, in bytes: with everything that is no text in it replaced, it still fits
+/// into one answer.
+const LINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// The end of standard error that is kept, in bytes.
 const STDERR_BYTES_MAX: usize = 4096;
@@ -61,6 +63,8 @@ pub enum Cause {
     Flood,
     /// Its pipes failed.
     Io,
+    /// Somebody asked for it.
+    Stopped,
 }
 
 impl Process {
@@ -86,9 +90,7 @@ impl Process {
                 None => command.env_remove(name),
             };
         }
-        if let Some(inherited) = limits::inherited() {
-            system::give_back_limits(&mut command, inherited);
-        }
+        system::prepare_child(&mut command, limits::inherited());
         let child = command.spawn()?;
         let pid = child.id().ok_or_else(|| io::Error::other("the process has no pid"))?;
         Ok(Self { child, pid })
@@ -100,17 +102,21 @@ impl Process {
         self.pid
     }
 
-    /// Writes the input, hands out every line of standard output, and returns when the whole
-    /// group has ended, on its own or by us.
-    pub async fn talk(
+    /// Writes the input, hands out every line of standard output, some at a time, and returns
+    /// when the whole group has ended, on its own or by us, or because it is to stop.
+    pub async fn talk<T>(
         mut self,
         input: String,
         limits: Limits,
-        lines: mpsc::Sender<String>,
+        lines: mpsc::Sender<Vec<String>>,
+        stop: impl Future<Output = T>,
     ) -> Ended {
         let stdin = self.child.stdin.take();
         let stdout = self.child.stdout.take();
         let stderr = self.child.stderr.take();
+        // Kept open until nobody else has it, so that its name stays its own.
+        let pipe = stdout.as_ref().and_then(|stdout| stdout.as_fd().try_clone_to_owned().ok());
+        let mut said = Vec::new();
         let feed = async {
             if let Some(mut stdin) = stdin {
                 // A process that does not read its input says why by its exit status.
@@ -123,26 +129,32 @@ impl Process {
                 None => Ok(()),
             }
         };
-        let both = async { tokio::join!(feed, read, keep_end(stderr)) };
+        let rest = async { Ok(tokio::join!(feed, keep_end(stderr, &mut said))) };
+        let all = async { tokio::try_join!(read, rest) };
         let leader = async {
             let _ = self.child.wait().await;
             // What it left in the background may keep the pipes open for ever.
             sleep(PATIENCE).await;
         };
-        let (cause, stderr) = tokio::select! {
-            talked = timeout(limits.deadline, both) => match talked {
-                Err(_) => (Some(Cause::Deadline), String::new()),
-                Ok(((), Err(cause), stderr)) => (Some(cause), stderr),
-                Ok(((), Ok(()), stderr)) => (None, stderr),
+        let (cause, is_closed) = tokio::select! {
+            talked = timeout(limits.deadline, all) => match talked {
+                Err(_) => (Some(Cause::Deadline), false),
+                Ok(Err(cause)) => (Some(cause), false),
+                Ok(Ok(_)) => (None, true),
             },
-            () = leader => (None, String::new()),
+            () = leader => (None, false),
+            _ = stop => (Some(Cause::Stopped), false),
         };
-        let ended = match cause {
+        let status = match cause {
             None => timeout(PATIENCE, self.child.wait()).await.ok().and_then(Result::ok),
             Some(_) => None,
         };
         self.end_group().await;
-        Ended { status: ended, cause, stderr }
+        if let Some(pipe) = pipe.filter(|_| !is_closed) {
+            // Whoever left the group but kept our pipe belongs to it all the same.
+            let _ = tokio::task::spawn_blocking(move || process::end_holders(&pipe)).await;
+        }
+        Ended { status, cause, stderr: text_of(&said) }
     }
 
     /// Lets somebody talk with it, and ends the whole group when they are done, by the deadline
@@ -153,23 +165,29 @@ impl Process {
         talk: impl FnOnce(ChildStdin, ChildStdout) -> F,
     ) -> (io::Result<T>, String) {
         let pipes = self.child.stdin.take().zip(self.child.stdout.take());
-        let mut stderr = pin!(keep_end(self.child.stderr.take()));
+        let mut kept = Vec::new();
+        let stderr = keep_end(self.child.stderr.take(), &mut kept);
         let said = async {
             let (stdin, stdout) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
             let talk = timeout(deadline, talk(stdin, stdout));
             talk.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         };
-        let mut said = pin!(said);
-        let (said, early) = tokio::select! {
-            said = &mut said => (said, None),
-            early = &mut stderr => (said.await, Some(early)),
+        let ended = async {
+            let said = said.await;
+            self.end_group().await;
+            said
         };
-        self.end_group().await;
-        let stderr = match early {
-            Some(early) => early,
-            None => timeout(PATIENCE, stderr).await.unwrap_or_default(),
+        let said = {
+            let (mut ended, mut stderr) = (pin!(ended), pin!(stderr));
+            tokio::select! {
+                said = &mut ended => {
+                    let _ = timeout(PATIENCE, stderr).await;
+                    said
+                }
+                () = &mut stderr => ended.await,
+            }
         };
-        (said, stderr)
+        (said, text_of(&kept))
     }
 
     /// Ends the whole group without having talked to it.
@@ -196,7 +214,7 @@ pub fn end_group(pgid: u32, signal: Signal) {
 async fn hand_out(
     mut stdout: impl AsyncRead + Unpin,
     bytes_max: usize,
-    lines: mpsc::Sender<String>,
+    lines: mpsc::Sender<Vec<String>>,
 ) -> Result<(), Cause> {
     let mut chunk = vec![0; 64 * 1024];
     let mut line = Vec::new();
@@ -210,16 +228,19 @@ async fn hand_out(
         if length == 0 {
             break;
         }
+        let mut whole = Vec::new();
         let mut rest = &chunk[..length];
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr::memchr(b'\n', rest) {
             push(&mut line, &rest[..end]);
-            hand_over(&mut line, &lines).await;
+            whole.push(String::from_utf8_lossy(&line).into_owned());
+            line.clear();
             rest = &rest[end + 1..];
         }
         push(&mut line, rest);
+        hand_over(whole, &lines).await;
     }
     if !line.is_empty() {
-        hand_over(&mut line, &lines).await;
+        hand_over(vec![String::from_utf8_lossy(&line).into_owned()], &lines).await;
     }
     Ok(())
 }
@@ -229,15 +250,18 @@ fn push(line: &mut Vec<u8>, bytes: &[u8]) {
     line.extend_from_slice(&bytes[..bytes.len().min(room)]);
 }
 
-async fn hand_over(line: &mut Vec<u8>, lines: &mpsc::Sender<String>) {
-    let text = String::from_utf8_lossy(line).into_owned();
-    line.clear();
-    // Nobody listens any more only when the daemon ends.
-    let _ = lines.send(text).await;
+async fn hand_over(whole: Vec<String>, lines: &mpsc::Sender<Vec<String>>) {
+    if !whole.is_empty() {
+        // Nobody listens any more only when the daemon ends.
+        let _ = lines.send(whole).await;
+    }
 }
 
-async fn keep_end(stderr: Option<impl AsyncRead + Unpin>) -> String {
-    let mut kept = Vec::new();
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+async fn keep_end(stderr: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let mut chunk = vec![0; STDERR_BYTES_MAX];
     if let Some(mut stderr) = stderr {
         while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
@@ -245,7 +269,6 @@ async fn keep_end(stderr: Option<impl AsyncRead + Unpin>) -> String {
             kept.drain(..kept.len().saturating_sub(STDERR_BYTES_MAX));
         }
     }
-    String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
 #[cfg(test)]
@@ -265,14 +288,15 @@ mod tests {
         let base = ["GONE", "KEPT", "NOTIFY_SOCKET"].map(|name| (name.to_owned(), "x".to_owned()));
         let process = Process::start(&plan, &Environment(base.into())).unwrap();
         let (sender, mut receiver) = mpsc::channel(8);
+        let never = std::future::pending::<()>();
         let collect = async {
             let mut lines = Vec::new();
-            while let Some(line) = receiver.recv().await {
-                lines.push(line);
+            while let Some(batch) = receiver.recv().await {
+                lines.extend(batch);
             }
             lines
         };
-        tokio::join!(process.talk("the prompt\n".to_owned(), limits, sender), collect)
+        tokio::join!(process.talk("the prompt\n".to_owned(), limits, sender, never), collect)
     }
 
     #[tokio::test]

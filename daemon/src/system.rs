@@ -4,7 +4,9 @@
 use std::io;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
@@ -40,12 +42,23 @@ pub fn give_back_memory() {
     }
 }
 
-/// Gives a child, once it is started, the limits back that the daemon was started with.
-pub(crate) fn give_back_limits(command: &mut Command, inherited: Inherited) {
+/// Has a child, once it is started, get the limits back that the daemon was started with, and
+/// asked to end by the kernel if the daemon dies before it. The thread that starts it must live as
+/// long as the daemon.
+pub(crate) fn prepare_child(command: &mut Command, inherited: Option<Inherited>) {
+    let parent = getpid();
+    let prepare = move || {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        if getppid() != Some(parent) {
+            // It died before it was asked.
+            return Err(Errno::SRCH.into());
+        }
+        inherited.map_or(Ok(()), Inherited::restore)
+    };
     // SAFETY: between fork and exec only system calls are made: no lock, no memory, no unwinding.
     #[expect(unsafe_code, reason = "what a child does before its program begins has no safe form")]
     unsafe {
-        command.pre_exec(move || inherited.restore());
+        command.pre_exec(prepare);
     }
 }
 

@@ -64,6 +64,10 @@ pub enum FaultCode {
     Throttled,
     /// A defect of ours.
     Internal,
+    /// The turn was ended on request.
+    Cancelled,
+    /// The daemon or the machine went down in the middle of the turn.
+    Interrupted,
 }
 
 spelled!(FaultCode {
@@ -87,6 +91,8 @@ spelled!(FaultCode {
     Environment = "environment",
     Throttled = "throttled",
     Internal = "internal",
+    Cancelled = "cancelled",
+    Interrupted = "interrupted",
 });
 
 impl FaultCode {
@@ -100,12 +106,16 @@ impl FaultCode {
             | Self::RegistryNewer
             | Self::Storage
             | Self::Environment
-            | Self::Throttled => 1,
+            | Self::Throttled
+            | Self::Cancelled => 1,
             Self::Usage => 2,
             Self::NotFound | Self::Ambiguous => 3,
             Self::Busy => 4,
             Self::NotResumable | Self::DirectoryMissing => 5,
-            Self::ProviderUnavailable | Self::ProviderFailed | Self::StatusUnknown => 6,
+            Self::ProviderUnavailable
+            | Self::ProviderFailed
+            | Self::StatusUnknown
+            | Self::Interrupted => 6,
             Self::Deadline => 7,
             Self::DaemonUnreachable => 8,
             Self::ProtocolMismatch => 9,

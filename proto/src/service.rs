@@ -22,7 +22,10 @@ use crate::launch::{
 use crate::provider::{ProvidersRequest, ProvidersResponse};
 use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
 use crate::status::{DaemonStatus, StatusRequest};
-use crate::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
+use crate::turn::{
+    CancelRequest, SendRequest, SendResponse, Turn, TurnOutput, TurnOutputRequest, TurnPage,
+    TurnsRequest,
+};
 
 /// The longest a caller may ask the daemon to work on one request, in milliseconds.
 pub const DEADLINE_MS_MAX: u64 = 3_600_000;
@@ -93,6 +96,10 @@ pub trait Sessd {
     async fn agents(request: AgentsRequest) -> Result<AgentsResponse, Fault>;
     /// The tools that a start gives an agent or a session; starts it, but no model.
     async fn tools(request: ToolsRequest) -> Result<ToolsResponse, Fault>;
+    /// A page of turns.
+    async fn turns(request: TurnsRequest) -> Result<TurnPage, Fault>;
+    /// Ends a turn that waits or runs, and answers it; one that has ended is answered as it is.
+    async fn cancel(request: CancelRequest) -> Result<Turn, Fault>;
 }
 
 #[cfg(test)]

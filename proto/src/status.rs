@@ -30,6 +30,8 @@ pub struct DaemonStatus {
     pub sessions: i64,
     /// Turns that wait or run.
     pub turns_pending: i64,
+    /// Those of them that run.
+    pub turns_running: i64,
     /// Leases that are held.
     pub leases: i64,
     /// Resident memory, in bytes.

@@ -13,6 +13,10 @@ pub struct Turn {
     pub id: String,
     /// The session it belongs to.
     pub session_id: String,
+    /// The agent that was asked.
+    pub agent: String,
+    /// The beginning of its prompt: one line, at most 200 characters.
+    pub prompt: String,
     /// How far it is.
     pub state: TurnState,
     /// When it was accepted.
@@ -99,9 +103,25 @@ pub struct SendRequest {
     pub ttl_ms: Option<i64>,
     /// What to do when the session cannot be resumed.
     pub fallback: Fallback,
+    /// How long the provider may take, in milliseconds, at most an hour; else as configured.
+    pub timeout_ms: Option<u64>,
+    /// Record the provider's own lines too, as events of type `raw`.
+    pub raw: bool,
+    /// Continue a copy of the session, as one of its own, where the provider can.
+    pub fork: bool,
+    /// Wait for whoever else has the session, for as long as that takes.
+    pub wait: bool,
+    /// End the turn of ours that runs in it, or ask the process that has its lease to end.
+    pub steal: bool,
     /// The caller's variables, as far as providers declared an interest in them.
     pub environment: Environment,
 }
+
+/// The longest prompt, in bytes: it travels in one frame with everything else.
+pub const PROMPT_BYTES_MAX: usize = 1_000_000;
+
+/// The longest that a turn may be told to take, in milliseconds.
+pub const TIMEOUT_MS_MAX: u64 = 3_600_000;
 
 /// The turn a prompt became.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,7 +136,7 @@ pub struct SendResponse {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TurnOutputRequest {
-    /// The turn.
+    /// The turn: its id, or a unique beginning of at least 4 characters.
     pub turn_id: String,
     /// The `seq` of the last event already seen; 0 from the start.
     pub after: i64,
@@ -133,4 +153,36 @@ pub struct TurnOutput {
     pub events: Vec<Event>,
     /// The session, once the turn is final and all its events are in this answer.
     pub session: Option<Session>,
+}
+
+/// Which turns to list, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct TurnsRequest {
+    /// Only this one: its id, or a unique beginning of at least 4 characters.
+    pub turn_id: Option<String>,
+    /// Only of this session.
+    pub session: Option<String>,
+    /// Only in this state.
+    pub state: Option<TurnState>,
+    /// Turns a page, 1 to 500; 0 means 50.
+    pub limit: u32,
+    /// The `next` of the page before.
+    pub after: Option<String>,
+}
+
+/// One page of turns.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TurnPage {
+    /// The turns, newest first.
+    pub turns: Vec<Turn>,
+    /// Where the next page starts; `null` at the end.
+    pub next: Option<String>,
+}
+
+/// Which turn to end.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CancelRequest {
+    /// Its id, or a unique beginning of at least 4 characters.
+    pub turn_id: String,
 }

@@ -113,7 +113,7 @@ fn a_request_repeated_for_another_session_runs_nothing_there() {
     assert_eq!(sandbox.sessctl(&["send", &second, "due"]).stdout, next);
 }
 
-fn request(prompt: &str) -> SendRequest {
+pub(crate) fn request(prompt: &str) -> SendRequest {
     SendRequest {
         turn_id: Uuid::new_v4().to_string(),
         prompt: prompt.to_owned(),
@@ -122,7 +122,7 @@ fn request(prompt: &str) -> SendRequest {
 }
 
 /// Waits for the end of a turn and answers all of its output.
-fn ended(client: &mut Client, turn_id: &str) -> TurnOutput {
+pub(crate) fn ended(client: &mut Client, turn_id: &str) -> TurnOutput {
     let request = TurnOutputRequest { turn_id: turn_id.to_owned(), after: 0, wait_ms: 1_000 };
     wait_until("the end of a turn", DEADLINE, || {
         let output = client.turn_output(request.clone()).unwrap();
@@ -130,7 +130,7 @@ fn ended(client: &mut Client, turn_id: &str) -> TurnOutput {
     })
 }
 
-fn said(output: &TurnOutput) -> String {
+pub(crate) fn said(output: &TurnOutput) -> String {
     let texts = output.events.iter().filter(|event| event.kind == "text");
     texts.filter_map(|event| event.text.clone()).collect()
 }
@@ -209,6 +209,7 @@ fn a_daemon_that_is_stopped_interrupts_a_turn_and_tells_its_follower() {
 
 #[test]
 fn a_crash_in_the_middle_interrupts_the_turn_and_leaves_no_orphan() {
+    const FIRST_TWO: &str = "turn 1, and you began with: two";
     let sandbox = Sandbox::new(BINARIES);
     let gate = sandbox.gate();
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
@@ -228,17 +229,18 @@ fn a_crash_in_the_middle_interrupts_the_turn_and_leaves_no_orphan() {
     assert!(test_kill_process_group(group).is_ok(), "the agent leads a group of its own");
 
     sandbox.kill_daemon();
-    assert!(is_running(group.as_raw_pid()), "nothing but the daemon was killed");
-    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
-    for turn_id in [running.turn_id, queued.turn_id] {
-        let turn = ended(&mut sandbox.client(), &turn_id).turn;
-        assert_eq!(turn.state, TurnState::Interrupted);
-        assert!(turn.fault.unwrap().hint.is_some());
-    }
-    wait_until("the end of the orphan", DEADLINE, || {
+    // The kernel tells it.
+    wait_until("the end of the agent", DEADLINE, || {
         (!is_running(group.as_raw_pid())).then_some(())
     });
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let turn = ended(&mut sandbox.client(), &running.turn_id).turn;
+    assert_eq!(turn.state, TurnState::Interrupted);
+    assert!(turn.fault.unwrap().hint.is_some());
+    // It needs nothing that only the daemon's memory had.
     gate.open(1);
+    let next = ended(&mut sandbox.client(), &queued.turn_id);
+    assert_eq!((next.turn.state, said(&next)), (TurnState::Succeeded, FIRST_TWO.to_owned()));
     let shown = sandbox.json(&["show", &id]);
     assert_ne!(shown["live"]["state"], "busy");
 }

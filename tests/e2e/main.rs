@@ -48,6 +48,7 @@ mod tidy;
 mod tools;
 mod traps;
 mod trash;
+mod turn_verbs;
 mod turns;
 mod upgrade;
 mod verdicts;

@@ -27,6 +27,7 @@ mod status;
 mod tag;
 mod title;
 mod tools;
+mod turns;
 mod undelete;
 mod unpin;
 mod untag;
@@ -39,6 +40,7 @@ pub(crate) enum Command {
     Resume(Lazy<resume::Args>),
     New(Lazy<new::Args>),
     Send(Lazy<send::Args>),
+    Turns(Lazy<turns::Args>),
     Check(Lazy<check::Args>),
     Tag(Lazy<tag::Args>),
     Untag(Lazy<untag::Args>),
@@ -67,6 +69,7 @@ impl Command {
             Self::Resume(args) => resume::run(context, args.0),
             Self::New(args) => new::run(context, args.0),
             Self::Send(args) => send::run(context, args.0),
+            Self::Turns(args) => turns::run(context, args.0),
             Self::Check(args) => check::run(context, args.0),
             Self::Tag(args) => tag::run(context, args.0),
             Self::Untag(args) => untag::run(context, args.0),

@@ -1,19 +1,23 @@
 //! `sessctl send`: one prompt, and the answer on standard output while it arrives.
 
+use std::fs;
 use std::io::{self, IsTerminal, Read};
+use std::path::PathBuf;
 
-use sessd_proto::client::Client;
-use sessd_proto::turn::{Fallback, SendRequest, TurnOutputRequest, TurnState};
-use sessd_proto::{Event, Fault, FaultCode, Session};
+use serde_json::json;
+use sessd_proto::turn::{Fallback, PROMPT_BYTES_MAX, SendRequest, SendResponse};
+use sessd_proto::{Fault, FaultCode};
 use uuid::Uuid;
 
+use crate::follow::{How, follow};
 use crate::{Context, current_dir, duration};
 
 /// Send one prompt to a session, or to a new one
 ///
 /// The answer goes to standard output, the session's id to standard error. With --new or --last
 /// the one argument is the prompt; `-`, or nothing with a pipe on standard input, reads it
-/// from there.
+/// from there. If this command is interrupted, the turn goes on: `sessctl turns follow ID` prints
+/// what comes of it, `sessctl turns cancel ID` ends it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Start a new session with this agent
@@ -34,6 +38,28 @@ pub(crate) struct Args {
     /// Put the session into the trash this long after its last activity, e.g. 12h, 7d
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     ttl: Option<i64>,
+    /// Put a text file after the prompt, as `<file name="F">`, its content and `</file>`, each on
+    /// a line of its own; may be repeated
+    #[arg(long, value_name = "F")]
+    file: Vec<PathBuf>,
+    /// End the turn if the provider takes longer, e.g. 90s, 30m, at most 1h
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    timeout: Option<i64>,
+    /// Print the id of the turn and leave; the turn goes on
+    #[arg(long, conflicts_with = "stream_json")]
+    detach: bool,
+    #[command(flatten)]
+    how: How,
+    /// Wait for whoever else has the session; prompts of ours always wait for one another
+    #[arg(long)]
+    wait: bool,
+    /// Send it to a copy of the session, which becomes one of its own, where the provider can
+    #[arg(long, conflicts_with_all = ["begins", "wait", "steal"])]
+    fork: bool,
+    /// End the turn that runs in the session, or ask the process that has it to end; never one
+    /// that sessctl did not start
+    #[arg(long)]
+    steal: bool,
     /// [SELECTOR] [PROMPT]
     #[arg(value_names = ["SELECTOR", "PROMPT"], num_args = 0..=2)]
     words: Vec<String>,
@@ -49,10 +75,11 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         )
         .hint("`sessctl send --new echo \"hello\"`, `sessctl send @me --agent echo \"hello\"`"));
     }
-    let prompt = prompt(words.next())?;
+    let prompt = with_files(prompt(words.next(), !args.file.is_empty())?, &args.file)?;
     if words.next().is_some() {
         return Err(Fault::new(FaultCode::Usage, "more than one prompt").hint("quote the prompt"));
     }
+    args.how.apply(&mut context.output);
     let mut client = context.connect()?;
     let environment = context.declared(&mut client)?;
     let cwd_given = args.cwd.is_some();
@@ -69,87 +96,58 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         prompt,
         ttl_ms: args.ttl,
         fallback: args.fallback,
+        timeout_ms: args.timeout.map(i64::unsigned_abs),
+        raw: args.how.raw,
+        fork: args.fork,
+        wait: args.wait,
+        steal: args.steal,
         environment,
     })?;
     if !context.output.is_json() {
         context.output.note(&format!("session: {}", accepted.session.id));
     }
-    follow(context, &mut client, &accepted.turn.id)
-}
-
-/// Prints the answer while it arrives, until the turn has ended.
-fn follow(context: &Context, client: &mut Client, turn_id: &str) -> Result<(), Fault> {
-    let mut request = TurnOutputRequest {
-        turn_id: turn_id.to_owned(),
-        wait_ms: 30_000,
-        ..TurnOutputRequest::default()
-    };
-    let mut text = String::new();
-    let mut told = context.output.is_json();
-    loop {
-        let part = client.turn_output(request.clone())?;
-        if part.turn.lost_context && !told {
-            told = true;
-            context.output.note("note: the session was gone: it begins anew, without its context");
-        }
-        for event in &part.events {
-            request.after = event.seq;
-            let said = spoken(event, &text);
-            if !context.output.is_json() {
-                context.output.data(&said)?;
-            }
-            text += &said;
-        }
-        let Some(session) = part.session else { continue };
-        if !context.output.is_json() && !text.is_empty() && !text.ends_with('\n') {
-            context.output.data("\n")?;
-        }
-        if context.output.is_json() {
-            print_result(context, &session, &part.turn, &text)?;
-        }
-        return match part.turn.fault {
-            Some(fault) => Err(fault),
-            None if part.turn.state == TurnState::Succeeded => Ok(()),
-            None => Err(Fault::new(
-                FaultCode::ProviderFailed,
-                format!("the turn was {}", part.turn.state),
-            )),
-        };
+    let SendResponse { session, turn } = accepted;
+    if args.detach && context.output.is_json() {
+        return context.output.json(&json!({ "session": session, "turn": turn }));
+    } else if args.detach {
+        return context.output.data(&format!("{}\n", turn.id));
     }
+    context.output.aside(&format!("turn: {} (goes on after Ctrl-C: `sessctl turns`)", turn.id));
+    follow(context, &mut client, turn.id, 0, args.how)
 }
 
-/// What an event adds to the answer so far: a block of text begins on a line of its own, a part
-/// of one goes on where the last has ended.
-fn spoken(event: &Event, so_far: &str) -> String {
-    let Some(text) = event.text.as_deref().filter(|_| event.kind == "text") else {
-        return String::new();
-    };
-    let goes_on = event.data.0["delta"] == true || so_far.is_empty() || so_far.ends_with('\n');
-    if goes_on { text.to_owned() } else { format!("\n{text}") }
-}
-
-fn print_result(
-    context: &Context,
-    session: &Session,
-    turn: &sessd_proto::turn::Turn,
-    text: &str,
-) -> Result<(), Fault> {
-    context.output.json(&serde_json::json!({
-        "session": session, "turn": turn, "text": text, "lost_context": turn.lost_context,
-    }))
+/// The prompt with the files after it, each in an element of its own.
+fn with_files(mut prompt: String, files: &[PathBuf]) -> Result<String, Fault> {
+    for file in files {
+        let text = fs::read_to_string(file).map_err(|error| {
+            let what = format!("--file: {}: {error}", file.display());
+            Fault::new(FaultCode::Usage, what)
+                .hint("only text can be sent; the agent can read other files by itself: name them")
+        })?;
+        let name: String = file.to_string_lossy().replace(['"', '\n'], "_");
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        prompt += &format!("\n\n<file name=\"{name}\">\n{text}{end}</file>");
+    }
+    if prompt.len() > PROMPT_BYTES_MAX {
+        let what =
+            format!("the prompt has {} bytes, {PROMPT_BYTES_MAX} are possible", prompt.len());
+        return Err(Fault::new(FaultCode::Usage, what)
+            .hint("name the files in the prompt instead: the agent can read them by itself"));
+    }
+    Ok(prompt.trim_start_matches('\n').to_owned())
 }
 
 fn fallback(text: &str) -> Result<Fallback, String> {
     Fallback::parse(text).ok_or_else(|| super::list::one_of(Fallback::ALL))
 }
 
-fn prompt(word: Option<String>) -> Result<String, Fault> {
+fn prompt(word: Option<String>, has_files: bool) -> Result<String, Fault> {
     let from_stdin = match &word {
         Some(word) => word == "-",
         None => !io::stdin().is_terminal(),
     };
     if !from_stdin {
-        return word.ok_or_else(|| {
+        return word.or(has_files.then(String::new)).ok_or_else(|| {
             Fault::new(FaultCode::Usage, "there is no prompt")
                 .hint("give it as the last argument, or pipe it in")
         });

@@ -22,7 +22,7 @@ pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
         ("version", format!("{} (protocol {})", status.version, status.protocol)),
         ("started", context.output.moment(Some(status.started_at))),
         ("sessions", status.sessions.to_string()),
-        ("turns pending", status.turns_pending.to_string()),
+        ("turns pending", format!("{} ({} running)", status.turns_pending, status.turns_running)),
         ("leases", status.leases.to_string()),
         ("memory", memory),
         ("socket", status.socket),

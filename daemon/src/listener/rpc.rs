@@ -18,7 +18,10 @@ use sessd_proto::provider::{ProvidersRequest, ProvidersResponse};
 use sessd_proto::service::Sessd;
 use sessd_proto::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
 use sessd_proto::status::{DaemonStatus, StatusRequest};
-use sessd_proto::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
+use sessd_proto::turn::{
+    CancelRequest, SendRequest, SendResponse, Turn, TurnOutput, TurnOutputRequest, TurnPage,
+    TurnsRequest,
+};
 use sessd_proto::{Fault, FaultCode};
 use tarpc::context::Context;
 
@@ -105,7 +108,8 @@ impl Sessd for Handler {
     }
 
     async fn send(self, context: Context, request: SendRequest) -> Result<SendResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.send(request).await }).await
+        let caller = self.peer.pid;
+        self.call(context, |registry, _| async move { registry.send(request, caller).await }).await
     }
 
     async fn turn_output(
@@ -247,5 +251,13 @@ impl Sessd for Handler {
 
     async fn tools(self, context: Context, request: ToolsRequest) -> Result<ToolsResponse, Fault> {
         self.call(context, |registry, _| async move { registry.tools(request).await }).await
+    }
+
+    async fn turns(self, context: Context, request: TurnsRequest) -> Result<TurnPage, Fault> {
+        self.call(context, |registry, _| async move { registry.turns(request).await }).await
+    }
+
+    async fn cancel(self, context: Context, request: CancelRequest) -> Result<Turn, Fault> {
+        self.call(context, |registry, _| async move { registry.cancel(request).await }).await
     }
 }

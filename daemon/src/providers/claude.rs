@@ -155,6 +155,13 @@ impl Provider for Claude {
         Some((without_retries(plan(home, cwd, args, launch)), "/cost"))
     }
 
+    fn plan_fork_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
+        let mut plan = self.plan_turn(home, spec)?;
+        let id = spec.new_id.as_deref().map(session_id);
+        plan.args.extend([Some("--fork-session".to_owned()), id].into_iter().flatten());
+        Some(plan)
+    }
+
     fn accepts(&self) -> Accepts {
         flags::ACCEPTS
     }

@@ -149,16 +149,11 @@ impl Provider for Codex {
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
-        let mut args = vec!["exec".to_owned()];
-        args.extend(flags::profile(&spec.launch));
-        args.extend(spec.resume.as_ref().map(|_| "resume".to_owned()));
-        args.extend(["--json", "--skip-git-repo-check"].map(str::to_owned));
-        args.extend(flags::arguments(&spec.launch));
-        args.push("--".to_owned());
-        args.extend(spec.resume.as_ref().map(|bound| bound.provider_session_id.clone()));
-        // The prompt comes on standard input.
-        args.push("-".to_owned());
-        Some(plan(home, &spec.cwd, args, &spec.launch))
+        Some(turn(home, spec, "resume"))
+    }
+
+    fn plan_fork_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
+        Some(turn(home, spec, "fork"))
     }
 
     fn accepts(&self) -> Accepts {
@@ -187,6 +182,20 @@ impl Provider for Codex {
         args.push(bound.provider_session_id.clone());
         plan(home, cwd, args, launch)
     }
+}
+
+/// One prompt, to a new thread or to one that is continued in this way.
+fn turn(home: &Home, spec: &TurnSpec, how: &str) -> LaunchPlan {
+    let mut args = vec!["exec".to_owned()];
+    args.extend(flags::profile(&spec.launch));
+    args.extend(spec.resume.as_ref().map(|_| how.to_owned()));
+    args.extend(["--json", "--skip-git-repo-check"].map(str::to_owned));
+    args.extend(flags::arguments(&spec.launch));
+    args.push("--".to_owned());
+    args.extend(spec.resume.as_ref().map(|bound| bound.provider_session_id.clone()));
+    // The prompt comes on standard input.
+    args.push("-".to_owned());
+    plan(home, &spec.cwd, args, &spec.launch)
 }
 
 fn plan(home: &Home, cwd: &str, args: Vec<String>, launch: &Launch) -> LaunchPlan {

@@ -305,6 +305,12 @@ pub trait Provider: Send + Sync {
         None
     }
 
+    /// The same to a copy of the session to continue, as a session of its own with the new id;
+    /// `None` where that cannot be done.
+    fn plan_fork_turn(&self, _home: &Home, _spec: &TurnSpec) -> Option<LaunchPlan> {
+        None
+    }
+
     /// The events in one line of a turn's output; `seq`, `at` and `session_id` are the caller's.
     fn decode(&self, _line: &str) -> Vec<Event> {
         Vec::new()

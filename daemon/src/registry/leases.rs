@@ -13,6 +13,7 @@ use super::live::is_alive;
 use crate::clock::now;
 use crate::store::leases::{self, Lease};
 use crate::store::sessions::Stored;
+use crate::store::turns;
 use crate::{process, store, system};
 
 /// How often we look whether a group has ended, which gives no sign.
@@ -29,15 +30,7 @@ impl Registry {
         pid: u32,
         kind: &str,
     ) -> Result<Lease, Fault> {
-        let start_ticks = process::start_ticks(pid).ok_or_else(|| caller_gone(pid))?;
-        let lease = Lease {
-            session_id: session.id.clone(),
-            pid,
-            start_ticks,
-            boot_id: process::boot_id(),
-            kind: kind.to_owned(),
-            since: now(),
-        };
+        let lease = lease_of(session, pid, kind)?;
         let (wanted, shown) = (lease.clone(), session.clone());
         self.store
             .promise(move |tx| {
@@ -48,6 +41,9 @@ impl Registry {
                 };
                 match held.filter(other) {
                     Some(held) => Err(busy(&shown, &live_of(&held)).into()),
+                    None if turns::is_running(tx, &wanted.session_id)? => {
+                        Err(has_turns(&shown).into())
+                    }
                     None => leases::put(tx, &wanted),
                 }
             })
@@ -135,6 +131,35 @@ async fn ended_with_group(pid: u32) -> std::io::Result<()> {
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// The lease that a process would have.
+pub(super) fn lease_of(session: &Session, pid: u32, kind: &str) -> Result<Lease, Fault> {
+    Ok(Lease {
+        session_id: session.id.clone(),
+        pid,
+        start_ticks: process::start_ticks(pid).ok_or_else(|| caller_gone(pid))?,
+        boot_id: process::boot_id(),
+        kind: kind.to_owned(),
+        since: now(),
+    })
+}
+
+/// Refuses what needs a session that somebody has taken the lease of.
+pub(super) fn must_be_free(tx: &Transaction<'_>, session: &Session) -> store::Result<()> {
+    let held = leases::of_session(tx, &session.id)?;
+    match held.filter(|lease| is_alive(lease, &process::boot_id())) {
+        Some(held) => Err(busy(session, &live_of(&held)).into()),
+        None => Ok(()),
+    }
+}
+
+/// The session is ours, and its turns come first.
+pub(super) fn has_turns(session: &Session) -> Fault {
+    let short = session.short_id();
+    Fault::new(FaultCode::Busy, format!("the session {short} has turns to run")).hint(format!(
+        "wait: `sessctl resume --wait {short}`; which: `sessctl turns --session {short}`"
+    ))
 }
 
 /// True if somebody has taken the lease of a session, perhaps a moment ago.

@@ -1,8 +1,8 @@
 //! What sessd can do, one file per noun; the only code that knows the store *and* the providers.
 //!
 //! Start with [`sessions`] (list, show), then [`homes`] and [`sweeps`], [`checks`], [`launches`]
-//! (resume), [`leases`], [`starting`] (create), [`turns`] (send), [`queues`], [`changes`] and
-//! [`cleanup`].
+//! (resume), [`leases`], [`starting`] (create), [`turns`] (send), [`queues`], [`following`],
+//! [`endings`], [`changes`] and [`cleanup`].
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,8 @@ mod agents;
 pub mod changes;
 pub mod checks;
 pub mod cleanup;
+pub mod endings;
+pub mod following;
 pub mod homes;
 mod imports;
 pub mod keys;
@@ -35,6 +37,7 @@ pub mod surroundings;
 pub mod sweeps;
 mod tools;
 pub mod turns;
+mod waiting;
 
 /// How long a first list waits for the first sweep.
 const FIRST_SWEEP: Duration = Duration::from_secs(4);
@@ -56,7 +59,7 @@ pub struct Registry {
     sweeping: tokio::sync::Mutex<()>,
     cleaning: tokio::sync::Mutex<()>,
     swept: watch::Sender<bool>,
-    turns: queues::Queues,
+    turns: waiting::Queues,
 }
 
 impl Registry {
@@ -73,7 +76,7 @@ impl Registry {
         // A disk that hangs, or a lock of somebody else's, must not hold up who serves.
         let opened = tokio::task::spawn_blocking(move || Store::open(&database)).await;
         let store = opened.map_err(|error| crate::store::Error::Other(error.to_string()))??;
-        let turns = queues::Queues::new(config.turns.per_provider);
+        let turns = waiting::Queues::new(config.turns.per_provider);
         let registry = Arc::new(Self {
             store,
             config,

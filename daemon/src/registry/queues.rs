@@ -1,86 +1,47 @@
-//! The queues of turns: one a session, run in order, written down while the answer arrives.
+//! Turns that run: each when it is its turn, written down while the answer arrives.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Transaction;
 use sessd_proto::turn::TurnState;
-use sessd_proto::{Environment, Event, Fault, FaultCode, LaunchPlan};
-use tokio::sync::{Semaphore, mpsc, watch};
+use sessd_proto::{Event, Fault, FaultCode, LaunchPlan};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::homes::KnownHome;
-use super::turns::{cannot_send, turn_spec};
-use super::{Registry, leases, starting};
+use super::waiting::{Run, Stop, Waiting, stopped};
+use super::{Registry, launches, leases, starting};
 use crate::clock::now;
+use crate::failpoint;
 use crate::process;
-use crate::providers::{self, Provider};
+use crate::providers::Provider;
 use crate::runner::{Cause, Ended, Limits, Process};
-use crate::store::leases::Lease;
+use crate::store::leases::{self as leases_of_store, Lease};
 use crate::store::sessions::{self, Stored};
 use crate::store::turns::{self as rows, Group};
 
-/// Lines that may wait to be written down before the provider has to.
-const LINES_MAX: usize = 256;
+/// Batches of lines that may wait to be written down before the provider has to.
+const BATCHES_MAX: usize = 4;
+
+/// Tells a provider, and whatever it starts, in which turn it is.
+pub(super) const TURN: &str = "SESSD_TURN";
 
 /// Pause before what could not be written down is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Turns that wait for their place, by session.
-#[derive(Debug)]
-pub struct Queues {
-    waiting: Mutex<HashMap<String, VecDeque<Waiting>>>,
-    slots: HashMap<&'static str, Arc<Semaphore>>,
-    /// Counts everything that followers of turns wait for.
-    pub(super) changed: watch::Sender<u64>,
-}
-
-/// A turn that waits, with what is kept in memory only.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    pub(super) turn_id: String,
-    pub(super) prompt: String,
-    pub(super) environment: Environment,
-}
-
-impl Queues {
-    pub(super) fn new(per_provider: usize) -> Self {
-        let slot =
-            |provider: &&dyn Provider| (provider.id(), Arc::new(Semaphore::new(per_provider)));
-        Self {
-            waiting: Mutex::default(),
-            slots: providers::ALL.iter().map(slot).collect(),
-            changed: watch::Sender::new(0),
-        }
-    }
-
-    pub(super) fn waiting(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Waiting>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// True while turns of this session wait or run.
-    pub(super) fn has(&self, session_id: &str) -> bool {
-        self.waiting().contains_key(session_id)
-    }
-
-    pub(super) fn wake_followers(&self) {
-        self.changed.send_modify(|count| *count += 1);
-    }
-}
+/// How often we look whether a session has become free: a process that was not started by us
+/// gives no sign when it ends.
+const LOOK: Duration = Duration::from_millis(250);
 
 impl Registry {
     /// Puts a turn at the end of its session's queue, and starts the queue if it stood still.
     pub(super) fn wait_for_place(self: &Arc<Self>, session_id: String, waiting: Waiting) {
-        let mut queues = self.turns.waiting();
-        if let Some(queue) = queues.get_mut(&session_id) {
-            queue.push_back(waiting);
+        if !self.turns.push(&session_id, waiting) {
             return;
         }
-        queues.insert(session_id.clone(), [waiting].into());
-        drop(queues);
         let registry = Arc::clone(self);
         tokio::spawn(async move {
-            while let Some(next) = registry.next_waiting(&session_id) {
+            while let Some(next) = registry.turns.next(&session_id) {
                 let turn_id = next.turn_id.clone();
                 let outcome = registry.run_turn(&session_id, next).await;
                 registry.finish(turn_id, outcome).await;
@@ -88,23 +49,22 @@ impl Registry {
         });
     }
 
-    /// The turn whose turn it is; the queue ends when there is none.
-    fn next_waiting(&self, session_id: &str) -> Option<Waiting> {
-        let mut queues = self.turns.waiting();
-        let next = queues.get_mut(session_id).and_then(VecDeque::pop_front);
-        if next.is_none() {
-            queues.remove(session_id);
-        }
-        next
-    }
-
-    async fn finish(&self, turn_id: String, outcome: Result<(), Fault>) {
-        let state = if outcome.is_ok() { TurnState::Succeeded } else { TurnState::Failed };
+    /// Writes down how a turn ended, and tells everybody who follows it.
+    pub(super) async fn finish(&self, turn_id: String, outcome: Result<(), Fault>) {
+        let state = match &outcome {
+            Ok(()) => TurnState::Succeeded,
+            Err(fault) if fault.code == FaultCode::Cancelled => TurnState::Cancelled,
+            Err(fault) if fault.code == FaultCode::Interrupted => TurnState::Interrupted,
+            Err(_) => TurnState::Failed,
+        };
         let (fault, at) = (outcome.err(), now());
         loop {
             let (id, fault) = (turn_id.clone(), fault.clone());
-            let finish =
-                move |tx: &Transaction<'_>| rows::finish(tx, &id, state, at, fault.as_ref());
+            let finish = move |tx: &Transaction<'_>| {
+                // One that was never begun is the next daemon's, if that can run it.
+                let begun = state != TurnState::Interrupted || rows::is_begun(tx, &id)?;
+                if begun { rows::finish(tx, &id, state, at, fault.as_ref()) } else { Ok(()) }
+            };
             match self.store.promise(finish).await {
                 Ok(()) => break,
                 // The disk may be full: followers wait until there is room again.
@@ -115,29 +75,54 @@ impl Registry {
         self.turns.wake_followers();
     }
 
-    async fn run_turn(self: &Arc<Self>, session_id: &str, waiting: Waiting) -> Result<(), Fault> {
-        let id = session_id.to_owned();
-        let row = self.store.read(move |c| sessions::by_id(c, &id)).await?;
-        let row = row.ok_or_else(|| Fault::new(FaultCode::NotFound, "the session was deleted"))?;
-        let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
-        let slots = self.turns.slots.get(known.provider.id()).cloned();
-        let _slot = match slots {
-            Some(slots) => slots.acquire_owned().await.ok(),
-            None => None,
+    async fn run_turn(self: &Arc<Self>, session_id: &str, run: Run) -> Result<(), Fault> {
+        let mut stop = run.stop.clone();
+        let ready = tokio::select! {
+            biased;
+            why = stopped(&mut stop) => Err(why),
+            ready = self.its_turn(session_id, run.asked.wait) => ready,
         };
-        let live = self.live(&row).await?;
-        if live.blocks() {
-            return Err(leases::busy(&row.session, &live));
-        }
-        let spec = turn_spec(&row, self.launch(&row, &waiting.environment)?);
-        let plan = known.provider.plan_turn(&known.home, &spec);
-        let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;
-        let plan = self.completed(&known, &spec.launch, plan).await?;
-        let ended = self.converse(&known, &row, plan, waiting).await;
+        let (_slot, known, row) = ready?;
+        let (plan, launch) = self.plan_turn(&known, &row, &run.environment).await?;
+        let plan = self.completed(&known, &launch, plan).await?;
+        let ended = self.converse(&known, &row, plan, run).await;
         if let Err(fault) = self.sweep_home(&known).await {
             tracing::warn!("sweep after a turn: {fault}");
         }
         ended
+    }
+
+    /// Waits for a slot of the provider, and for whoever else has the session if it may.
+    async fn its_turn(
+        self: &Arc<Self>,
+        session_id: &str,
+        wait: bool,
+    ) -> Result<(Option<OwnedSemaphorePermit>, KnownHome, Stored), Fault> {
+        loop {
+            let id = session_id.to_owned();
+            let row = self.store.read(move |c| sessions::by_id(c, &id)).await?;
+            let row =
+                row.ok_or_else(|| Fault::new(FaultCode::NotFound, "the session was deleted"))?;
+            let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
+            let slot = match self.turns.slots.get(known.provider.id()).cloned() {
+                Some(slots) => slots.acquire_owned().await.ok(),
+                None => None,
+            };
+            let live = self.live(&row).await?;
+            if !live.blocks() {
+                // Whoever had it may have left it otherwise than it was.
+                let row = if wait { self.check_row(row, false).await? } else { row };
+                if wait {
+                    launches::may_resume(&row.session, &Default::default(), false)?;
+                }
+                return Ok((slot, known, row));
+            }
+            if !wait {
+                return Err(leases::busy(&row.session, &live));
+            }
+            drop(slot);
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Starts the provider and writes down what it says.
@@ -146,45 +131,74 @@ impl Registry {
         known: &KnownHome,
         row: &Stored,
         plan: LaunchPlan,
-        waiting: Waiting,
+        run: Run,
     ) -> Result<(), Fault> {
-        let Waiting { turn_id, prompt, environment } = waiting;
+        let Run { turn_id, asked, environment, mut stop } = run;
         let mut base = self.env.clone();
         base.0.extend(environment.0);
+        base.0.insert(TURN.to_owned(), turn_id.clone());
+        self.start(&turn_id, row).await?;
+        failpoint::reach("turn.started");
         let child = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;
+        failpoint::reach("turn.spawned");
         match self.run_by(&turn_id, row, child.pid()).await {
             Ok(()) => {}
             // How it ended says more than that it did.
             Err(_) if process::start_ticks(child.pid()).is_none() => {}
             Err(fault) => {
-                // Somebody was faster: it must end before it takes its closed input for a prompt.
+                // It must end before it takes its closed input for a prompt.
                 child.end().await;
                 return Err(fault);
             }
         }
         self.turns.wake_followers();
+        let configured = Duration::from_secs(self.config.turns.deadline_s);
         let limits = Limits {
-            deadline: Duration::from_secs(self.config.turns.deadline_s),
+            deadline: asked.timeout_ms.map_or(configured, Duration::from_millis),
             output_bytes_max: self.config.turns.output_bytes_max,
         };
-        let (lines, incoming) = mpsc::channel(LINES_MAX);
-        let talk = child.talk(prompt, limits, lines);
+        let (lines, incoming) = mpsc::channel(BATCHES_MAX);
+        let talk = child.talk(asked.prompt, limits, lines, stopped(&mut stop));
         let (ended, heard) =
-            tokio::join!(talk, self.write_down(known.provider, row, &turn_id, incoming));
+            tokio::join!(talk, self.write_down(known.provider, row, &turn_id, asked.raw, incoming));
         // Its lease ends with it, or is seen to be dead where even that cannot be written down.
-        judge(known.provider.id(), row, &ended, &heard?)
+        let why = *stop.borrow();
+        match (ended.cause, why) {
+            (Some(Cause::Stopped), Some(why)) => Err(why.fault()),
+            _ => judge(known.provider.id(), row, &ended, &heard?),
+        }
     }
 
-    /// Gives a turn's process the lease of the session, and the turn its process.
-    async fn run_by(self: &Arc<Self>, turn_id: &str, row: &Stored, pid: u32) -> Result<(), Fault> {
-        let Lease { start_ticks, boot_id, .. } = self.lease(&row.session, pid, "turn").await?;
-        let group = Group { pgid: pid, start_ticks, boot_id };
-        let id = turn_id.to_owned();
-        match self.store.promise(move |tx| rows::run(tx, &id, now(), &group)).await? {
+    /// Decides that a turn runs now: from here on it is never started again.
+    async fn start(&self, turn_id: &str, row: &Stored) -> Result<(), Fault> {
+        let (id, row) = (turn_id.to_owned(), row.clone());
+        let started = move |tx: &Transaction<'_>| {
+            // Somebody may have been faster.
+            leases::must_be_free(tx, &row.session)?;
+            rows::start(tx, &id, now())
+        };
+        match self.store.promise(started).await? {
             true => Ok(()),
-            // The daemon has told everybody so already, as it is about to end.
-            false => Err(Fault::new(FaultCode::ProviderFailed, "the turn was interrupted")),
+            false => Err(Stop::Interrupted.fault()),
         }
+    }
+
+    /// Gives a turn's process the lease of the session, and the turn its process. What a loss of
+    /// power takes of it is of no use after that.
+    async fn run_by(self: &Arc<Self>, turn_id: &str, row: &Stored, pid: u32) -> Result<(), Fault> {
+        let lease = leases::lease_of(&row.session, pid, "turn")?;
+        let (id, taken) = (turn_id.to_owned(), lease.clone());
+        self.store
+            .write(move |tx| {
+                let Lease { pid, start_ticks, boot_id, .. } = &taken;
+                let group =
+                    Group { pgid: *pid, start_ticks: *start_ticks, boot_id: boot_id.clone() };
+                leases_of_store::put(tx, &taken)?;
+                rows::run_by(tx, &id, &group)
+            })
+            .await?;
+        self.watch_lease(lease);
+        Ok(())
     }
 
     /// Decodes lines and appends their events, a batch at a time; answers the last events of
@@ -194,14 +208,21 @@ impl Registry {
         provider: &'static dyn Provider,
         row: &Stored,
         turn_id: &str,
-        mut lines: mpsc::Receiver<String>,
+        raw: bool,
+        mut lines: mpsc::Receiver<Vec<String>>,
     ) -> Result<Heard, Fault> {
         let mut heard = Heard::default();
-        let mut batch = Vec::new();
-        while lines.recv_many(&mut batch, LINES_MAX).await > 0 {
-            let decode = |line: String| provider.decode(&line);
+        while let Some(batch) = lines.recv().await {
+            let decode = |line: String| {
+                let events = provider.decode(&line);
+                let own = Event { kind: "raw".to_owned(), text: Some(line), ..Event::default() };
+                raw.then_some(own).into_iter().chain(events)
+            };
             let stamp = |event| Event { at: now(), ..event };
-            let events: Vec<Event> = batch.drain(..).flat_map(decode).map(stamp).collect();
+            let events: Vec<Event> = batch.into_iter().flat_map(decode).map(stamp).collect();
+            if events.is_empty() {
+                continue;
+            }
             heard.listen(&events);
             let events = Arc::new(events);
             loop {
@@ -263,10 +284,10 @@ fn judge(provider: &str, row: &Stored, ended: &Ended, heard: &Heard) -> Result<(
     match (ended.cause, ended.status) {
         (Some(Cause::Deadline), _) => {
             let what = format!("{provider} took too long and was ended");
-            Err(Fault::new(FaultCode::Deadline, what).hint("longer: turns.deadline_s"))
+            Err(Fault::new(FaultCode::Deadline, what).hint("longer: --timeout, turns.deadline_s"))
         }
         (Some(Cause::Flood), _) => failed(format!("{provider} printed too much and was ended")),
-        (Some(Cause::Io), _) => failed(format!("{provider} could not be read")),
+        (Some(Cause::Io | Cause::Stopped), _) => failed(format!("{provider} could not be read")),
         (None, None) => failed(format!("{provider} closed its output but did not end")),
         (None, Some(status)) if !status.success() => failed(format!("{provider} failed: {status}")),
         (None, Some(_)) if !heard.result => failed(format!("{provider} ended without a result")),

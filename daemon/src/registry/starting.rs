@@ -95,15 +95,16 @@ impl Registry {
         row.ok_or_else(|| Fault::internal("a session was not written down"))
     }
 
-    /// Registers a copy of a session as one of its own, and answers how to start that.
-    pub(super) async fn fork(
-        self: &Arc<Self>,
+    /// What a copy of a session starts as, where the provider can make one.
+    pub(super) async fn copy_of(
+        &self,
         known: &KnownHome,
         row: &Stored,
-        copy_id: &str,
-        request: &ResumeRequest,
-    ) -> Result<(Stored, LaunchPlan), Fault> {
-        must_be_uuid(copy_id)?;
+        copy_id: String,
+        cwd: Option<&str>,
+        environment: &Environment,
+    ) -> Result<NewSession, Fault> {
+        must_be_uuid(&copy_id)?;
         if is_starting(&row.session) {
             let what = format!("the session {} has not begun yet", row.session.short_id());
             return Err(
@@ -115,28 +116,40 @@ impl Registry {
             return Err(Fault::new(FaultCode::Unsupported, what)
                 .hint("which providers can: `sessctl providers`"));
         }
-        let launch_dir = request.cwd.as_deref().unwrap_or(&row.session.launch_dir);
+        let launch_dir = cwd.unwrap_or(&row.session.launch_dir);
         let project = self.project_of(launch_dir).await?;
         let found = Discovered {
             agent: row.session.agent.clone(),
             launch: row.launch.clone(),
             parent_id: Some(row.session.id.clone()),
             title: row.session.title.clone(),
-            kind: Kind::Interactive,
-            ..starting(copy_id.to_owned(), known.provider, launch_dir, project)
+            ..starting(copy_id, known.provider, launch_dir, project)
         };
+        let launch = self.launch(row, environment)?;
+        Ok(NewSession { found, provider: known.provider, home: known.home.clone(), launch })
+    }
+
+    /// Registers a copy of a session as one of its own, and answers how to start that.
+    pub(super) async fn fork(
+        self: &Arc<Self>,
+        known: &KnownHome,
+        row: &Stored,
+        copy_id: &str,
+        request: &ResumeRequest,
+    ) -> Result<(Stored, LaunchPlan), Fault> {
+        let (id, cwd) = (copy_id.to_owned(), request.cwd.as_deref());
+        let mut new = self.copy_of(known, row, id, cwd, &request.environment).await?;
+        new.found.kind = Kind::Interactive;
+        let found = &new.found;
         let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
-        let launch = self.launch(row, &request.environment)?;
         let bound = super::checks::bound(row);
-        let plan = known.provider.plan_fork(&known.home, &bound, id, launch_dir, &launch);
-        let plan = self.completed(known, &launch, plan).await?;
+        let cwd = &found.launch_dir;
+        let plan = known.provider.plan_fork(&known.home, &bound, id, cwd, &new.launch);
+        let plan = self.completed(known, &new.launch, plan).await?;
         if request.plan_only {
             return Ok((row.clone(), plan));
         }
-        let home = known.home.clone();
-        let new = NewSession { found, provider: known.provider, home, launch };
-        let copy = self.register(new, None).await?;
-        Ok((copy, plan))
+        Ok((self.register(new, None).await?, plan))
     }
 
     /// Brings leases of a home to the sessions that their processes have now: binds a session

@@ -32,16 +32,15 @@ impl Registry {
     /// # Errors
     /// Those of the store.
     pub async fn status(&self) -> Result<DaemonStatus, Fault> {
-        let (sessions, leases, pending) = self
+        let (sessions, leases, (waiting, running)) = self
             .store
-            .read_slowly(|c| {
-                Ok((sessions::count(c)?, leases::all(c)?.len(), turns::pending(c)?.len()))
-            })
+            .read_slowly(|c| Ok((sessions::count(c)?, leases::all(c)?.len(), turns::count(c)?)))
             .await?;
         Ok(DaemonStatus {
             sessions,
             leases: i64::try_from(leases).unwrap_or(i64::MAX),
-            turns_pending: i64::try_from(pending).unwrap_or(i64::MAX),
+            turns_pending: waiting + running,
+            turns_running: running,
             ..daemon_status(&self.paths, self.started_at, self.problems().await?)
         })
     }

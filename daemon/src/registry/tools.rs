@@ -106,19 +106,20 @@ async fn started(
     let child = Process::start(plan, base)
         .map_err(|error| failed(format!("cannot start {}: {error}", plan.program)))?;
     let pid = child.pid();
-    let (lines, mut incoming) = mpsc::channel::<String>(16);
+    let (lines, mut incoming) = mpsc::channel::<Vec<String>>(4);
     let listen = async {
         let mut started = None;
-        while let Some(line) = incoming.recv().await {
-            let events = provider.decode(&line);
-            if let Some(event) = events.into_iter().find(|event| event.kind == "started") {
+        while let Some(lines) = incoming.recv().await {
+            let mut events = lines.iter().flat_map(|line| provider.decode(line));
+            if let Some(event) = events.find(|event| event.kind == "started") {
                 started.get_or_insert(event.data.0);
                 runner::end_group(pid, rustix::process::Signal::TERM);
             }
         }
         started
     };
-    let (ended, started) = tokio::join!(child.talk(input.to_owned(), LIMITS, lines), listen);
+    let talk = child.talk(input.to_owned(), LIMITS, lines, std::future::pending::<()>());
+    let (ended, started) = tokio::join!(talk, listen);
     started.ok_or_else(|| match ended.cause {
         Some(runner::Cause::Deadline) => failed("it did not start in time".to_owned()),
         _ => failed(format!("it told no tools: {}", ended.stderr)),

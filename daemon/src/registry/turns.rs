@@ -1,55 +1,50 @@
-//! Turns: accepted once, followed while they run, ended with the daemon.
+//! Prompts: accepted once, and queued as turns.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustix::process::Signal;
-use sessd_proto::service::WAIT_MS_MAX;
-use sessd_proto::turn::{
-    Fallback, SendRequest, SendResponse, Turn, TurnOutput, TurnOutputRequest, TurnState,
-};
-use sessd_proto::{Fault, FaultCode};
+use sessd_proto::turn::{Fallback, SendRequest, SendResponse, TIMEOUT_MS_MAX, Turn};
+use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan};
 use uuid::Uuid;
 
-use super::queues::Waiting;
+use super::homes::KnownHome;
 use super::starting::{NewSession, STARTING, begin_anew, may_begin_anew, write_down};
+use super::waiting::Waiting;
 use super::{Registry, checks, launches, leases};
 use crate::clock::now;
-use crate::providers::{Launch, TurnSpec};
+use crate::failpoint;
+use crate::providers::{Home, Launch, Provider, TurnSpec};
 use crate::store::keys;
 use crate::store::marks;
 use crate::store::sessions::{self, Stored};
-use crate::store::turns as rows;
-use crate::{process, runner};
+use crate::store::turns::{self as rows, Asked};
 
 /// How often a prompt is accepted anew when what it means changes in between.
 const ATTEMPTS: usize = 3;
-
-/// Output answered at once, in bytes; well below what a client accepts.
-const OUTPUT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 impl Registry {
     /// Accepts a prompt. Repeating a request answers the same turn and runs nothing twice.
     ///
     /// # Errors
     /// When there is no such session, it cannot be resumed, or somebody else has it.
-    pub async fn send(self: &Arc<Self>, request: SendRequest) -> Result<SendResponse, Fault> {
-        if Uuid::parse_str(&request.turn_id).is_err() {
-            return Err(Fault::new(FaultCode::Usage, "the turn's id is not a UUID"));
-        }
-        if request.prompt.trim().is_empty() {
-            return Err(Fault::new(FaultCode::Usage, "the prompt is empty")
-                .hint("give it as the last argument, or pipe it in"));
-        }
+    pub async fn send(
+        self: &Arc<Self>,
+        request: SendRequest,
+        caller: u32,
+    ) -> Result<SendResponse, Fault> {
+        must_make_sense(&request)?;
         self.remember_caller(&request.environment).await?;
         let id = request.turn_id.clone();
         if let Some(turn) = self.store.read(move |c| rows::by_id(c, &id)).await? {
             return self.accepted(turn).await;
         }
+        failpoint::reach("send.unknown");
         for _ in 0..ATTEMPTS {
-            let (row, new) = self.meant(&request).await?;
+            let (row, new) = match self.meant(&request).await? {
+                (Some(row), _) if request.fork => (None, Some(self.copied(&row, &request).await?)),
+                meant => meant,
+            };
             let anew = match &row {
-                Some(row) => self.may_send(row, &request).await?,
+                Some(row) => self.may_send(row, &request, caller).await?,
                 None => None,
             };
             // A task of its own: a caller that goes away must not leave a turn that nobody runs.
@@ -79,7 +74,7 @@ impl Registry {
         }
     }
 
-    async fn accepted(self: &Arc<Self>, turn: Turn) -> Result<SendResponse, Fault> {
+    pub(super) async fn accepted(self: &Arc<Self>, turn: Turn) -> Result<SendResponse, Fault> {
         let id = turn.session_id.clone();
         let row = self.store.read(move |c| sessions::by_id(c, &id)).await?;
         let row = row.ok_or_else(|| Fault::internal("a turn without its session"))?;
@@ -101,16 +96,40 @@ impl Registry {
         }
     }
 
+    /// The copy of a session that a prompt begins. It takes nothing away from whoever has the
+    /// original.
+    async fn copied(
+        self: &Arc<Self>,
+        row: &Stored,
+        request: &SendRequest,
+    ) -> Result<NewSession, Fault> {
+        let known = self.home_of(row).await?.ok_or_else(|| Fault::internal("no home"))?;
+        let row = self.check_row(row.clone(), false).await?;
+        launches::may_resume(&row.session, &Default::default(), false)?;
+        let id = Uuid::new_v4().to_string();
+        let new = self.copy_of(&known, &row, id, None, &request.environment).await?;
+        let spec = turn_spec(&row, new.launch.clone());
+        match known.provider.plan_fork_turn(&known.home, &spec) {
+            Some(_) => Ok(new),
+            None => {
+                let what = format!("{} cannot answer in a copy of a session", known.provider.id());
+                Err(Fault::new(FaultCode::Unsupported, what).hint("leave --fork out"))
+            }
+        }
+    }
+
     /// Free checks before anything is written down; answers the session if it must begin anew.
     async fn may_send(
         self: &Arc<Self>,
         row: &Stored,
         request: &SendRequest,
+        caller: u32,
     ) -> Result<Option<Stored>, Fault> {
         let known = self.home_of(row).await?.ok_or_else(|| Fault::internal("no home"))?;
-        let spec = turn_spec(row, self.launch(row, &request.environment)?);
-        if known.provider.plan_turn(&known.home, &spec).is_none() {
-            return Err(cannot_send(known.provider.id()));
+        self.plan_turn(&known, row, &request.environment).await?;
+        if request.steal {
+            self.turns.stop_current(&row.session.id, None);
+            self.steal(row, caller).await?;
         }
         if self.turns.has(&row.session.id) {
             return Ok(None);
@@ -118,7 +137,14 @@ impl Registry {
         let row = self.check_row(row.clone(), false).await?;
         let live = self.live(&row).await?;
         if live.blocks() && !self.is_own_turn(&row).await? {
-            return Err(leases::busy(&row.session, &live));
+            let short = row.session.short_id();
+            return match request.wait {
+                // It is checked again when it is its turn.
+                true => Ok(None),
+                false => Err(leases::busy(&row.session, &live).hint(format!(
+                    "end it there first, or wait for it: `sessctl send --wait {short} …`"
+                ))),
+            };
         }
         match launches::may_resume(&row.session, &Default::default(), false) {
             Ok(()) => Ok(None),
@@ -130,6 +156,28 @@ impl Registry {
                     .hint(format!("{hint}; or begin it anew: `sessctl send --fallback new …`")))
             }
         }
+    }
+
+    /// How the next prompt of a session is sent.
+    pub(super) async fn plan_turn(
+        &self,
+        known: &KnownHome,
+        row: &Stored,
+        environment: &Environment,
+    ) -> Result<(LaunchPlan, Launch), Fault> {
+        let launch = self.launch(row, environment)?;
+        let spec = turn_spec(row, launch.clone());
+        let parent = row.session.parent_id.clone().filter(|_| spec.resume.is_none());
+        let plan = match parent {
+            None => known.provider.plan_turn(&known.home, &spec),
+            Some(id) => {
+                let parent = self.store.read(move |c| sessions::by_id(c, &id)).await?;
+                let resume = parent.as_ref().map(checks::bound);
+                known.provider.plan_fork_turn(&known.home, &TurnSpec { resume, ..spec })
+            }
+        };
+        let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;
+        Ok((plan, launch))
     }
 
     /// True if what was just seen running is a turn that was accepted meanwhile, or has ended.
@@ -147,20 +195,9 @@ impl Registry {
         new: Option<NewSession>,
         request: SendRequest,
     ) -> Result<Option<Turn>, Fault> {
-        let agent = row.map_or_else(
-            || request.new_agent.clone().unwrap_or_default(),
-            |row| row.session.agent.clone(),
-        );
-        let session_id = row.map(|row| row.session.id.clone());
-        let session_id = session_id.or(new.as_ref().map(|new| new.found.id.clone()));
-        let turn = Turn {
-            id: request.turn_id.clone(),
-            session_id: session_id.unwrap_or_default(),
-            queued_at: now(),
-            ..Turn::default()
-        };
-        let (wanted, prompt, ttl_ms) = (turn.clone(), request.prompt.clone(), request.ttl_ms);
-        let key = request.selector.clone().filter(|_| new.is_some());
+        let (turn, asked) = self.written(row, new.as_ref(), &request).await?;
+        let (wanted, written, ttl_ms) = (turn.clone(), asked.clone(), request.ttl_ms);
+        let key = request.selector.clone().filter(|_| new.is_some() && !request.fork);
         let stored = self
             .store
             .promise(move |tx| {
@@ -188,91 +225,87 @@ impl Registry {
                 if let Some(ttl_ms) = ttl_ms {
                     marks::live_for(tx, &wanted.session_id, Some(ttl_ms))?;
                 }
-                rows::queue(tx, &wanted, &prompt, &agent)?;
+                rows::queue(tx, &wanted, &written)?;
                 Ok(Some((wanted, true)))
             })
             .await?;
         let Some((turn, is_new)) = stored else { return Ok(None) };
         if is_new {
-            let waiting = Waiting {
-                turn_id: turn.id.clone(),
-                prompt: request.prompt,
-                environment: request.environment,
-            };
+            let waiting =
+                Waiting { turn_id: turn.id.clone(), asked, environment: request.environment };
             self.wait_for_place(turn.session_id.clone(), waiting);
         }
         Ok(Some(turn))
     }
 
-    /// Long poll for the output of a turn.
-    ///
-    /// # Errors
-    /// When there is no such turn.
-    pub async fn turn_output(
-        self: &Arc<Self>,
-        request: TurnOutputRequest,
-    ) -> Result<TurnOutput, Fault> {
-        let mut changed = self.turns.changed.subscribe();
-        let wait = Duration::from_millis(u64::from(request.wait_ms.min(WAIT_MS_MAX)));
-        let give_up = tokio::time::Instant::now() + wait;
-        loop {
-            let (id, after) = (request.turn_id.clone(), request.after);
-            let (turn, (events, more)) = self
-                .store
-                .read(move |c| {
-                    Ok((rows::by_id(c, &id)?, rows::output(c, &id, after, OUTPUT_BYTES_MAX)?))
-                })
-                .await?;
-            let turn = turn.ok_or_else(|| no_turn(&request.turn_id))?;
-            let done = turn.state.is_final() && !more;
-            if done {
-                let SendResponse { session, turn } = self.accepted(turn).await?;
-                return Ok(TurnOutput { turn, events, session: Some(session) });
+    /// A prompt as it is written down.
+    async fn written(
+        &self,
+        row: Option<&Stored>,
+        new: Option<&NewSession>,
+        request: &SendRequest,
+    ) -> Result<(Turn, Asked), Fault> {
+        let (session_id, agent, needs_environment) = match (row, new) {
+            (Some(row), _) => {
+                let known = self.home_of(row).await?.ok_or_else(|| Fault::internal("no home"))?;
+                let needs = needs(known.provider, &request.environment, &known.home);
+                (&row.session.id, &row.session.agent, needs)
             }
-            let waited = tokio::time::timeout_at(give_up, changed.changed());
-            if !events.is_empty() || waited.await.is_err() {
-                return Ok(TurnOutput { turn, events, session: None });
+            (None, Some(new)) => {
+                let needs = needs(new.provider, &request.environment, &new.home);
+                (&new.found.id, request.new_agent.as_ref().unwrap_or(&new.found.provider), needs)
             }
-        }
-    }
-
-    /// Ends the processes of unfinished turns that still run, and says so in their states.
-    pub(super) async fn recover_turns(&self) -> Result<(), crate::store::Error> {
-        let boot_id = process::boot_id();
-        for (turn, group) in self.store.read(rows::pending).await? {
-            if let Some(group) = group
-                && group.boot_id == boot_id
-                && process::start_ticks(group.pgid) == Some(group.start_ticks)
-            {
-                runner::end_group(group.pgid, Signal::TERM);
-                runner::end_group(group.pgid, Signal::KILL);
-            }
-            let fault = Fault::new(FaultCode::ProviderFailed, "the daemon ended in the middle")
-                .hint("send the prompt again");
-            self.store
-                .promise(move |tx| {
-                    rows::finish(tx, &turn.id, TurnState::Interrupted, now(), Some(&fault))
-                })
-                .await?;
-        }
-        self.turns.wake_followers();
-        Ok(())
-    }
-
-    /// Ends running turns before the daemon does.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn interrupt_turns(&self) -> Result<(), Fault> {
-        self.turns.waiting().clear();
-        Ok(self.recover_turns().await?)
+            (None, None) => return Err(Fault::internal("a prompt without a session")),
+        };
+        let turn = Turn {
+            id: request.turn_id.clone(),
+            session_id: session_id.clone(),
+            agent: agent.clone(),
+            prompt: rows::one_line(&request.prompt),
+            queued_at: now(),
+            ..Turn::default()
+        };
+        let asked = Asked {
+            prompt: request.prompt.clone(),
+            timeout_ms: request.timeout_ms,
+            raw: request.raw,
+            wait: request.wait,
+            needs_environment,
+        };
+        Ok((turn, asked))
     }
 
     /// True while turns wait or run.
     #[must_use]
     pub fn has_turns(&self) -> bool {
-        !self.turns.waiting().is_empty()
+        self.turns.has_any()
     }
+}
+
+fn must_make_sense(request: &SendRequest) -> Result<(), Fault> {
+    let usage = |what: &str| Err(Fault::new(FaultCode::Usage, what));
+    if Uuid::parse_str(&request.turn_id).is_err() {
+        return usage("the turn's id is not a UUID");
+    }
+    if request.new_agent.is_some() && request.selector.is_none() && request.fork {
+        return usage("a new session cannot be a copy");
+    }
+    if request.timeout_ms.is_some_and(|ms| !(1..=TIMEOUT_MS_MAX).contains(&ms)) {
+        return Err(Fault::new(FaultCode::Usage, "a turn takes at most an hour")
+            .hint("`--timeout 1h`, or leave it out"));
+    }
+    if request.prompt.trim().is_empty() {
+        return Err(Fault::new(FaultCode::Usage, "the prompt is empty")
+            .hint("give it as the last argument, or pipe it in"));
+    }
+    Ok(())
+}
+
+/// True if a provider needs variables of the caller's other than those that select the home:
+/// they are in memory only, so that no other daemon has them.
+fn needs(provider: &dyn Provider, environment: &Environment, home: &Home) -> bool {
+    let mut names = provider.environment().iter();
+    names.any(|name| environment.get(name).is_some() && !home.env.contains_key(*name))
 }
 
 /// A session that is still starting has no transcript to resume.
@@ -290,8 +323,4 @@ pub(super) fn turn_spec(row: &Stored, launch: Launch) -> TurnSpec {
 pub(super) fn cannot_send(provider: &str) -> Fault {
     Fault::new(FaultCode::Unsupported, format!("prompts cannot be sent to {provider}"))
         .hint("continue it at a terminal: `sessctl resume`")
-}
-
-fn no_turn(id: &str) -> Fault {
-    Fault::new(FaultCode::NotFound, format!("there is no turn {id}"))
 }

@@ -9,7 +9,8 @@ use super::{Result, events};
 
 /// Lets a session begin anew, and takes it out of the trash; `false` if it has changed since it
 /// was read. What it was bound to stays known as its own, so that no sweep takes it for another
-/// session, and is never its current one again. Until a turn succeeds its context counts as lost.
+/// session, and is never its current one again. It is no copy of another one any more. Until a
+/// turn succeeds its context counts as lost.
 ///
 /// # Errors
 /// Those of SQLite.
@@ -23,7 +24,7 @@ pub fn begin_anew(
     let changed = connection.execute(
         "UPDATE sessions SET status = 'unknown', reason = 'starting', status_since = :at,
              checked_at = :at, created_at = :at, last_activity = :at, expires_at = NULL,
-             trashed_at = NULL, lost_context = 1, revision = revision + 1
+             trashed_at = NULL, parent_id = NULL, lost_context = 1, revision = revision + 1
          WHERE seq = :seq AND revision = :revision",
         named_params! { ":at": at.0, ":seq": row.seq, ":revision": session.revision },
     )?;

@@ -246,8 +246,13 @@ CREATE TABLE turns (
     boot_id TEXT,
     fault TEXT CHECK (fault IS NULL OR json_valid(fault))
 , lost_context INTEGER NOT NULL DEFAULT 0
-    CHECK (lost_context IN (0, 1))) STRICT;
+    CHECK (lost_context IN (0, 1)), timeout_ms INTEGER, raw INTEGER NOT NULL DEFAULT 0 CHECK (raw IN (0, 1)), wait INTEGER NOT NULL DEFAULT 0 CHECK (wait IN (0, 1)), needs_environment INTEGER NOT NULL DEFAULT 1
+    CHECK (needs_environment IN (0, 1))) STRICT;
 
 CREATE INDEX turns_finished ON turns (finished_at) WHERE finished_at IS NOT NULL;
+
+CREATE INDEX turns_in_state ON turns (state);
+
+CREATE INDEX turns_of_session ON turns (session_id);
 
 CREATE INDEX turns_pending ON turns (queued_at) WHERE state IN ('queued', 'running');

@@ -1,9 +1,10 @@
 //! Turns and their output, written while it arrives.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql};
 use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Fault, Timestamp};
 
+use super::selector::PREFIX_MIN;
 use super::{Error, Result, fallback};
 
 /// A turn's process group, as it was when it was started.
@@ -17,16 +18,60 @@ pub struct Group {
     pub boot_id: String,
 }
 
+/// What a turn was asked to be, beside what callers see of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The whole prompt.
+    pub prompt: String,
+    /// How long the provider may take; else as configured.
+    pub timeout_ms: Option<u64>,
+    /// Whether the provider's own lines are recorded too.
+    pub raw: bool,
+    /// Whether it waits for whoever else has the session.
+    pub wait: bool,
+    /// Whether it needs variables of the caller's, which are not written down.
+    pub needs_environment: bool,
+}
+
+/// A turn that has not ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pending {
+    /// The turn.
+    pub turn: Turn,
+    /// What it was asked to be.
+    pub asked: Asked,
+    /// Its process group, once that is known.
+    pub group: Option<Group>,
+}
+
+/// What [`turn`] reads.
+const COLUMNS: &str = "rowid AS seq, id, session_id, agent, substr(prompt, 1, 400) AS beginning,
+    state, queued_at, started_at, finished_at, fault, lost_context";
+
 /// Records a turn as queued, unless there is one with this id.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn queue(connection: &Connection, turn: &Turn, prompt: &str, agent: &str) -> Result<()> {
+pub fn queue(connection: &Connection, turn: &Turn, asked: &Asked) -> Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO turns (id, session_id, state, prompt, agent, queued_at)
-         VALUES (?1, ?2, 'queued', ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+        "INSERT INTO turns (id, session_id, state, prompt, agent, queued_at, timeout_ms, raw, wait,
+             needs_environment)
+         VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
     )?;
-    statement.execute((&turn.id, &turn.session_id, prompt, agent, turn.queued_at.0))?;
+    let Turn { id, session_id, agent, queued_at, .. } = turn;
+    let Asked { prompt, timeout_ms, raw, wait, needs_environment } = asked;
+    let timeout_ms = timeout_ms.map(u64::cast_signed);
+    statement.execute((
+        id,
+        session_id,
+        prompt,
+        agent,
+        queued_at.0,
+        timeout_ms,
+        raw,
+        wait,
+        needs_environment,
+    ))?;
     Ok(())
 }
 
@@ -35,23 +80,114 @@ pub fn queue(connection: &Connection, turn: &Turn, prompt: &str, agent: &str) ->
 /// # Errors
 /// Those of SQLite.
 pub fn by_id(connection: &Connection, id: &str) -> Result<Option<Turn>> {
-    let mut statement = connection.prepare_cached("SELECT * FROM turns WHERE id = ?1")?;
+    let sql = format!("SELECT {COLUMNS} FROM turns WHERE id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([id], turn).optional()?)
 }
 
-/// Records that the provider was started for a turn; `false` if the turn is over already.
+/// The turns that an id or the beginning of one means, at most a few; an exact match wins alone.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn run(connection: &Connection, id: &str, at: Timestamp, group: &Group) -> Result<bool> {
-    let Group { pgid, start_ticks, boot_id } = group;
+pub fn find(connection: &Connection, text: &str) -> Result<Vec<Turn>> {
+    if let Some(exact) = by_id(connection, text)? {
+        return Ok(vec![exact]);
+    }
+    if text.chars().count() < PREFIX_MIN {
+        return Ok(Vec::new());
+    }
+    let sql = format!("SELECT {COLUMNS} FROM turns WHERE id >= ?1 AND id < ?2 LIMIT 10");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map((text, format!("{text}{}", char::MAX)), turn)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Which turns a page has.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only of this session.
+    pub session_id: Option<String>,
+    /// Only in this state.
+    pub state: Option<TurnState>,
+    /// Only those that were accepted before the one with this number.
+    pub before: Option<i64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Turns, the last accepted one first, and the number of the last one if there may be more.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<Turn>, Option<i64>)> {
+    let mut sql = format!("SELECT {COLUMNS} FROM turns WHERE rowid < ?1");
+    let mut parameters: Vec<&dyn ToSql> = Vec::new();
+    let before = filter.before.unwrap_or(i64::MAX);
+    parameters.push(&before);
+    let state = filter.state.map(TurnState::as_str);
+    if let Some(id) = &filter.session_id {
+        parameters.push(id);
+        sql += &format!(" AND session_id = ?{}", parameters.len());
+    }
+    if let Some(state) = &state {
+        parameters.push(state);
+        // A session has few turns, a state may have many.
+        let state = if filter.session_id.is_some() { "+state" } else { "state" };
+        sql += &format!(" AND {state} = ?{}", parameters.len());
+    }
+    sql += &format!(" ORDER BY rowid DESC LIMIT {}", filter.limit);
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map(&*parameters, |row| Ok((row.get("seq")?, turn(row)?)))?;
+    let rows: Vec<(i64, Turn)> = rows.collect::<rusqlite::Result<_>>()?;
+    let is_full = rows.len() == filter.limit as usize;
+    let next = rows.last().map(|(seq, _)| *seq).filter(|_| is_full);
+    Ok((rows.into_iter().map(|(_, turn)| turn).collect(), next))
+}
+
+/// Records that the provider is about to be started; `false` if the turn is over already. From
+/// then on it is never started again, whatever happens.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn start(connection: &Connection, id: &str, at: Timestamp) -> Result<bool> {
     let mut statement = connection.prepare_cached(
-        "UPDATE turns SET state = 'running', started_at = ?2, pgid = ?3, start_ticks = ?4,
-             boot_id = ?5,
+        "UPDATE turns SET state = 'running', started_at = ?2,
              lost_context = (SELECT lost_context FROM sessions WHERE id = turns.session_id)
          WHERE id = ?1 AND state = 'queued'",
     )?;
-    Ok(statement.execute((id, at.0, pgid, start_ticks.cast_signed(), boot_id))? > 0)
+    Ok(statement.execute((id, at.0))? > 0)
+}
+
+/// Records which processes run a turn; `false` if the turn is over already.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn run_by(connection: &Connection, id: &str, group: &Group) -> Result<bool> {
+    let Group { pgid, start_ticks, boot_id } = group;
+    let mut statement = connection.prepare_cached(
+        "UPDATE turns SET pgid = ?2, start_ticks = ?3, boot_id = ?4
+         WHERE id = ?1 AND state = 'running'",
+    )?;
+    Ok(statement.execute((id, pgid, start_ticks.cast_signed(), boot_id))? > 0)
+}
+
+/// True if the provider was started for a turn, or was about to be.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn is_begun(connection: &Connection, id: &str) -> Result<bool> {
+    let begun = "SELECT 1 FROM turns WHERE id = ?1 AND started_at IS NOT NULL";
+    Ok(connection.prepare_cached(begun)?.exists([id])?)
+}
+
+/// True while a turn of this session runs.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn is_running(connection: &Connection, session_id: &str) -> Result<bool> {
+    let mut statement = connection
+        .prepare_cached("SELECT 1 FROM turns WHERE session_id = ?1 AND +state = 'running'")?;
+    Ok(statement.exists([session_id])?)
 }
 
 /// Records how a turn ended.
@@ -77,14 +213,17 @@ pub fn finish(
     Ok(())
 }
 
-/// Turns that are queued or running, with the groups of the running ones.
+/// Turns that are queued or running, in the order of their acceptance.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn pending(connection: &Connection) -> Result<Vec<(Turn, Option<Group>)>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT * FROM turns WHERE state IN ('queued', 'running') ORDER BY queued_at",
-    )?;
+pub fn pending(connection: &Connection) -> Result<Vec<Pending>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, prompt, timeout_ms, raw, wait, needs_environment, pgid, start_ticks,
+             boot_id
+         FROM turns WHERE state IN ('queued', 'running') ORDER BY rowid"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map([], |row| {
         let group = match row.get::<_, Option<u32>>("pgid")? {
             None => None,
@@ -94,9 +233,26 @@ pub fn pending(connection: &Connection) -> Result<Vec<(Turn, Option<Group>)>> {
                 boot_id: row.get("boot_id")?,
             }),
         };
-        Ok((turn(row)?, group))
+        let asked = Asked {
+            prompt: row.get("prompt")?,
+            timeout_ms: row.get::<_, Option<i64>>("timeout_ms")?.map(i64::cast_unsigned),
+            raw: row.get("raw")?,
+            wait: row.get("wait")?,
+            needs_environment: row.get("needs_environment")?,
+        };
+        Ok(Pending { turn: turn(row)?, asked, group })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// How many turns wait, and how many run.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn count(connection: &Connection) -> Result<(i64, i64)> {
+    let sql = "SELECT count(*) - count(started_at), count(started_at) FROM turns
+               WHERE state IN ('queued', 'running')";
+    Ok(connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
 /// Appends events to a turn's output; their `seq` goes on from the last one.
@@ -151,6 +307,8 @@ fn turn(row: &Row<'_>) -> rusqlite::Result<Turn> {
     Ok(Turn {
         id: row.get("id")?,
         session_id: row.get("session_id")?,
+        agent: row.get("agent")?,
+        prompt: one_line(row.get_ref("beginning")?.as_str()?),
         state: TurnState::parse(row.get_ref("state")?.as_str()?).unwrap_or_default(),
         queued_at: Timestamp(row.get("queued_at")?),
         started_at: moment("started_at")?,
@@ -158,6 +316,21 @@ fn turn(row: &Row<'_>) -> rusqlite::Result<Turn> {
         fault: fault.and_then(|text| serde_json::from_str(&text).ok()),
         lost_context: row.get("lost_context")?,
     })
+}
+
+/// The beginning of a prompt, as a list shows it.
+pub fn one_line(prompt: &str) -> String {
+    const CHARS: usize = 200;
+    let mut line = String::new();
+    for word in prompt.split_whitespace() {
+        line += if line.is_empty() { "" } else { " " };
+        line += word;
+        if let Some((end, _)) = line.char_indices().nth(CHARS) {
+            line.truncate(end);
+            break;
+        }
+    }
+    line
 }
 
 /// Finished turns to be forgotten, some at a time, oldest first: those beyond a number of newer

@@ -17,7 +17,10 @@ use crate::provider::{ProvidersRequest, ProvidersResponse};
 use crate::service::{DEADLINE_MS, STEAL_MS, SessdRequest, SessdResponse};
 use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
 use crate::status::{DaemonStatus, StatusRequest};
-use crate::turn::{SendRequest, SendResponse, TurnOutput, TurnOutputRequest};
+use crate::turn::{
+    CancelRequest, SendRequest, SendResponse, Turn, TurnOutput, TurnOutputRequest, TurnPage,
+    TurnsRequest,
+};
 
 /// One typed method for each RPC; the deadline follows from the request.
 macro_rules! calls {
@@ -50,7 +53,6 @@ trait Deadline {
 impl Deadline for ListRequest {}
 impl Deadline for ShowRequest {}
 impl Deadline for EnvironmentRequest {}
-impl Deadline for SendRequest {}
 impl Deadline for ProvidersRequest {}
 impl Deadline for JobsRequest {}
 impl Deadline for StatusRequest {}
@@ -59,6 +61,7 @@ impl Deadline for CreateRequest {}
 impl Deadline for SelectorsRequest {}
 impl Deadline for TagRequest {}
 impl Deadline for TitleRequest {}
+impl Deadline for TurnsRequest {}
 impl Deadline for KeysRequest {}
 impl Deadline for KeyRequest {}
 impl Deadline for DropKeyRequest {}
@@ -69,6 +72,19 @@ impl Deadline for ResumeRequest {
     fn deadline_ms(&self) -> u64 {
         let stealing = if self.steal { STEAL_MS } else { 0 };
         DEADLINE_MS + stealing + u64::from(self.wait_ms)
+    }
+}
+
+impl Deadline for SendRequest {
+    fn deadline_ms(&self) -> u64 {
+        DEADLINE_MS + if self.steal { STEAL_MS } else { 0 }
+    }
+}
+
+/// A process may need a few seconds to end.
+impl Deadline for CancelRequest {
+    fn deadline_ms(&self) -> u64 {
+        3 * DEADLINE_MS
     }
 }
 
@@ -132,4 +148,6 @@ calls! {
     drop_key: DropKey(DropKeyRequest) -> ChangeResponse,
     agents: Agents(AgentsRequest) -> AgentsResponse,
     tools: Tools(ToolsRequest) -> ToolsResponse,
+    turns: Turns(TurnsRequest) -> TurnPage,
+    cancel: Cancel(CancelRequest) -> Turn,
 }

@@ -3,6 +3,7 @@
 use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Timestamp};
 
+use super::super::turns::Asked;
 use super::super::{events, turns};
 use super::{empty, found, with_home};
 
@@ -35,7 +36,7 @@ fn turns_go_with_their_output_and_unfinished_ones_stay() {
     for number in 1..=4_i64 {
         let id = format!("turn-{number}");
         let turn = Turn { id: id.clone(), session_id: "id-0001".to_owned(), ..Turn::default() };
-        turns::queue(&connection, &turn, "hello", "p").unwrap();
+        turns::queue(&connection, &turn, &Asked::default()).unwrap();
         turns::append_output(&connection, &id, &[Event::default()]).unwrap();
         if number < 4 {
             let at = Timestamp(number * 100);

@@ -6,7 +6,7 @@ use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Fault, FaultCode, Json, Timestamp};
 
 use super::super::bindings;
-use super::super::turns::{self, Group};
+use super::super::turns::{self, Asked, Filter, Group};
 use super::{found, with_home};
 
 fn with_turn() -> (Connection, Turn) {
@@ -15,11 +15,18 @@ fn with_turn() -> (Connection, Turn) {
     let turn = Turn {
         id: "turn".to_owned(),
         session_id: "id-0001".to_owned(),
+        agent: "p".to_owned(),
+        prompt: "hello you".to_owned(),
         queued_at: Timestamp(1),
         ..Turn::default()
     };
-    turns::queue(&connection, &turn, "hello", "p").unwrap();
+    turns::queue(&connection, &turn, &asked("hello\n you")).unwrap();
     (connection, turn)
+}
+
+fn asked(prompt: &str) -> Asked {
+    let prompt = prompt.to_owned();
+    Asked { prompt, timeout_ms: Some(7), raw: true, wait: true, needs_environment: false }
 }
 
 fn event(text: &str) -> Event {
@@ -30,17 +37,25 @@ fn event(text: &str) -> Event {
 fn a_turn_is_accepted_once() {
     let (connection, turn) = with_turn();
     let again = Turn { queued_at: Timestamp(9), ..turn.clone() };
-    turns::queue(&connection, &again, "something else", "p").unwrap();
-    assert_eq!(turns::by_id(&connection, "turn").unwrap(), Some(turn));
-    assert_eq!(turns::pending(&connection).unwrap().len(), 1);
+    turns::queue(&connection, &again, &asked("something else")).unwrap();
+    assert_eq!(turns::by_id(&connection, "turn").unwrap(), Some(turn.clone()));
+    let mut pending = turns::pending(&connection).unwrap();
+    assert_eq!(pending.len(), 1);
+    let kept = pending.remove(0);
+    assert_eq!((kept.turn, kept.asked, kept.group), (turn, asked("hello\n you"), None));
 }
 
 #[test]
 fn a_turn_ends_once() {
     let (connection, _) = with_turn();
     let group = Group { pgid: 7, start_ticks: u64::MAX, boot_id: "boot".to_owned() };
-    turns::run(&connection, "turn", Timestamp(2), &group).unwrap();
-    assert_eq!(turns::pending(&connection).unwrap()[0].1, Some(group));
+    assert!(!turns::run_by(&connection, "turn", &group).unwrap(), "before it was begun");
+    assert!(turns::start(&connection, "turn", Timestamp(2)).unwrap());
+    assert!(!turns::start(&connection, "turn", Timestamp(2)).unwrap(), "begun twice");
+    assert!(turns::is_running(&connection, "id-0001").unwrap());
+    assert_eq!(turns::count(&connection).unwrap(), (0, 1));
+    assert!(turns::run_by(&connection, "turn", &group).unwrap());
+    assert_eq!(turns::pending(&connection).unwrap()[0].group, Some(group));
     let fault = Fault::new(FaultCode::ProviderFailed, "no").hint("again");
     let interrupted = TurnState::Interrupted;
     turns::finish(&connection, "turn", interrupted, Timestamp(3), Some(&fault)).unwrap();
@@ -49,6 +64,38 @@ fn a_turn_ends_once() {
     assert_eq!((turn.state, turn.fault), (interrupted, Some(fault)));
     assert_eq!((turn.started_at, turn.finished_at), (Some(Timestamp(2)), Some(Timestamp(3))));
     assert!(turns::pending(&connection).unwrap().is_empty());
+}
+
+#[test]
+fn pages_of_turns_are_all_turns_newest_first() {
+    let (connection, turn) = with_turn();
+    bindings::absorb(&connection, &found(1, 2)).unwrap();
+    for number in 1..=5 {
+        let session_id = format!("id-000{}", 1 + number % 2);
+        let more = Turn { id: format!("more-{number}"), session_id, ..turn.clone() };
+        turns::queue(&connection, &more, &asked("more")).unwrap();
+    }
+    turns::start(&connection, "more-3", Timestamp(2)).unwrap();
+    let ids = |filter: &Filter| -> Vec<String> {
+        let (mut ids, mut filter) = (Vec::new(), filter.clone());
+        loop {
+            let (page, next) = turns::page(&connection, &filter).unwrap();
+            ids.extend(page.into_iter().map(|turn| turn.id));
+            filter.before = next;
+            if next.is_none() {
+                return ids;
+            }
+        }
+    };
+    let all = Filter { limit: 2, ..Filter::default() };
+    assert_eq!(ids(&all), ["more-5", "more-4", "more-3", "more-2", "more-1", "turn"]);
+    let first = Filter { session_id: Some("id-0001".to_owned()), ..all.clone() };
+    assert_eq!(ids(&first), ["more-4", "more-2", "turn"]);
+    let running = Filter { state: Some(TurnState::Running), ..all.clone() };
+    assert_eq!(ids(&running), ["more-3"]);
+    assert_eq!(ids(&Filter { session_id: first.session_id, ..running }), [""; 0]);
+    let found = |text| turns::find(&connection, text).unwrap().len();
+    assert_eq!([found("more-4"), found("more"), found("mor"), found("none")], [1, 5, 0, 0]);
 }
 
 #[test]

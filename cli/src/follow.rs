@@ -1,0 +1,116 @@
+//! What came of a turn, printed while it arrives: by `send`, and by `turns follow` after the one
+//! that sent it has gone away.
+
+use serde_json::json;
+use sessd_proto::client::Client;
+use sessd_proto::turn::{Turn, TurnOutputRequest, TurnState};
+use sessd_proto::{Event, Fault, FaultCode, Session};
+
+use crate::Context;
+use crate::output::Output;
+
+/// How to print it.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct How {
+    /// Print every event as JSON, one a line, and the result object at the end
+    #[arg(long)]
+    stream_json: bool,
+    /// Print the provider's own lines instead of the answer; with --stream-json as events
+    #[arg(long)]
+    pub(crate) raw: bool,
+}
+
+impl How {
+    /// Says in JSON what goes wrong, if everything else is JSON.
+    pub(crate) fn apply(self, output: &mut Output) {
+        if self.stream_json {
+            output.say_json();
+        }
+    }
+}
+
+/// Prints what came of a turn after an event, until it has ended.
+pub(crate) fn follow(
+    context: &Context,
+    client: &mut Client,
+    turn_id: String,
+    after: i64,
+    how: How,
+) -> Result<(), Fault> {
+    let mut request = TurnOutputRequest { turn_id, after, wait_ms: 30_000 };
+    let mut text = String::new();
+    let mut printed = String::new();
+    let mut told = context.output.is_json();
+    loop {
+        let part = client.turn_output(request.clone())?;
+        if part.turn.lost_context && !told {
+            told = true;
+            context.output.note("note: the session was gone: it begins anew, without its context");
+        }
+        for event in &part.events {
+            request.after = event.seq;
+            let said = spoken(event, &text);
+            text += &said;
+            let shown = match how {
+                How { stream_json: true, .. } => line(event)?,
+                _ if context.output.is_json() => continue,
+                How { raw: true, .. } => own_line(event),
+                _ => said,
+            };
+            if !shown.is_empty() {
+                context.output.data(&shown)?;
+                printed = shown;
+            }
+        }
+        let Some(session) = part.session else { continue };
+        if context.output.is_json() {
+            print_result(context, &session, &part.turn, &text, how)?;
+        } else if !printed.is_empty() && !printed.ends_with('\n') {
+            context.output.data("\n")?;
+        }
+        return match part.turn.fault {
+            Some(fault) => Err(fault),
+            None if part.turn.state == TurnState::Succeeded => Ok(()),
+            None => Err(Fault::new(
+                FaultCode::ProviderFailed,
+                format!("the turn was {}", part.turn.state),
+            )),
+        };
+    }
+}
+
+/// What an event adds to the answer so far: a block of text begins on a line of its own, a part
+/// of one goes on where the last has ended.
+fn spoken(event: &Event, so_far: &str) -> String {
+    let Some(text) = event.text.as_deref().filter(|_| event.kind == "text") else {
+        return String::new();
+    };
+    let goes_on = event.data.0["delta"] == true || so_far.is_empty() || so_far.ends_with('\n');
+    if goes_on { text.to_owned() } else { format!("\n{text}") }
+}
+
+fn own_line(event: &Event) -> String {
+    let text = event.text.as_deref().filter(|_| event.kind == "raw");
+    text.map_or_else(String::new, |text| format!("{text}\n"))
+}
+
+fn line(value: &impl serde::Serialize) -> Result<String, Fault> {
+    Ok(serde_json::to_string(value).map_err(Fault::internal)? + "\n")
+}
+
+fn print_result(
+    context: &Context,
+    session: &Session,
+    turn: &Turn,
+    text: &str,
+    how: How,
+) -> Result<(), Fault> {
+    let result = json!({
+        "session": session, "turn": turn, "text": text, "lost_context": turn.lost_context,
+    });
+    if how.stream_json {
+        context.output.data(&line(&result)?)
+    } else {
+        context.output.json(&result)
+    }
+}
