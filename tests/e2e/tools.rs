@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use sessd_proto::turn::TurnOutputRequest;
 use sessd_proto::{Event, FaultCode};
 use sessd_tests::npm::{self, MCP_MEMORY};
-use sessd_tests::real_cli::{Claude, Codex, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
 use sessd_tests::tree::files_below;
 use sessd_tests::wait::DEADLINE;
 
@@ -127,6 +127,39 @@ fn tools_are_there_on_every_start_codex() {
     assert!(!after.contains("memory") && !after.contains(SECRET), "{after}");
 }
 
+#[test]
+fn tools_are_there_on_every_start_gemini() {
+    let options = "model = 'gemini-2.5-pro'\nsystem_prompt = 'Be as brief as Tacitus.'";
+    let Some(scene) = scene_of(&Gemini, options) else { return };
+    let own = tree(&scene.home());
+    let told = answer(&scene.sandbox, &["tools", "helper"]);
+    assert_eq!(servers(&told), [("memory", ("connected", 9))].into());
+    assert_eq!(tree(&scene.home()), own, "tools wrote into the home");
+
+    let (id, _) = send(&scene, "alpha question");
+    let wanted = ["gemini-2.5-pro", "mcp_memory_read_graph"];
+    assert_request(&scene, &wanted);
+    let asked = scene.server.turn_requests().pop().unwrap().body.to_string();
+    assert!(asked.contains("Be as brief as Tacitus."), "{asked}");
+    remembered_at_every_start(&scene, &id, &wanted);
+    let settings = ["settings.json", "trustedFolders.json"];
+    let of = |tree: &BTreeMap<String, String>| settings.map(|name| tree[name].clone());
+    assert_eq!(of(&tree(&scene.home())), of(&own), "the user's own files were changed");
+    // It is a session of the user's home like any other.
+    assert_eq!(answer(&scene.sandbox, &["show", &id])["home"], scene.home().to_str().unwrap());
+    let plain = answer(&scene.sandbox, &["show", &id])["provider_session_id"].clone();
+    let run = Gemini.one_shot_arguments(plain.as_str(), "delta question");
+    let run = scene.run(&run, None);
+    assert!(run.stdout.contains("turns=4"), "{run:?}");
+}
+
+/// Every file below a folder with its text.
+fn tree(folder: &Path) -> BTreeMap<String, String> {
+    let name = |path: &Path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
+    let read = |path: &PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    files_below(folder).iter().map(|path| (name(path), read(path))).collect()
+}
+
 /// A turn after a restart of the daemon and one at a terminal have it all again.
 fn remembered_at_every_start(scene: &Scene, id: &str, wanted: &[&str]) {
     answer(&scene.sandbox, &["daemon", "restart"]);
@@ -139,7 +172,8 @@ fn remembered_at_every_start(scene: &Scene, id: &str, wanted: &[&str]) {
     terminal.wait_for_text("last='gamma question'", DEADLINE);
     let with_gamma = scene.server.turn_requests().split_off(turns);
     let is_whole = |request: &str| wanted.iter().all(|part| request.contains(part));
-    let seen: Vec<_> = with_gamma.iter().map(|request| request.body.to_string()).collect();
+    let seen = with_gamma.iter().map(|request| format!("{} {}", request.path, request.body));
+    let seen: Vec<_> = seen.collect();
     assert!(seen.iter().any(|request| is_whole(request)), "{seen:?}");
     scene.cli.quit(&mut terminal);
 }

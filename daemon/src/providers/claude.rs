@@ -10,8 +10,8 @@ use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status};
 
 use super::listing;
 use super::{
-    Accepts, Basis, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec,
-    Unreadable, Verdict,
+    Accepts, Basis, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider,
+    Retention, TurnSpec, Unreadable, Verdict,
 };
 
 mod flags;
@@ -170,7 +170,7 @@ impl Provider for Claude {
         flags::refuses(launch, env, rustix::process::geteuid().is_root())
     }
 
-    fn launch_files(&self, launch: &Launch) -> Vec<(&'static str, String)> {
+    fn launch_files(&self, _home: &Home, launch: &Launch) -> Vec<LaunchFile> {
         flags::files(launch)
     }
 

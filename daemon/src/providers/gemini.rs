@@ -9,8 +9,10 @@ use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status, Timestamp};
 
 use super::listing;
 use super::window::open;
-use super::{Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, Stamp};
-use super::{TurnSpec, Unreadable, Verdict, record};
+use super::{
+    Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider, Retention,
+    Stamp, TurnSpec, Unreadable, Verdict, record,
+};
 
 mod chat;
 mod flags;
@@ -156,6 +158,10 @@ impl Provider for Gemini {
         flags::ACCEPTS
     }
 
+    fn launch_files(&self, home: &Home, launch: &Launch) -> Vec<LaunchFile> {
+        flags::files(home, launch)
+    }
+
     fn decode(&self, line: &str) -> Vec<Event> {
         stream::decode(line)
     }
@@ -164,7 +170,9 @@ impl Provider for Gemini {
 fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> LaunchPlan {
     args.extend(flags::arguments(launch));
     let program = Gemini.program().to_owned();
-    LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
+    let mut plan = LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() };
+    flags::environment(launch, &mut plan);
+    plan
 }
 
 fn store(home: &Home) -> PathBuf {

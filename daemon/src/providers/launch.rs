@@ -24,7 +24,7 @@ pub struct Launch {
     pub mcp_servers: BTreeMap<String, McpServer>,
     /// Variables to set; the registry does it.
     pub env: Environment,
-    /// Where the files of [`super::Provider::launch_files`] are, each `<files>.<its name>`.
+    /// Where the files of [`super::Provider::launch_files`] are, each at [`Launch::file`].
     pub files: PathBuf,
 }
 
@@ -37,6 +37,18 @@ impl Launch {
         path.push(name);
         path.into()
     }
+}
+
+/// A file that the plans for a launch need. Its name is for [`Launch::file`], and may have
+/// folders in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LaunchFile {
+    /// One that holds this text.
+    Text(String, String),
+    /// A link to something else.
+    Link(String, PathBuf),
+    /// A link to a folder, which is made if it is not there: nothing can be made behind a link.
+    Folder(String, PathBuf),
 }
 
 /// What an agent may do without asking.

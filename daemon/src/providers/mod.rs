@@ -25,7 +25,7 @@ pub mod window;
 #[cfg(test)]
 mod contract;
 
-pub use launch::{Accepts, Launch, McpServer, Permission};
+pub use launch::{Accepts, Launch, LaunchFile, McpServer, Permission};
 
 /// Every provider, in the order shown to people.
 pub static ALL: &[&dyn Provider] = &[
@@ -260,7 +260,7 @@ pub trait Provider: Send + Sync {
 
     /// The files that its plans for this launch name, by [`Launch::file`]: what is secret must
     /// not be an argument, which everybody may read. The registry writes them before the start.
-    fn launch_files(&self, _launch: &Launch) -> Vec<(&'static str, String)> {
+    fn launch_files(&self, _home: &Home, _launch: &Launch) -> Vec<LaunchFile> {
         Vec::new()
     }
 

@@ -8,8 +8,8 @@ use sessd_proto::{Environment, Event, LaunchPlan, Status};
 
 use super::listing;
 use super::{
-    Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, Start, TurnSpec,
-    Unreadable, Verdict,
+    Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider, Retention,
+    Start, TurnSpec, Unreadable, Verdict,
 };
 
 mod begun;
@@ -210,7 +210,7 @@ impl Provider for Brand {
         flags::ACCEPTS
     }
 
-    fn launch_files(&self, launch: &Launch) -> Vec<(&'static str, String)> {
+    fn launch_files(&self, _home: &Home, launch: &Launch) -> Vec<LaunchFile> {
         flags::files(launch)
     }
 

@@ -8,7 +8,7 @@ use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status};
 
 use super::listing;
-use super::{Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider};
+use super::{Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider};
 use super::{Retention, TurnSpec, Unreadable, Verdict};
 
 mod flags;
@@ -133,7 +133,7 @@ impl Provider for Qwen {
         flags::ACCEPTS
     }
 
-    fn launch_files(&self, launch: &Launch) -> Vec<(&'static str, String)> {
+    fn launch_files(&self, _home: &Home, launch: &Launch) -> Vec<LaunchFile> {
         flags::files(launch)
     }
 

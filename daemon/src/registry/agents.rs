@@ -1,10 +1,9 @@
 //! Agents: what the configuration lets people start, and what a session asks its provider for at
 //! every start: what was stored with it, and what is behind the names in that now.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use sessd_proto::agent::{AgentInfo, AgentsResponse};
@@ -12,7 +11,7 @@ use sessd_proto::{Environment, Fault, FaultCode};
 
 use super::Registry;
 use crate::config::{self, Agent, Flags};
-use crate::providers::{self, Launch, Provider};
+use crate::providers::{self, Home, Launch, LaunchFile, Provider};
 use crate::store::sessions::Stored;
 
 impl Registry {
@@ -104,15 +103,20 @@ impl Registry {
 /// Writes the files that the plans for a launch name, readable by us alone.
 pub(super) async fn write_files(
     provider: &'static dyn Provider,
+    home: &Home,
     launch: &Launch,
 ) -> Result<(), Fault> {
-    let files = provider.launch_files(launch);
-    let files: BTreeMap<_, _> =
-        files.into_iter().map(|(name, text)| (launch.file(name), text)).collect();
-    if files.is_empty() {
-        return Ok(());
-    }
-    let write = move || files.iter().try_for_each(|(path, text)| replace(path, text));
+    let (home, launch) = (home.clone(), launch.clone());
+    let write = move || {
+        provider.launch_files(&home, &launch).iter().try_for_each(|file| match file {
+            LaunchFile::Text(name, text) => replace(&launch.file(name), text),
+            LaunchFile::Link(name, target) => link(&launch.file(name), target),
+            LaunchFile::Folder(name, target) => {
+                private_folder(target)?;
+                link(&launch.file(name), target)
+            }
+        })
+    };
     let written = tokio::task::spawn_blocking(write).await.map_err(Fault::internal)?;
     written.map_err(|error| {
         Fault::new(FaultCode::Internal, format!("cannot write what an agent needs: {error}"))
@@ -124,13 +128,33 @@ fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
-    let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut staged = path.as_os_str().to_owned();
-    staged.push(format!(".{}", uuid::Uuid::new_v4()));
+    let staged = staged(path)?;
     let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&staged)?;
     file.write_all(text.as_bytes())?;
     fs::rename(staged, path)
+}
+
+/// A provider may have put a file of its own in the place of the link.
+fn link(path: &Path, target: &Path) -> std::io::Result<()> {
+    if fs::read_link(path).is_ok_and(|old| old == target) {
+        return Ok(());
+    }
+    let staged = staged(path)?;
+    symlink(target, &staged)?;
+    fs::rename(staged, path)
+}
+
+/// A name beside this one, in a folder that is there.
+fn staged(path: &Path) -> std::io::Result<PathBuf> {
+    let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+    private_folder(&folder)?;
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(format!(".{}", uuid::Uuid::new_v4()));
+    Ok(staged.into())
+}
+
+fn private_folder(path: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 fn no_server(name: &str) -> Fault {

@@ -60,7 +60,9 @@ impl Registry {
         };
         for provider in providers::ALL {
             for home in provider.homes(env) {
-                if is_known(*provider, &home) {
+                // One of ours, which a launch has, only mirrors that of its session.
+                let is_ours = home.path.starts_with(self.paths.state.join("launch"));
+                if is_ours || is_known(*provider, &home) {
                     continue;
                 }
                 let path = home.path.clone();

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use sessd_proto::Environment;
 
-use super::super::{Accepts, Launch, McpServer, Permission};
+use super::super::{Accepts, Launch, LaunchFile, McpServer, Permission};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -40,12 +40,13 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     args
 }
 
-pub(super) fn files(launch: &Launch) -> Vec<(&'static str, String)> {
+pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
     if launch.mcp_servers.is_empty() {
         return Vec::new();
     }
     let servers = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
-    vec![(MCP_FILE, json!({ "mcpServers": servers.collect::<Map<_, _>>() }).to_string())]
+    let text = json!({ "mcpServers": servers.collect::<Map<_, _>>() }).to_string();
+    vec![LaunchFile::Text(MCP_FILE.to_owned(), text)]
 }
 
 fn form(server: &McpServer) -> Value {

@@ -13,11 +13,7 @@ const HOUR_MS: i64 = 3_600_000;
 /// The prediction; `None` when nothing is deleted by age, or the settings cannot be read.
 /// The limit by number (`maxCount`) is not predicted.
 pub(super) fn retention(settings: &Path) -> Option<Retention> {
-    let text = match fs::read_to_string(settings) {
-        Err(error) if error.kind() == ErrorKind::NotFound => "{}".to_owned(),
-        read => read.ok()?,
-    };
-    let settings: Value = serde_json::from_str(&without_comments(&text)).ok()?;
+    let settings = read(settings)?;
     let rules = settings.pointer("/general/sessionRetention").unwrap_or(&Value::Null);
     if rules.get("enabled").is_some_and(|enabled| enabled != &Value::Bool(true)) {
         return None;
@@ -30,6 +26,15 @@ pub(super) fn retention(settings: &Path) -> Option<Retention> {
     let age_ms = age("maxAge", "30d")?;
     let least_ms = age("minRetention", "1d").unwrap_or(24 * HOUR_MS);
     (age_ms >= least_ms).then_some(Retention { basis: Basis::LastActivity, age_ms })
+}
+
+/// What the settings hold: nothing when there are none, `None` when they cannot be read.
+pub(super) fn read(settings: &Path) -> Option<Value> {
+    let text = match fs::read_to_string(settings) {
+        Err(error) if error.kind() == ErrorKind::NotFound => "{}".to_owned(),
+        read => read.ok()?,
+    };
+    serde_json::from_str(&without_comments(&text)).ok()
 }
 
 /// `12h`, `30d`, `2w`, `1m` (30 days).

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use sessd_proto::LaunchPlan;
 
-use super::super::{Accepts, Launch, McpServer, Permission};
+use super::super::{Accepts, Launch, LaunchFile, McpServer, Permission};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -60,19 +60,20 @@ fn rules(permission: Permission) -> Value {
     Value::Object(rules)
 }
 
-pub(super) fn files(launch: &Launch) -> Vec<(&'static str, String)> {
+pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
     let mut settings = Map::new();
     let mut files = Vec::new();
     if let Some(text) = &launch.system_prompt {
         settings.insert("instructions".to_owned(), json!([launch.file(INSTRUCTIONS)]));
-        files.push((INSTRUCTIONS, text.clone()));
+        files.push(LaunchFile::Text(INSTRUCTIONS.to_owned(), text.clone()));
     }
     if !launch.mcp_servers.is_empty() {
         let servers = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
         settings.insert("mcp".to_owned(), Value::Object(servers.collect()));
     }
     if !settings.is_empty() {
-        files.push((CONFIG, Value::Object(settings).to_string()));
+        let text = Value::Object(settings).to_string();
+        files.push(LaunchFile::Text(CONFIG.to_owned(), text));
     }
     files
 }

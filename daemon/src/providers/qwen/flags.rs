@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::providers::{Accepts, Launch, McpServer, Permission};
+use crate::providers::{Accepts, Launch, LaunchFile, McpServer, Permission};
 
 /// The file that `--mcp-config` names.
 const SERVERS: &str = "mcp.json";
@@ -33,13 +33,14 @@ pub(super) fn of(launch: &Launch) -> Vec<String> {
     args
 }
 
-pub(super) fn files(launch: &Launch) -> Vec<(&'static str, String)> {
+pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
     if launch.mcp_servers.is_empty() {
         return Vec::new();
     }
     let servers: BTreeMap<_, _> =
         launch.mcp_servers.iter().map(|(name, server)| (name, described(server))).collect();
-    vec![(SERVERS, json!({ "mcpServers": servers }).to_string())]
+    let text = json!({ "mcpServers": servers }).to_string();
+    vec![LaunchFile::Text(SERVERS.to_owned(), text)]
 }
 
 fn mode(permission: Permission) -> &'static str {
