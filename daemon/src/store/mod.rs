@@ -100,8 +100,9 @@ impl Store {
         run(&self.main, move |connection| within_deadline(connection, deadline, job)).await
     }
 
-    /// Runs a read that may look at every row, and gives back the memory that it took: both
-    /// connections share what they may keep, and pages of the one would leave the other none.
+    /// Runs a read that may look at every row, and gives back the memory that it took: as SQLite
+    /// is built by default, connections share what they may keep, and pages of the one would
+    /// leave the other none.
     ///
     /// # Errors
     /// What the job answers; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
