@@ -116,32 +116,43 @@ pub fn absorb(connection: &Connection, found: &Discovered) -> Result<()> {
         trash::unbury(connection, &stone.session_id)?;
         return create(connection, &Discovered { id: stone.session_id, ..found.clone() });
     }
-    let mut statement = connection.prepare_cached(
-        "SELECT session_id, current FROM bindings
-         WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3",
-    )?;
-    let bound: Option<(String, bool)> =
-        statement.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    match bound {
-        None => match registered(connection, found)? {
-            None => create(connection, found),
-            Some(id) => update(connection, &id, found),
-        },
-        Some((id, true)) => update(connection, &id, found),
+    match known(connection, key)? {
+        None => create(connection, found),
+        Some(Known { id, is_current: true }) => update(connection, &id, found),
         // An earlier binding of a session that has moved on.
-        Some((_, false)) => Ok(()),
+        Some(Known { is_current: false, .. }) => Ok(()),
     }
 }
 
-/// The session that was registered with this id before its provider gave it a scope.
-fn registered(connection: &Connection, found: &Discovered) -> Result<Option<String>> {
+/// A session that has a provider's id, or had it.
+struct Known {
+    id: String,
+    is_current: bool,
+}
+
+/// Who has this id: somebody who was found before, or a session that was registered with it
+/// before its provider gave it a scope. Most of what is absorbed is new, so both are asked for
+/// at once, and nothing is changed but what was found.
+fn known(connection: &Connection, key: (i64, &str, &str)) -> Result<Option<Known>> {
     let mut statement = connection.prepare_cached(
-        "UPDATE bindings SET scope = ?2
-         WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3 AND location = ''
-         RETURNING session_id",
+        "SELECT session_id, current, 0 AS registered FROM bindings
+         WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3
+         UNION ALL
+         SELECT session_id, current, 1 FROM bindings
+         WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3 AND location = ''",
     )?;
-    let key = (found.home_id, &found.scope, &found.provider_session_id);
-    Ok(statement.query_row(key, |row| row.get(0)).optional()?)
+    let first = statement
+        .query_row(key, |row| Ok((Known { id: row.get(0)?, is_current: row.get(1)? }, row.get(2)?)))
+        .optional()?;
+    let Some((known, is_registered)) = first else { return Ok(None) };
+    if is_registered {
+        let mut statement = connection.prepare_cached(
+            "UPDATE bindings SET scope = ?2
+             WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3",
+        )?;
+        statement.execute(key)?;
+    }
+    Ok(Some(known))
 }
 
 fn create(connection: &Connection, found: &Discovered) -> Result<()> {
