@@ -77,13 +77,9 @@ impl Provider for Claude {
     }
 
     fn discover(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
-        let mut found = Vec::new();
-        for project in listing::root(&projects(home))? {
-            if project.is_dir()? {
-                discover_project(&project.path(), &mut found)?;
-            }
-        }
-        Ok(found)
+        listing::each(listing::root(&projects(home))?, |project, found| {
+            if project.is_dir()? { discover_project(&project.path(), found) } else { Ok(()) }
+        })
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
