@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::iter;
 
-use futures::future;
+use futures::{StreamExt, TryStreamExt, stream};
 use sessd_proto::{Fault, Timestamp};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -19,7 +20,7 @@ use crate::store::bindings::{self, Discovered};
 use crate::store::{self, files};
 use crate::system;
 
-/// Threads that read a home at the same time; it gives us at most three.
+/// Batches that are read at the same time, oldest first; a home gives us at most three threads.
 const READERS: usize = 2;
 
 /// Transcripts that one thread reads in one go.
@@ -49,7 +50,7 @@ impl Registry {
         if is_large {
             self.store.begin_import().await?;
         }
-        let (read, rows) = mpsc::channel(TOGETHER / BATCH);
+        let (read, rows) = mpsc::channel(2 * TOGETHER / BATCH);
         let reading = self.read_all(known, changed, retention, read);
         let (read, written) = tokio::join!(reading, self.remember_all(known.id, rows));
         // The first sweep ends its imports itself, after the lists that wait for it.
@@ -80,26 +81,25 @@ impl Registry {
         into: mpsc::Sender<Vec<Row>>,
     ) -> Result<bool, Fault> {
         let mut changed = changed.into_iter();
+        let batches = iter::from_fn(|| {
+            let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
+            (!batch.is_empty()).then_some(batch)
+        });
+        // While one batch becomes rows the next is read already, but written is in order.
+        let mut batches =
+            stream::iter(batches).map(|batch| self.read_batch(known, batch)).buffered(READERS);
         let mut places = Met::new();
-        while changed.len() > 0 {
-            let batches = [(); READERS].map(|()| {
-                let batch: Vec<_> = changed.by_ref().take(BATCH).collect();
-                self.read_batch(known, batch)
-            });
-            // What all have read is written in its order, oldest first.
-            for read in future::try_join_all(batches).await? {
-                let Some(read) = read else { return Ok(false) };
-                let dirs = read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.launch_dir));
-                self.meet(dirs, &mut places).await?;
-                let row = |(entry, found): (Listed, Option<Found>)| {
-                    let found =
-                        found.map(|found| discovered(known, &entry, found, retention, &places));
-                    (entry, found)
-                };
-                if into.send(read.into_iter().map(row).collect()).await.is_err() {
-                    // Whoever writes has failed, and says why.
-                    return Ok(true);
-                }
+        while let Some(read) = batches.try_next().await? {
+            let Some(read) = read else { return Ok(false) };
+            let dirs = read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.launch_dir));
+            self.meet(dirs, &mut places).await?;
+            let row = |(entry, found): (Listed, Option<Found>)| {
+                let found = found.map(|found| discovered(known, &entry, found, retention, &places));
+                (entry, found)
+            };
+            if into.send(read.into_iter().map(row).collect()).await.is_err() {
+                // Whoever writes has failed, and says why.
+                break;
             }
         }
         Ok(true)
@@ -111,9 +111,6 @@ impl Registry {
         known: &KnownHome,
         batch: Vec<Listed>,
     ) -> Result<Option<Vec<(Listed, Option<Found>)>>, Fault> {
-        if batch.is_empty() {
-            return Ok(Some(Vec::new()));
-        }
         let read = move |known: &KnownHome| read_together(known, batch);
         self.ask_home(known, LISTING, read).await
     }
