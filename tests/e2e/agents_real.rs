@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use sessd_tests::real_cli::{KILO, OPENCODE, RealCli};
+use sessd_tests::real_cli::{KILO, OPENCODE, Qwen, RealCli};
 
 use crate::scene::Scene;
 
@@ -32,17 +32,26 @@ fn agents_reach_kilo() {
     reach(&KILO);
 }
 
+#[test]
+fn agents_reach_qwen() {
+    reach(&Qwen);
+}
+
 /// What the model is told of it: instructions, tools, and the other model's name.
 fn reach(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
     let (name, home) = (scene.provider(), scene.sandbox.home());
     let server = scene.sandbox.write("server.js", SERVER);
-    let own = home.join(format!(".config/{name}/{name}.json"));
+    let (own, model, tool) = match name {
+        "qwen" => (".qwen/settings.json".to_owned(), "other-model", "memory__say"),
+        _ => (format!(".config/{name}/{name}.json"), "test/other-model", "memory_say"),
+    };
+    let own = home.join(own);
     // It completes its settings at its first start.
     scene.one_shot("of no interest");
     let before = fs::read(&own).unwrap();
     let settings = format!(
-        "[agents.helper]\nprovider = '{name}'\nmodel = 'test/other-model'\n\
+        "[agents.helper]\nprovider = '{name}'\nmodel = '{model}'\n\
          permission = 'ask'\nsystem_prompt = 'Be as brief as Tacitus.'\n\
          mcp_servers = ['memory']\n[mcp_servers.memory]\ncommand = 'node'\n\
          args = ['{}']\nenv = {{ TOKEN = 'hunter2' }}\ncwd = '{}'\n",
@@ -56,8 +65,8 @@ fn reach(cli: &'static dyn RealCli) {
     let asked = scene.server.turn_requests().pop().unwrap().body;
     assert_eq!(asked["model"], "other-model");
     let told = asked.to_string();
-    let tool = format!("with hunter2 in {}", scene.elsewhere.display());
-    for wanted in ["Be as brief as Tacitus.", "memory_say", &tool] {
+    let described = format!("with hunter2 in {}", scene.elsewhere.display());
+    for wanted in ["Be as brief as Tacitus.", tool, &described] {
         assert!(told.contains(wanted), "{wanted} is not in {told}");
     }
     assert!(fs::read(&own).unwrap() == before, "{} was changed", own.display());

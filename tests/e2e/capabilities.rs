@@ -11,13 +11,14 @@ use sessd_tests::model_server::ModelServer;
 use sessd_tests::real_cli::{self, Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 
-use crate::BINARIES;
 use crate::scene::{Scene, answer, run_job, set_age};
+use crate::{BINARIES, CURSOR};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where the tests are.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
+    include_str!("cursor.rs"),
     include_str!("turns.rs"),
     include_str!("new.rs"),
     include_str!("capabilities.rs"),
@@ -43,7 +44,7 @@ const CELLS: [&str; 9] = [
 ];
 
 /// For each CLI, in the order of the cells: whether it can, and the test that fails if not.
-const PROVEN: [(&str, [(bool, &str); 9]); 6] = [
+const PROVEN: [(&str, [(bool, &str); 9]); 7] = [
     (
         "claude",
         [
@@ -126,6 +127,20 @@ const PROVEN: [(&str, [(bool, &str); 9]); 6] = [
             (false, "fork_is_refused_where_the_cli_cannot"),
             (false, "live_qwen_is_unknown_but_for_our_lease"),
             (false, "retention_of_qwen_is_none"),
+        ],
+    ),
+    (
+        "cursor",
+        [
+            (true, "discover_cursor"),
+            (true, "verdicts_of_cursor_are_those_of_its_stores"),
+            (true, "resume_continues_cursor"),
+            (true, "resume_of_cursor_goes_on_in_another_directory"),
+            (true, "turns_of_cursor_go_on_and_fail_honestly"),
+            (true, "new_begins_cursor"),
+            (false, "fork_is_refused_where_the_cli_cannot"),
+            (true, "live_cursor_at_work_is_seen"),
+            (false, "retention_of_cursor_is_none"),
         ],
     ),
 ];
@@ -218,6 +233,11 @@ fn retention_of_codex_is_none() {
 #[test]
 fn retention_of_qwen_is_none() {
     never_deleted(&Qwen);
+}
+
+#[test]
+fn retention_of_cursor_is_none() {
+    never_deleted(CURSOR);
 }
 
 #[test]

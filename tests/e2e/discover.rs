@@ -10,6 +10,7 @@ use sessd_tests::real_cli::{self, Claude, Codex, Gemini, KILO, OPENCODE, Qwen, R
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
+use crate::CURSOR;
 use crate::scene::{Scene, answer, sessions};
 
 #[test]
@@ -30,6 +31,11 @@ fn discover_gemini() {
 #[test]
 fn discover_qwen() {
     finds_what_the_cli_made(&Qwen);
+}
+
+#[test]
+fn discover_cursor() {
+    finds_what_the_cli_made(CURSOR);
 }
 
 #[test]
@@ -76,7 +82,7 @@ fn assert_says_what_happened(scene: &Scene, session: &Session, start: Timestamp)
     let (asked, kind) = match scene.provider() {
         "claude" => ("claude-", Kind::Headless),
         "codex" | "opencode" | "kilo" => ("test-model", Kind::Headless),
-        "qwen" => ("test-model", Kind::Interactive),
+        "qwen" | "cursor" => ("test-model", Kind::Interactive),
         // Its chats do not tell one-shot runs from others.
         _ => ("gemini-2.5-flash", Kind::Interactive),
     };

@@ -13,6 +13,7 @@ mod bad_input;
 mod capabilities;
 mod cleanup;
 mod crash;
+mod cursor;
 mod damage;
 mod damage_random;
 mod discover;
@@ -53,8 +54,12 @@ mod turns;
 mod upgrade;
 mod verdicts;
 
+use sessd_tests::real_cli::Cursor;
 use sessd_tests::sandbox::Binaries;
 
 /// The programs under test, built by the same `cargo test`.
 pub(crate) const BINARIES: Binaries =
     Binaries { sessctl: env!("CARGO_BIN_EXE_e2e-sessctl"), sessd: env!("CARGO_BIN_EXE_e2e-sessd") };
+
+/// Our stand-in for the Cursor CLI, built by the same `cargo test`.
+pub(crate) const CURSOR: &Cursor = &Cursor { program: env!("CARGO_BIN_EXE_cursor-agent") };

@@ -8,9 +8,9 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
-use crate::BINARIES;
 use crate::bad_input::assert_fault;
 use crate::scene::{Scene, answer, fault, is_in, run_job, sessions, show};
+use crate::{BINARIES, CURSOR};
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
 const BETA: &str = "FAKE turns=2 first='alpha question' last='beta question'";
@@ -36,6 +36,11 @@ fn new_begins_qwen() {
 }
 
 #[test]
+fn new_begins_cursor() {
+    begins(CURSOR);
+}
+
+#[test]
 fn new_begins_opencode() {
     begins(&OPENCODE);
 }
@@ -54,6 +59,7 @@ fn begin(scene: &Scene) -> Terminal {
         "claude" => "Welcome back!",
         "codex" => "OpenAI Codex",
         "opencode" | "kilo" => "Ask anything",
+        "cursor" => "Cursor Agent",
         _ => "Type your message",
     };
     terminal.wait_for_text(ready, DEADLINE);
@@ -246,7 +252,7 @@ fn forks(cli: &'static dyn RealCli) {
 
 #[test]
 fn fork_is_refused_where_the_cli_cannot() {
-    for cli in [&Gemini as &'static dyn RealCli, &Qwen] {
+    for cli in [&Gemini as &'static dyn RealCli, &Qwen, CURSOR] {
         let Some(scene) = Scene::of(cli) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let calls = scene.replace_cli();

@@ -6,7 +6,7 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::DEADLINE;
 
-use crate::BINARIES;
+use crate::{BINARIES, CURSOR};
 
 #[test]
 fn claude_works() {
@@ -26,6 +26,11 @@ fn gemini_works() {
 #[test]
 fn qwen_works() {
     keeps_context(&Qwen);
+}
+
+#[test]
+fn cursor_works() {
+    keeps_context(CURSOR);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli
 use sessd_tests::terminal::{Key, Terminal};
 use sessd_tests::wait::{DEADLINE, wait_until};
 
-use crate::BINARIES;
 use crate::scene::{Scene, answer, fault, is_in, sessions, variable_of, wait_for_live};
+use crate::{BINARIES, CURSOR};
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
 const BETA: &str = "FAKE turns=2 first='alpha question' last='beta question'";
@@ -33,6 +33,11 @@ fn resume_continues_gemini() {
 #[test]
 fn resume_continues_qwen() {
     continues_and_keeps_others_out(&Qwen);
+}
+
+#[test]
+fn resume_continues_cursor() {
+    continues_and_keeps_others_out(CURSOR);
 }
 
 #[test]

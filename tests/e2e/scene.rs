@@ -48,6 +48,11 @@ impl Scene {
 
     /// The provider's id.
     pub(crate) fn provider(&self) -> &'static str {
+        self.cli.provider()
+    }
+
+    /// The name of the program.
+    pub(crate) fn program(&self) -> &'static str {
         self.cli.cli().name
     }
 
@@ -66,18 +71,19 @@ impl Scene {
             "codex" => "CODEX_HOME",
             "gemini" => "GEMINI_CLI_HOME",
             "qwen" => "QWEN_HOME",
+            "cursor" => "CURSOR_CONFIG_DIR",
             _ => "XDG_DATA_HOME",
         }
     }
 
     /// Whether the CLI shows who has a session.
     pub(crate) fn shows_use(&self) -> bool {
-        matches!(self.provider(), "claude" | "codex")
+        matches!(self.provider(), "claude" | "codex" | "cursor")
     }
 
     /// Whether the CLI resumes a session in any directory.
     pub(crate) fn resumes_anywhere(&self) -> bool {
-        matches!(self.provider(), "claude" | "codex")
+        matches!(self.provider(), "claude" | "codex" | "cursor")
     }
 
     /// Whether all sessions of a home are in one file.
@@ -119,7 +125,7 @@ impl Scene {
 
     /// Runs the CLI to its end in the project.
     pub(crate) fn run(&self, arguments: &[String], variable: Variable<'_>) -> Output {
-        let mut command = self.sandbox.command(self.provider());
+        let mut command = self.sandbox.command(self.program());
         command.args(arguments).current_dir(&self.project).envs(variable);
         self.sandbox.run(&mut command, DEADLINE)
     }
@@ -157,7 +163,7 @@ impl Scene {
 
     /// Puts a program that only writes down how it was called in the place of the CLI.
     pub(crate) fn replace_cli(&self) -> Calls {
-        Calls::of(&self.sandbox, &[self.provider()])
+        Calls::of(&self.sandbox, &[self.program()])
     }
 }
 

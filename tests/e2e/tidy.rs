@@ -114,6 +114,8 @@ const RULES: &[Rule] = &[
 const NAMED: &[(&str, &str)] = &[
     // The process of the built-in agent is sessd itself.
     ("daemon/src/lib.rs", "providers::echo"),
+    // A word of the protocol, for the place in a list.
+    ("daemon/src/mcp.rs", "\"cursor\""),
 ];
 
 const FILE_LINES_MAX: usize = 400;

@@ -9,9 +9,9 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli
 use sessd_tests::sandbox::Output;
 use sessd_tests::wait::DEADLINE;
 
-use crate::BINARIES;
 use crate::bad_input::assert_fault;
 use crate::scene::{Scene, answer, sessions, show};
+use crate::{BINARIES, CURSOR};
 
 #[test]
 fn turns_of_claude_go_on_and_fail_honestly() {
@@ -31,6 +31,11 @@ fn turns_of_gemini_go_on_and_fail_honestly() {
 #[test]
 fn turns_of_qwen_go_on_and_fail_honestly() {
     goes_on(&Qwen);
+}
+
+#[test]
+fn turns_of_cursor_go_on_and_fail_honestly() {
+    goes_on(CURSOR);
 }
 
 #[test]

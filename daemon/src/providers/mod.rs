@@ -13,13 +13,16 @@ use sessd_proto::{Environment, Event, Kind, LaunchPlan, Live, Status, Timestamp}
 
 pub mod claude;
 pub mod codex;
+pub mod cursor;
 pub mod echo;
 pub mod gemini;
 pub mod launch;
 pub mod listing;
+pub mod locks;
 pub mod opencode;
 pub mod qwen;
 pub mod record;
+mod sqlite;
 pub mod window;
 
 #[cfg(test)]
@@ -35,6 +38,7 @@ pub static ALL: &[&dyn Provider] = &[
     &opencode::OPENCODE,
     &opencode::KILO,
     &qwen::Qwen,
+    &cursor::Cursor,
     &echo::Echo,
 ];
 
@@ -236,6 +240,11 @@ pub trait Provider: Send + Sync {
     /// `Expired` only if the store exists, could be listed, and the session is not in it.
     fn check(&self, home: &Home, bound: &Bound) -> Verdict;
 
+    /// Whether the CLI has begun another conversation under the id of this one, in silence.
+    fn began_anew(&self, _home: &Home, _bound: &Bound) -> bool {
+        false
+    }
+
     /// The processes that have sessions of this home; `None` when the provider does not show it.
     fn live(&self, home: &Home) -> Option<Vec<LiveSession>>;
 
@@ -289,7 +298,7 @@ pub trait Provider: Send + Sync {
         self.plan_resume(home, bound, Some(cwd), launch)
     }
 
-    /// How to send one prompt on standard input; `None` where that is not built yet.
+    /// How to send one prompt; `None` where that is not built yet.
     fn plan_turn(&self, _home: &Home, _spec: &TurnSpec) -> Option<LaunchPlan> {
         None
     }
@@ -309,6 +318,12 @@ pub trait Provider: Send + Sync {
     /// `None` where that cannot be done.
     fn plan_fork_turn(&self, _home: &Home, _spec: &TurnSpec) -> Option<LaunchPlan> {
         None
+    }
+
+    /// Whether it takes the prompt of a turn from standard input. If not, the prompt is its last
+    /// argument, after `--`.
+    fn reads_prompt(&self) -> bool {
+        true
     }
 
     /// The events in one line of a turn's output; `seq`, `at` and `session_id` are the caller's.

@@ -9,11 +9,10 @@ use sessd_proto::{Environment, Event, LaunchPlan, Status};
 use super::listing;
 use super::{
     Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider, Retention,
-    Start, TurnSpec, Unreadable, Verdict,
+    Start, TurnSpec, Unreadable, Verdict, sqlite,
 };
 
 mod begun;
-mod database;
 mod flags;
 mod rows;
 mod stream;
@@ -120,7 +119,7 @@ impl Provider for Brand {
 
     fn discover(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
         let file = self.file(home);
-        let rows = database::read(&file, rows::all)?;
+        let rows = sqlite::read(&file, rows::all)?;
         let listed = rows.into_iter().filter(|row| row.has_messages);
         Ok(listed
             .map(|row| Listed { location: location(&file, &row.id), stamp: row.stamp() })
@@ -134,12 +133,12 @@ impl Provider for Brand {
     /// The database is opened once for all of them.
     fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
         let ids = locations.iter().map(|location| id_in(location)).collect::<Vec<_>>();
-        let found = database::read(&self.file(home), |connection| rows::found(connection, &ids));
+        let found = sqlite::read(&self.file(home), |connection| rows::found(connection, &ids));
         found.unwrap_or_else(|_| vec![None; locations.len()])
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
-        let row = database::read(&self.file(home), |connection| {
+        let row = sqlite::read(&self.file(home), |connection| {
             rows::by_id(connection, &bound.provider_session_id)
         });
         match row {
@@ -160,7 +159,7 @@ impl Provider for Brand {
             return Vec::new();
         }
         let file = self.file(home);
-        let rows = database::read(&file, rows::all).unwrap_or_default();
+        let rows = sqlite::read(&file, rows::all).unwrap_or_default();
         begun::by(starts, &rows, &file)
     }
 

@@ -30,6 +30,7 @@ pub mod leases;
 pub mod live;
 mod patience;
 mod places;
+mod prompts;
 pub mod queues;
 pub mod sessions;
 pub mod starting;

@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::homes::KnownHome;
 use super::waiting::{Run, Stop, Waiting, stopped};
-use super::{Registry, launches, leases, starting};
+use super::{Registry, launches, leases, prompts, starting};
 use crate::clock::now;
 use crate::failpoint;
 use crate::process;
@@ -85,7 +85,10 @@ impl Registry {
         let (_slot, known, row) = ready?;
         let (plan, launch) = self.plan_turn(&known, &row, &run.environment).await?;
         let plan = self.completed(&known, &launch, plan).await?;
-        let ended = self.converse(&known, &row, plan, run).await;
+        let mut ended = self.converse(&known, &row, plan, run).await;
+        if ended.is_ok() {
+            ended = self.must_go_on(&known, &row).await;
+        }
         if let Err(fault) = self.sweep_home(&known).await {
             tracing::warn!("sweep after a turn: {fault}");
         }
@@ -130,10 +133,11 @@ impl Registry {
         self: &Arc<Self>,
         known: &KnownHome,
         row: &Stored,
-        plan: LaunchPlan,
+        mut plan: LaunchPlan,
         run: Run,
     ) -> Result<(), Fault> {
         let Run { turn_id, asked, environment, mut stop } = run;
+        let input = prompts::place(known.provider, &mut plan, asked.prompt);
         let mut base = self.env.clone();
         base.0.extend(environment.0);
         base.0.insert(TURN.to_owned(), turn_id.clone());
@@ -158,7 +162,7 @@ impl Registry {
             output_bytes_max: self.config.turns.output_bytes_max,
         };
         let (lines, incoming) = mpsc::channel(BATCHES_MAX);
-        let talk = child.talk(asked.prompt, limits, lines, stopped(&mut stop));
+        let talk = child.talk(input, limits, lines, stopped(&mut stop));
         let (ended, heard) =
             tokio::join!(talk, self.write_down(known.provider, row, &turn_id, asked.raw, incoming));
         // Its lease ends with it, or is seen to be dead where even that cannot be written down.

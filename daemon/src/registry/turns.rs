@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::homes::KnownHome;
 use super::starting::{NewSession, STARTING, begin_anew, may_begin_anew, write_down};
 use super::waiting::Waiting;
-use super::{Registry, checks, launches, leases};
+use super::{Registry, checks, launches, leases, prompts};
 use crate::clock::now;
 use crate::failpoint;
 use crate::providers::{Home, Launch, Provider, TurnSpec};
@@ -89,6 +89,7 @@ impl Registry {
         let new = self.new_session(id, agent, cwd, *cwd_given, environment).await?;
         let new_id = Some(new.found.provider_session_id.clone()).filter(|id| !id.is_empty());
         let (cwd, launch) = (new.found.launch_dir.clone(), new.launch.clone());
+        prompts::must_fit(new.provider, &request.prompt)?;
         let spec = TurnSpec { resume: None, new_id, cwd, launch };
         match new.provider.plan_turn(&new.home, &spec) {
             Some(_) => Ok(new),
@@ -126,6 +127,7 @@ impl Registry {
         caller: u32,
     ) -> Result<Option<Stored>, Fault> {
         let known = self.home_of(row).await?.ok_or_else(|| Fault::internal("no home"))?;
+        prompts::must_fit(known.provider, &request.prompt)?;
         self.plan_turn(&known, row, &request.environment).await?;
         if request.steal {
             self.turns.stop_current(&row.session.id, None);

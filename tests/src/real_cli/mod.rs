@@ -3,6 +3,7 @@
 
 mod claude;
 mod codex;
+mod cursor;
 mod gemini;
 mod opencode;
 mod qwen;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use claude::Claude;
 pub use codex::Codex;
+pub use cursor::Cursor;
 pub use gemini::Gemini;
 pub use opencode::{KILO, OPENCODE};
 pub use qwen::Qwen;
@@ -42,6 +44,11 @@ pub struct Answer {
 pub trait RealCli: Sync {
     /// Its program and pinned version.
     fn cli(&self) -> Cli;
+
+    /// The provider that it is for sessd.
+    fn provider(&self) -> &'static str {
+        self.cli().name
+    }
 
     /// Writes what it asks for at a first start, and the environment that leads it to the
     /// server: no login, no trust question, no telemetry, no updates, no retries.

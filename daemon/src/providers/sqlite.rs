@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::providers::{Stamp, Unreadable};
+use super::{Stamp, Unreadable};
 
 /// How often a database is read anew that was changed meanwhile.
 const ATTEMPTS: usize = 5;

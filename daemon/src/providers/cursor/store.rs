@@ -1,0 +1,252 @@
+//! What a chat's store and the description beside it say. Knows neither homes nor folders.
+//!
+//! The key with which a chat may be encrypted is in the same record as its title: that record
+//! is read into a form that has no place for it, and goes nowhere.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::providers::{Unreadable, sqlite};
+
+/// What a chat is called until it has a title.
+const UNNAMED: &str = "New Agent";
+
+/// Leaves that are looked at for a prompt, or for a model.
+const LEAVES_MAX: usize = 32;
+
+/// How deep lists of leaves may lie in each other.
+const DEPTH_MAX: usize = 16;
+
+/// The conversation, as far as metadata needs it.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Chat {
+    /// In milliseconds; a chat that was begun anew has another.
+    pub(super) created_at: Option<i64>,
+    pub(super) model: Option<String>,
+    /// The directory it was begun in.
+    pub(super) workspace: Option<String>,
+    pub(super) prompt: Option<String>,
+    pub(super) has_prompt: bool,
+    /// Whether the list of what was said is there.
+    pub(super) has_root: bool,
+    name: Option<String>,
+}
+
+/// The file beside the store.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Described {
+    #[serde(rename = "createdAtMs")]
+    pub(super) created_at: Option<i64>,
+    #[serde(rename = "updatedAtMs")]
+    pub(super) updated_at: Option<i64>,
+    pub(super) has_conversation: bool,
+    pub(super) cwd: Option<String>,
+    pub(super) title: Option<String>,
+    pub(super) is_subagent: bool,
+}
+
+impl Described {
+    pub(super) fn of(store: &Path) -> Self {
+        let bytes = fs::read(store.with_file_name("meta.json")).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+}
+
+/// The record of the store that says what the chat is.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    latest_root_blob_id: String,
+    name: Option<String>,
+    created_at: Option<i64>,
+    last_used_model: Option<String>,
+}
+
+impl Chat {
+    pub(super) fn read(store: &Path) -> Result<Self, Unreadable> {
+        sqlite::read(store, Self::of)
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| *name != UNNAMED)
+    }
+
+    /// What tells it from another chat of the same id.
+    pub(super) fn scope(&self) -> String {
+        self.created_at.map(|at| at.to_string()).unwrap_or_default()
+    }
+
+    fn of(store: &Connection) -> rusqlite::Result<Self> {
+        let meta = meta(store)?;
+        let mut chat = Self {
+            created_at: meta.created_at,
+            model: meta.last_used_model,
+            name: meta.name,
+            ..Self::default()
+        };
+        if let Some(root) = blob(store, &meta.latest_root_blob_id)? {
+            chat.has_root = true;
+            chat.add(store, &root)?;
+        }
+        Ok(chat)
+    }
+
+    fn add(&mut self, store: &Connection, root: &[u8]) -> rusqlite::Result<()> {
+        let place = fields(root).find(|(number, _)| *number == 9).map(|(_, bytes)| bytes);
+        let place = place.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        self.workspace = place.and_then(|url| url.strip_prefix("file://")).map(str::to_owned);
+        let mut leaves = Vec::new();
+        collect(store, root, DEPTH_MAX, &mut leaves)?;
+        for id in leaves.iter().take(LEAVES_MAX) {
+            let leaf = leaf(store, id)?;
+            if leaf["role"] == "user" {
+                self.has_prompt = true;
+                self.prompt = prompt(&leaf["content"]);
+            }
+            if self.prompt.is_some() {
+                break;
+            }
+        }
+        for id in leaves.iter().rev().take(LEAVES_MAX) {
+            if self.model.is_some() {
+                break;
+            }
+            let leaf = leaf(store, id)?;
+            let model = leaf["providerOptions"]["cursor"]["modelName"].as_str();
+            self.model = model.map(str::to_owned);
+        }
+        Ok(())
+    }
+}
+
+/// In hexadecimal digits, or as it is.
+fn meta(store: &Connection) -> rusqlite::Result<Meta> {
+    let row = "SELECT CAST(value AS TEXT) FROM meta WHERE key = '0'";
+    let value: Option<String> = store.query_row(row, (), |row| row.get(0)).optional()?;
+    let value = value.unwrap_or_default();
+    let bytes = if value.starts_with('{') { value.into_bytes() } else { unhex(&value) };
+    Ok(serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+fn blob(store: &Connection, id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let row = "SELECT CAST(data AS BLOB) FROM blobs WHERE id = ?1";
+    store.prepare_cached(row)?.query_row([id], |row| row.get(0)).optional()
+}
+
+/// The ids of all leaves below a list, in their order.
+fn collect(
+    store: &Connection,
+    list: &[u8],
+    depth: usize,
+    into: &mut Vec<String>,
+) -> rusqlite::Result<()> {
+    for (number, id) in fields(list).filter(|(_, bytes)| bytes.len() == 32) {
+        match number {
+            1 => into.push(hex(id)),
+            2 if depth > 0 => {
+                let below = blob(store, &hex(id))?.unwrap_or_default();
+                collect(store, &below, depth - 1, into)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A message; null if it is not there or not readable. Some have bytes around the JSON.
+fn leaf(store: &Connection, id: &str) -> rusqlite::Result<Value> {
+    let bytes = blob(store, id)?.unwrap_or_default();
+    let start = memchr::memchr(b'{', &bytes).unwrap_or(bytes.len());
+    let mut values = serde_json::Deserializer::from_slice(&bytes[start..]).into_iter();
+    Ok(values.next().and_then(Result::ok).unwrap_or_default())
+}
+
+/// What a person asked; the CLI puts an element around it, and others beside it.
+fn prompt(content: &Value) -> Option<String> {
+    let blocks = content.as_array().into_iter().flatten();
+    let mut texts = blocks.filter_map(|block| block["text"].as_str()).chain(content.as_str());
+    texts.find_map(|text| match text.split_once("<user_query>") {
+        Some((_, rest)) => rest.split("</user_query>").next().map(str::to_owned),
+        None => (!text.trim_start().starts_with('<')).then(|| text.to_owned()),
+    })
+}
+
+/// The fields of a protobuf message that have bytes in them.
+fn fields(mut message: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+    std::iter::from_fn(move || {
+        loop {
+            let tag = varint(&mut message)?;
+            match tag & 7 {
+                0 => drop(varint(&mut message)?),
+                2 => {
+                    let length = usize::try_from(varint(&mut message)?).ok()?;
+                    let (bytes, rest) = message.split_at_checked(length)?;
+                    message = rest;
+                    return Some((tag >> 3, bytes));
+                }
+                _ => return None,
+            }
+        }
+    })
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 127) << shift;
+        if byte & 128 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits = (0..text.len() / 2).map_while(|at| text.get(2 * at..2 * at + 2));
+    digits.map_while(|pair| u8::from_str_radix(pair, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_read_as_far_as_they_go() {
+        let list = [&[10, 2, b'a', b'b', 80, 200, 1][..], &[74, 1, b'c'], &[10, 9, b'x']].concat();
+        let found: Vec<_> = fields(&list).collect();
+        assert_eq!(found, [(1, &b"ab"[..]), (9, b"c")]);
+        assert_eq!(fields(&[255; 40]).count(), 0);
+        assert_eq!(fields(&[9, 1]).count(), 0);
+    }
+
+    #[test]
+    fn prompts_are_what_a_person_wrote() {
+        let seen = |text: &str| prompt(&Value::from(text));
+        assert_eq!(seen("<user_query>\nhi\n</user_query>").as_deref(), Some("\nhi\n"));
+        assert_eq!(seen("hi").as_deref(), Some("hi"));
+        assert_eq!(seen("<timestamp>now</timestamp>"), None);
+    }
+
+    #[test]
+    fn the_key_of_a_chat_is_in_nothing_that_is_read() {
+        let store = Connection::open_in_memory().unwrap();
+        let meta = br#"{"latestRootBlobId":"","name":"n","blobEncryptionKey":"SECRET"}"#;
+        let tables = "CREATE TABLE blobs (id TEXT, data BLOB); CREATE TABLE meta (key, value)";
+        store.execute_batch(tables).unwrap();
+        store.execute("INSERT INTO meta VALUES ('0', ?1)", [hex(meta)]).unwrap();
+        let chat = Chat::of(&store).unwrap();
+        assert_eq!(chat.name(), Some("n"));
+        assert!(!format!("{chat:?}").contains("SECRET"));
+    }
+}

@@ -1,0 +1,91 @@
+//! Lines of `cursor-agent --output-format=stream-json` as events.
+
+use serde_json::{Value, json};
+use sessd_proto::{Event, Json};
+
+/// The events in one line; what is not known says nothing.
+pub(super) fn decode(line: &str) -> Vec<Event> {
+    let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
+    let of = [&line["type"], &line["subtype"]].map(|it| it.as_str().unwrap_or_default());
+    match of {
+        ["system", "init"] => {
+            let data = json!({ "provider_session_id": line["session_id"], "model": line["model"] });
+            vec![event("started", None, data)]
+        }
+        ["assistant", _] => {
+            let blocks = line["message"]["content"].as_array().into_iter().flatten();
+            let texts = blocks.filter_map(|block| block["text"].as_str());
+            texts.map(|text| event("text", Some(text), json!({}))).collect()
+        }
+        ["thinking", "delta"] => {
+            vec![event("thinking", line["text"].as_str(), json!({ "delta": true }))]
+        }
+        ["tool_call", "started"] => {
+            let (name, call) = tool(&line);
+            let data = json!({ "id": line["call_id"], "name": name, "input": call["args"] });
+            vec![event("tool_call", None, data)]
+        }
+        ["tool_call", "completed"] => {
+            let result = &tool(&line).1["result"];
+            let is_error = result["success"].is_null();
+            let data = json!({ "id": line["call_id"], "is_error": is_error, "output": result });
+            vec![event("tool_result", result["success"]["content"].as_str(), data)]
+        }
+        ["result", _] if line["is_error"] == true => {
+            vec![event("error", line["result"].as_str(), json!({}))]
+        }
+        ["result", _] => vec![
+            event("usage", None, line["usage"].clone()),
+            event("result", line["result"].as_str(), json!({})),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// Its name is the key under which it stands: `readToolCall`, …
+fn tool(line: &Value) -> (Option<&str>, &Value) {
+    let mut calls = line["tool_call"].as_object().into_iter().flatten();
+    match calls.next() {
+        Some((name, call)) if name == "function" => (call["name"].as_str(), call),
+        Some((name, call)) => (Some(name.trim_end_matches("ToolCall")), call),
+        None => (None, &Value::Null),
+    }
+}
+
+fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
+    Event {
+        kind: kind.to_owned(),
+        text: text.map(str::to_owned),
+        data: Json(data),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_tools_are_known_by_their_key() {
+        let call = |subtype: &str, call: Value| {
+            let line = json!({
+                "type": "tool_call", "subtype": subtype, "call_id": "a\nb",
+                "tool_call": { "readToolCall": call },
+            });
+            decode(&line.to_string()).remove(0)
+        };
+        let started = call("started", json!({ "args": { "path": "x" } }));
+        assert_eq!((&*started.kind, &started.data.0["name"]), ("tool_call", &json!("read")));
+        let done = call("completed", json!({ "result": { "success": { "content": "text" } } }));
+        assert_eq!((done.text.as_deref(), &done.data.0["is_error"]), (Some("text"), &json!(false)));
+        let refused = call("completed", json!({ "result": { "rejected": { "reason": "no" } } }));
+        assert_eq!(refused.data.0["is_error"], true);
+    }
+
+    #[test]
+    fn what_is_unknown_is_no_event() {
+        for line in ["no json", r#"{"type":"retry","subtype":"starting"}"#, r#"{"type":"user"}"#] {
+            assert_eq!(decode(line), [], "{line}");
+        }
+    }
+}
