@@ -257,8 +257,16 @@ async fn hand_over(whole: Vec<String>, lines: &mpsc::Sender<Vec<String>>) {
     }
 }
 
+/// What was said, without the colours that some give it even where nobody sees them.
 fn text_of(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).trim().to_owned()
+    let text = String::from_utf8_lossy(bytes);
+    let mut pieces = text.split("\x1b[");
+    let mut plain = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let end = piece.find(|c: char| c.is_ascii_alphabetic()).map_or(piece.len(), |at| at + 1);
+        plain.push_str(&piece[end..]);
+    }
+    plain.trim().to_owned()
 }
 
 async fn keep_end(stderr: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
@@ -301,7 +309,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_prompt_goes_in_and_lines_come_out() {
-        let (ended, lines) = run("cat; printf 'torn'; echo why >&2; exit 3", LIMITS).await;
+        let (ended, lines) =
+            run("cat; printf 'torn'; printf '\\033[91mwhy\\033[0m\\n' >&2; exit 3", LIMITS).await;
         assert_eq!(lines, ["the prompt", "torn"]);
         assert_eq!(ended.status.unwrap().code(), Some(3));
         assert_eq!(ended.stderr, "why");

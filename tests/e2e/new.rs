@@ -251,6 +251,21 @@ fn forks(cli: &'static dyn RealCli) {
 }
 
 #[test]
+fn fork_by_a_turn_leaves_the_original_of_opencode_as_it_was() {
+    let Some(scene) = Scene::of(&OPENCODE) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let id = scene.session(&asked).id;
+    let forked = scene.sandbox.sessctl(&["send", "--fork", &id, "beta question"]);
+    assert_eq!((forked.status, &*forked.stdout), (0, &*format!("{BETA}\n")), "{forked:?}");
+    assert!(!forked.stderr.contains(&id), "{forked:?}");
+    let again = scene.sandbox.sessctl(&["send", &id, "gamma question"]);
+    assert!(again.stdout.starts_with("FAKE turns=2 "), "{again:?}");
+    let listed = sessions(&scene.sandbox, &["list"]);
+    let copy = listed.iter().find(|it| it.id != id).expect("the copy");
+    assert_eq!((listed.len(), copy.parent_id.as_deref()), (2, Some(&*id)));
+}
+
+#[test]
 fn fork_is_refused_where_the_cli_cannot() {
     for cli in [&Gemini as &'static dyn RealCli, &Qwen, CURSOR] {
         let Some(scene) = Scene::of(cli) else { continue };

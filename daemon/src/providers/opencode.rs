@@ -205,6 +205,12 @@ impl Provider for Brand {
         Some(self.plan(home, &spec.cwd, args, &spec.launch))
     }
 
+    fn plan_fork_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
+        let mut plan = self.plan_turn(home, spec)?;
+        plan.args.push("--fork".to_owned());
+        Some(plan)
+    }
+
     fn accepts(&self) -> Accepts {
         flags::ACCEPTS
     }
