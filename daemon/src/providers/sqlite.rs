@@ -188,4 +188,21 @@ mod tests {
         }
         assert_eq!(files(folder.path()).len(), 1);
     }
+    #[test]
+    fn what_is_written_meanwhile_is_read_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(writer(folder.path()));
+        let asked = std::cell::Cell::new(0);
+        let count = |c: &Connection| {
+            let seen = c.query_row("SELECT sum(n) FROM t", (), |row| row.get::<_, i64>(0));
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 {
+                let writer = Connection::open(folder.path().join(NAME)).unwrap();
+                writer.execute("INSERT INTO t VALUES (2)", ()).unwrap();
+            }
+            seen
+        };
+        assert_eq!(read(&folder.path().join(NAME), count), Ok(3));
+        assert_eq!(asked.get(), 2);
+    }
 }

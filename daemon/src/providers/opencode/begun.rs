@@ -51,3 +51,53 @@ fn has_open(pid: u32, file: &Path) -> bool {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     links.into_iter().any(|link| fs::read_link(link.path()).is_ok_and(|path| path == file))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::process::Command;
+
+    use rusqlite::Connection;
+    use sessd_proto::Timestamp;
+
+    use super::super::rows;
+    use super::*;
+
+    fn rows(values: &str) -> Vec<Row> {
+        let connection = Connection::open_in_memory().unwrap();
+        let tables = "CREATE TABLE session (id, directory, time_created, time_updated, parent_id);
+            CREATE TABLE message (session_id);";
+        connection.execute_batch(&format!("{tables} INSERT INTO session VALUES {values}")).unwrap();
+        rows::all(&connection).unwrap()
+    }
+
+    #[test]
+    fn nothing_is_said_in_doubt() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().to_str().unwrap();
+        let database = folder.path().join("database");
+        fs::write(&database, "").unwrap();
+        let start = |pid| Start { pid, since: Timestamp(5), launch_dir: dir.to_owned() };
+        let begun = |starts: &[Start], rows: &[Row]| {
+            let begun = by(starts, rows, &database).into_iter();
+            begun.map(|live| live.provider_session_id).collect::<Vec<_>>()
+        };
+        let row = |id: &str, at: i64, parent: &str| format!("('{id}','{dir}',{at},{at},{parent})");
+        let old_and_child = format!("{},{}", row("old", 4, "NULL"), row("child", 6, "'old'"));
+        let one = rows(&format!("{old_and_child},{}", row("mine", 6, "NULL")));
+        let two = rows(&format!("{},{}", row("mine", 6, "NULL"), row("other", 7, "NULL")));
+        assert_eq!(begun(&[start(1)], &one), ["mine"]);
+        assert_eq!(begun(&[start(1)], &two), [""; 0], "two may be meant");
+        assert_eq!(begun(&[start(1), start(2)], &one), [""; 0], "two may have begun it");
+        assert_eq!(begun(&[start(1)], &rows(&old_and_child)), [""; 0]);
+
+        let mut sleep = Command::new("sleep");
+        sleep.arg("1000").current_dir(dir).stdin(File::open(&database).unwrap());
+        let mut other = sleep.spawn().unwrap();
+        assert_eq!(begun(&[start(u32::MAX)], &one), [""; 0], "somebody else has it open there");
+        assert_eq!(begun(&[start(other.id())], &one), ["mine"]);
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(begun(&[start(u32::MAX)], &one), ["mine"]);
+    }
+}
