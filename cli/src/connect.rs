@@ -239,7 +239,7 @@ fn repeat(words: &str, status: Option<i32>) -> Fault {
         || format!("the daemon does not start: {}", words.trim()),
         |message| format!("the daemon does not start: {message}"),
     );
-    Fault { code, message, hint: line("hint: ").map(str::to_owned) }
+    Fault { hint: line("hint: ").map(str::to_owned), ..Fault::new(code, message) }
 }
 
 /// The daemon's program: named, beside ours, or on PATH.

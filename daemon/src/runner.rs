@@ -63,6 +63,8 @@ pub enum Cause {
     Flood,
     /// Its pipes failed.
     Io,
+    /// Nobody listens to it any more.
+    Unheard,
     /// Somebody asked for it.
     Stopped,
 }
@@ -220,7 +222,10 @@ async fn hand_out(
     let mut line = Vec::new();
     let mut total = 0;
     loop {
-        let length = stdout.read(&mut chunk).await.map_err(|_| Cause::Io)?;
+        let length = tokio::select! {
+            length = stdout.read(&mut chunk) => length.map_err(|_| Cause::Io)?,
+            () = lines.closed() => return Err(Cause::Unheard),
+        };
         total += length;
         if total > bytes_max {
             return Err(Cause::Flood);
@@ -252,7 +257,7 @@ fn push(line: &mut Vec<u8>, bytes: &[u8]) {
 
 async fn hand_over(whole: Vec<String>, lines: &mpsc::Sender<Vec<String>>) {
     if !whole.is_empty() {
-        // Nobody listens any more only when the daemon ends.
+        // That nobody listens any more is seen before the next read.
         let _ = lines.send(whole).await;
     }
 }

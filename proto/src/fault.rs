@@ -7,6 +7,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::Timestamp;
 use crate::session::spelled;
 
 /// A typed failure.
@@ -18,6 +19,13 @@ pub struct Fault {
     pub message: String,
     /// For people: what to do, with the command to type.
     pub hint: Option<String>,
+    /// For programs: true if the same request may work later by itself, false if somebody must
+    /// change something first, `null` if that cannot be told.
+    #[serde(default)]
+    pub retryable: Option<bool>,
+    /// For programs: when to try again, where that was said.
+    #[serde(default)]
+    pub retry_at: Option<Timestamp>,
 }
 
 /// What kind of failure it is.
@@ -124,11 +132,30 @@ impl FaultCode {
     }
 }
 
+impl FaultCode {
+    /// Whether failures of this kind pass by themselves.
+    fn may_pass(self) -> Option<bool> {
+        match self {
+            Self::Busy
+            | Self::StatusUnknown
+            | Self::Deadline
+            | Self::DaemonUnreachable
+            | Self::Storage
+            | Self::Throttled
+            | Self::Interrupted => Some(true),
+            // What the provider says decides, or what the log does.
+            Self::ProviderFailed | Self::Internal => None,
+            _ => Some(false),
+        }
+    }
+}
+
 impl Fault {
     /// A fault without a hint.
     #[must_use]
     pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None }
+        let retryable = code.may_pass();
+        Self { code, message: message.into(), hint: None, retryable, retry_at: None }
     }
 
     /// The same fault with a hint: what to do, with the command to type.

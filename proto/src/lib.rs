@@ -43,5 +43,6 @@ pub use timestamp::Timestamp;
 /// this integer. Its history:
 /// - 1: the first listing, checking and resuming daemon.
 /// - 2: new sessions, forks, the trash, pins, tags, titles and cleanups.
-/// - 3: keys; fallbacks; turns that are listed, cancelled, waited for, stolen, sent to copies.
+/// - 3: keys; fallbacks; turns that are listed, cancelled, waited for, stolen, sent to copies;
+///   when to try again.
 pub const PROTOCOL_VERSION: u32 = 3;

@@ -52,7 +52,7 @@ fn resume_refuses_what_is_gone_and_what_cannot_be_told() {
         assert!(message.ends_with(": transcript_missing"), "{message}");
 
         fs::rename(scene.home(), scene.sandbox.home().join("away")).unwrap();
-        let Fault { code, message, hint } = fault(&scene.sandbox, &["resume", &lost_id], 6);
+        let Fault { code, message, hint, .. } = fault(&scene.sandbox, &["resume", &lost_id], 6);
         assert_eq!(code, FaultCode::StatusUnknown);
         assert!(message.ends_with(": home_missing"), "{message}");
         assert!(hint.unwrap().contains("--force"));

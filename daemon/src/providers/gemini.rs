@@ -162,8 +162,18 @@ impl Provider for Gemini {
         flags::files(home, launch)
     }
 
+    /// One that goes on with a chat empties it for a moment, and one that starts meanwhile deletes
+    /// what it finds empty.
+    fn at_once(&self) -> usize {
+        1
+    }
+
     fn decode(&self, line: &str) -> Vec<Event> {
         stream::decode(line)
+    }
+
+    fn explain(&self, stderr: &str) -> Option<Event> {
+        stream::explain(stderr)
     }
 }
 

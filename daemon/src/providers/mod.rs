@@ -15,6 +15,7 @@ pub mod claude;
 pub mod codex;
 pub mod cursor;
 pub mod echo;
+pub mod failure;
 pub mod gemini;
 pub mod launch;
 pub mod listing;
@@ -298,6 +299,11 @@ pub trait Provider: Send + Sync {
         self.plan_resume(home, bound, Some(cwd), launch)
     }
 
+    /// How many of its processes may run a turn at the same time without harm.
+    fn at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// How to send one prompt; `None` where that is not built yet.
     fn plan_turn(&self, _home: &Home, _spec: &TurnSpec) -> Option<LaunchPlan> {
         None
@@ -329,5 +335,11 @@ pub trait Provider: Send + Sync {
     /// The events in one line of a turn's output; `seq`, `at` and `session_id` are the caller's.
     fn decode(&self, _line: &str) -> Vec<Event> {
         Vec::new()
+    }
+
+    /// The `error` event in the end of what a turn wrote to standard error, where that says more
+    /// than its output.
+    fn explain(&self, _stderr: &str) -> Option<Event> {
+        None
     }
 }

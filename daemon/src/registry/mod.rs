@@ -28,6 +28,7 @@ pub mod keys;
 pub mod launches;
 pub mod leases;
 pub mod live;
+mod outcomes;
 mod patience;
 mod places;
 mod prompts;

@@ -9,13 +9,14 @@ use sessd_proto::{Event, Fault, FaultCode, LaunchPlan};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::homes::KnownHome;
+use super::outcomes::{Heard, answered_by_another, judge};
 use super::waiting::{Run, Stop, Waiting, stopped};
 use super::{Registry, launches, leases, prompts, starting};
 use crate::clock::now;
 use crate::failpoint;
 use crate::process;
 use crate::providers::Provider;
-use crate::runner::{Cause, Ended, Limits, Process};
+use crate::runner::{Cause, Limits, Process};
 use crate::store::leases::{self as leases_of_store, Lease};
 use crate::store::sessions::{self, Stored};
 use crate::store::turns::{self as rows, Group};
@@ -169,7 +170,7 @@ impl Registry {
         let why = *stop.borrow();
         match (ended.cause, why) {
             (Some(Cause::Stopped), Some(why)) => Err(why.fault()),
-            _ => judge(known.provider.id(), row, &ended, &heard?),
+            _ => judge(known.provider, row, &ended, &heard?),
         }
     }
 
@@ -228,6 +229,10 @@ impl Registry {
                 continue;
             }
             heard.listen(&events);
+            if heard.is_elsewhere(row) {
+                // Nobody listens any more, so it is ended.
+                return Err(answered_by_another(row));
+            }
             let events = Arc::new(events);
             loop {
                 let (id, events) = (turn_id.to_owned(), Arc::clone(&events));
@@ -251,64 +256,6 @@ impl Registry {
         }
         Ok(heard)
     }
-}
-
-/// What a turn's events said about its success.
-#[derive(Debug, Default)]
-struct Heard {
-    result: bool,
-    error: Option<String>,
-    provider_session_id: Option<String>,
-}
-
-impl Heard {
-    fn listen(&mut self, events: &[Event]) {
-        for event in events {
-            match &*event.kind {
-                "result" => self.result = true,
-                "error" => self.error.clone_from(&event.text),
-                "started" => {
-                    let id = event.data.0["provider_session_id"].as_str();
-                    self.provider_session_id = id.map(str::to_owned);
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Success is the exit code *and* the final event *and* the same session id.
-fn judge(provider: &str, row: &Stored, ended: &Ended, heard: &Heard) -> Result<(), Fault> {
-    let failed = |what: String| {
-        let detail = heard.error.as_deref().unwrap_or(&ended.stderr);
-        let what = if detail.is_empty() { what } else { format!("{what}: {detail}") };
-        Err(Fault::new(FaultCode::ProviderFailed, what)
-            .hint("the session is as it was; send the prompt again"))
-    };
-    match (ended.cause, ended.status) {
-        (Some(Cause::Deadline), _) => {
-            let what = format!("{provider} took too long and was ended");
-            Err(Fault::new(FaultCode::Deadline, what).hint("longer: --timeout, turns.deadline_s"))
-        }
-        (Some(Cause::Flood), _) => failed(format!("{provider} printed too much and was ended")),
-        (Some(Cause::Io | Cause::Stopped), _) => failed(format!("{provider} could not be read")),
-        (None, None) => failed(format!("{provider} closed its output but did not end")),
-        (None, Some(status)) if !status.success() => failed(format!("{provider} failed: {status}")),
-        (None, Some(_)) if !heard.result => failed(format!("{provider} ended without a result")),
-        (None, Some(_)) if answered_elsewhere(row, heard) => Err(answered_by_another(row)),
-        (None, Some(_)) => Ok(()),
-    }
-}
-
-fn answered_by_another(row: &Stored) -> Fault {
-    let what = format!("{} answered in another session", row.session.provider);
-    Fault::new(FaultCode::ProviderFailed, what).hint("what it has now: `sessctl list`")
-}
-
-/// Some begin a new session in silence when they do not know the one that was asked for.
-fn answered_elsewhere(row: &Stored, heard: &Heard) -> bool {
-    let asked = &row.session.provider_session_id;
-    heard.provider_session_id.is_none() || asked.is_some() && heard.provider_session_id != *asked
 }
 
 fn not_started(plan: &LaunchPlan, error: &std::io::Error) -> Fault {

@@ -64,8 +64,10 @@ pub(super) struct Run {
 
 impl Queues {
     pub(super) fn new(per_provider: usize) -> Self {
-        let slot =
-            |provider: &&dyn Provider| (provider.id(), Arc::new(Semaphore::new(per_provider)));
+        let slot = |provider: &&dyn Provider| {
+            let at_once = per_provider.min(provider.at_once());
+            (provider.id(), Arc::new(Semaphore::new(at_once)))
+        };
         Self {
             sessions: Mutex::default(),
             slots: providers::ALL.iter().map(slot).collect(),

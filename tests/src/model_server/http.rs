@@ -18,6 +18,8 @@ pub(super) struct Response {
     status: u16,
     content_type: &'static str,
     body: String,
+    /// Seconds after which the client may try again.
+    retry_after: Option<u32>,
 }
 
 impl Request {
@@ -48,7 +50,8 @@ impl Request {
 impl Response {
     /// One JSON document.
     pub(super) fn json(body: &Value) -> Self {
-        Self { status: 200, content_type: "application/json", body: body.to_string() }
+        let body = body.to_string();
+        Self { status: 200, content_type: "application/json", body, retry_after: None }
     }
 
     /// Server-sent events, each named by its `type` where it has one.
@@ -60,24 +63,44 @@ impl Response {
             }
             body += &format!("data: {event}\n\n");
         }
-        Self { status: 200, content_type: "text/event-stream", body }
+        Self { status: 200, content_type: "text/event-stream", body, retry_after: None }
     }
 
-    /// A failure, in the form that all services have in common.
-    pub(super) fn failure(status: u16) -> Self {
-        let message = format!("the model server answers {status}");
-        let error = json!({"type": "api_error", "code": status, "message": message});
-        Self { status, ..Self::json(&json!({"type": "error", "error": error})) }
+    /// Success that is none, as of a proxy that asks for a login.
+    pub(super) fn garbage() -> Self {
+        let body = "<html><body>please log in</body></html>".to_owned();
+        Self { status: 200, content_type: "text/html", body, retry_after: None }
+    }
+
+    /// A failure, in the form that all services have in common, with what each of them says
+    /// about when to try again.
+    pub(super) fn failure(status: u16, retry_after: Option<u32>) -> Self {
+        let mut message = format!("the model server answers {status}");
+        let mut details = json!([]);
+        if let Some(seconds) = retry_after {
+            message += &format!(". Please try again in {seconds}s.");
+            let kind = "type.googleapis.com/google.rpc.RetryInfo";
+            details = json!([{"@type": kind, "retryDelay": format!("{seconds}s")}]);
+        }
+        let error = json!({
+            "type": "api_error", "code": status, "message": message, "details": details,
+        });
+        let body = json!({"type": "error", "error": error});
+        Self { status, retry_after, ..Self::json(&body) }
     }
 
     /// Writes it, without the body if only the head was asked for.
     pub(super) fn write(&self, mut stream: &TcpStream, head_only: bool) -> io::Result<()> {
-        let Self { status, content_type, body } = self;
+        let Self { status, content_type, body, retry_after } = self;
         let mut message = format!(
             "HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
-             connection: close\r\n\r\n",
+             connection: close\r\n",
             body.len(),
         );
+        if let Some(seconds) = retry_after {
+            message += &format!("retry-after: {seconds}\r\n");
+        }
+        message += "\r\n";
         if !head_only {
             message += body;
         }

@@ -38,9 +38,11 @@ impl Recorded {
 ///
 /// Every turn is answered with `FAKE turns=N first='…' last='…'`, where N counts the prompts of
 /// the user that it was given: the proof of what a CLI remembers. In the last prompt
-/// `[[sleep S]]` delays the answer by S seconds, `[[status N]]` makes it an HTTP failure, and
-/// `[[call TOOL]]` calls a tool first that the request offers (Anthropic Messages only).
-/// What a CLI asks on its own behalf, such as a title, is answered with the last prompt.
+/// `[[sleep S]]` delays the answer by S seconds, `[[status N]]` makes it an HTTP failure, to which
+/// `[[retry S]]` adds when to try again, `[[broken reset]]` resets the connection,
+/// `[[broken garbage]]` answers what no CLI understands, and `[[call TOOL]]` calls a tool first
+/// that the request offers (Anthropic Messages only). What a CLI asks on its own behalf, such as a
+/// title, is answered with the last prompt.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -120,11 +122,15 @@ impl Shared {
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let recorded = Recorded { method, path, at: SystemTime::now(), body };
         self.requests().push(recorded.clone());
-        let Some(response) = self.respond(&recorded) else { return };
+        let Some(response) = self.respond(&recorded) else {
+            // Closed like this, it is reset.
+            let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+            return;
+        };
         let _ = response.write(&stream, recorded.method == "HEAD");
     }
 
-    /// The response, or none if the server stopped before it was due.
+    /// The response, or none if the server stopped before it was due, or shall break off.
     fn respond(&self, request: &Recorded) -> Option<Response> {
         let Some(dialect) = Dialect::of(&request.method, &request.path) else {
             return Some(Self::respond_aside(request));
@@ -140,7 +146,12 @@ impl Shared {
             return None;
         }
         if let Some(status) = directive(last, "status") {
-            return Some(Response::failure(status));
+            return Some(Response::failure(status, directive(last, "retry")));
+        }
+        match directive::<String>(last, "broken").as_deref() {
+            Some("reset") => return None,
+            Some("garbage") => return Some(Response::garbage()),
+            _ => {}
         }
         if let Some(tool) = directive::<String>(last, "call")
             && let Some(call) = dialect.call(request, &tool)
@@ -163,7 +174,7 @@ impl Shared {
             ("GET", path) if path.ends_with("/models") => {
                 Response::json(&json!({"object": "list", "data": [], "models": []}))
             }
-            _ => Response::failure(404),
+            _ => Response::failure(404, None),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Lines of `--output-format stream-json` as events.
 
 use serde_json::{Value, json};
-use sessd_proto::{Event, Json};
+use sessd_proto::{Event, Json, Timestamp};
+
+use super::super::failure;
 
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
@@ -44,9 +46,10 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             .collect(),
         // An error says `"subtype":"success"` too.
         ("result", _) if line["is_error"] == true => {
-            let data = json!({ "http_status": line["api_error_status"] });
-            vec![event("error", line["result"].as_str(), data)]
+            let status = line["api_error_status"].as_u64().and_then(|it| it.try_into().ok());
+            vec![failure::event(line["result"].as_str(), status)]
         }
+        ("rate_limit_event", _) => rate_limit(&line["rate_limit_info"]).into_iter().collect(),
         ("result", _) => vec![
             event("usage", None, line["usage"].clone()),
             event("result", line["result"].as_str(), json!({ "cost_usd": line["total_cost_usd"] })),
@@ -71,6 +74,15 @@ fn with_tools(line: &Value) -> Vec<Value> {
         .collect()
 }
 
+/// A subscription's limit that was reached, and until when; it is also told of while there is
+/// room left.
+fn rate_limit(info: &Value) -> Option<Event> {
+    let until = info["resetsAt"].as_i64().filter(|_| info["status"] == "rejected")?;
+    let until = Timestamp(until.checked_mul(1_000)?);
+    let data = Json(json!({ "until": until, "kind": info["rateLimitType"] }));
+    Some(Event { kind: "rate_limit".to_owned(), data, ..Event::default() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +97,16 @@ mod tests {
         assert_eq!(kinds(line), [("error".to_owned(), Some("API Error".to_owned()))]);
         let line = r#"{"type":"result","subtype":"success","is_error":false,"result":"four"}"#;
         assert_eq!(kinds(line)[1], ("result".to_owned(), Some("four".to_owned())));
+    }
+
+    #[test]
+    fn only_a_limit_that_was_reached_is_told() {
+        let line = |status: &str| {
+            let info = json!({ "status": status, "resetsAt": 1_795_300_000, "rateLimitType": "x" });
+            decode(&json!({ "type": "rate_limit_event", "rate_limit_info": info }).to_string())
+        };
+        assert_eq!(line("allowed_warning"), []);
+        assert_eq!(line("rejected")[0].data.0["until"], "2026-11-21T22:26:40.000Z");
     }
 
     #[test]

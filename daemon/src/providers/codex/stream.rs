@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use sessd_proto::{Event, Json};
 
+use super::super::failure;
+
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
@@ -43,9 +45,17 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             vec![event("usage", None, line["usage"].clone()), event("result", None, json!({}))]
         }
         // An item of type `error` may be a mere warning.
-        ("turn.failed", _) => vec![event("error", line["error"]["message"].as_str(), json!({}))],
+        ("turn.failed", _) => {
+            let said = line["error"]["message"].as_str();
+            vec![failure::event(said, said.and_then(http_status))]
+        }
         _ => Vec::new(),
     }
+}
+
+/// It names no status when a service is overloaded.
+fn http_status(said: &str) -> Option<u16> {
+    failure::http_status(said).or_else(|| said.contains("high demand").then_some(500))
 }
 
 #[cfg(test)]

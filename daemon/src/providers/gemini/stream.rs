@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use sessd_proto::{Event, Json};
 
+use super::super::failure;
+
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
@@ -31,14 +33,72 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         "result" if line["status"] == "success" => {
             vec![event("usage", None, line["stats"].clone()), event("result", None, json!({}))]
         }
-        "result" => vec![event("error", line["error"]["message"].as_str(), json!({}))],
+        "result" => vec![failed(line["error"]["message"].as_str().unwrap_or_default())],
         _ => Vec::new(),
     }
+}
+
+/// Its last words on standard error: it tries again for minutes, and says so only there. One
+/// that was refused for good ends there with the status that its output lacks.
+pub(super) fn explain(stderr: &str) -> Option<Event> {
+    let begins = ["Attempt ", "Error when talking to "];
+    let last = stderr.rmatch_indices('\n').map(|(at, _)| at + 1).chain([0]);
+    let last =
+        last.map(|at| &stderr[at..]).find(|text| begins.iter().any(|it| text.starts_with(it)))?;
+    let (said, trace) = last.split_once("\n    at ").unwrap_or((last, last));
+    let status = failure::http_status(said).or_else(|| failure::http_status(trace));
+    let line = said.lines().next().unwrap_or_default();
+    let (attempt, cause) = line.split_once(". Retrying with backoff... ").unwrap_or((line, ""));
+    let cause = failed(cause).text.filter(|cause| !cause.is_empty());
+    let text = cause.map_or_else(|| attempt.to_owned(), |cause| format!("{attempt}: {cause}"));
+    Some(Event { text: Some(text), ..failure::event(Some(said), status) })
+}
+
+/// A failed call in its words: often the service's answer, quoted in full.
+fn failed(said: &str) -> Event {
+    let answer = said.find('{').map(|at| &said[at..]).unwrap_or_default();
+    let answer = serde_json::Deserializer::from_str(answer).into_iter::<Value>().next();
+    let error = answer.and_then(Result::ok).map(|answer| answer["error"].clone());
+    let (message, status) = match &error {
+        Some(error) => (error["message"].as_str(), error["code"].as_u64()),
+        None => (None, None),
+    };
+    let plain = said.trim_start_matches("[API Error: ").trim_end_matches(']');
+    let status = status.and_then(|status| status.try_into().ok());
+    failure::event(Some(message.unwrap_or(plain)), status)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_it_tries_again_is_read_from_its_standard_error() {
+        let again = "Attempt 2 failed with status 429. Retrying with backoff... _ApiError: \
+            {\"error\":{\"code\":429,\"message\":\"slow down\"}}\n    at f (file:///a.js:1:2) {\n  \
+            status: 429\n}";
+        let stderr = format!("Attempt 1 failed\n{again}\n[STARTUP] Phase 'x'");
+        let event = explain(&stderr).unwrap();
+        let text = "Attempt 2 failed with status 429: slow down";
+        assert_eq!(
+            (event.text.as_deref(), &event.data.0["http_status"]),
+            (Some(text), &429.into())
+        );
+        let timed =
+            "Attempt 1 failed: Quota exceeded.\nSuggested retry after 30s.. Retrying after 34ms";
+        assert_eq!(explain(timed).unwrap().data.0["retry_after_ms"], 30_000);
+        let lost = "Attempt 3 failed. Retrying with backoff... Error: fetch failed sending request";
+        let event = explain(lost).unwrap();
+        assert_eq!(
+            event.text.as_deref(),
+            Some("Attempt 3 failed: Error: fetch failed sending request")
+        );
+        assert_eq!(event.data.0["retryable"], true);
+        let refused = "Error when talking to Gemini API Full report available at: /t.json \
+            ModelNotFoundError: none\n    at f (file:///a.js:1:2) {\n  code: 404\n}";
+        assert_eq!(explain(refused).unwrap().data.0["http_status"], 404);
+        assert_eq!(explain("Warning: no colours"), None);
+    }
 
     #[test]
     fn only_what_the_model_says_is_text() {
@@ -47,5 +107,12 @@ mod tests {
         assert_eq!(texts(r#"{"type":"message","role":"assistant","content":"a","delta":true}"#), 1);
         let failed = decode(r#"{"type":"result","status":"error","error":{"message":"429"}}"#);
         assert_eq!((&*failed[0].kind, failed[0].text.as_deref()), ("error", Some("429")));
+        let quoted = json!({ "type": "result", "status": "error", "error": {
+            "message": "[API Error: {\"error\":{\"code\":401,\"message\":\"no key\"}}]" } });
+        let failed = decode(&quoted.to_string()).remove(0);
+        assert_eq!(
+            (failed.text.as_deref(), &failed.data.0["http_status"]),
+            (Some("no key"), &401.into())
+        );
     }
 }

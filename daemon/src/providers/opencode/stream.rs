@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use sessd_proto::{Event, Json};
 
+use super::super::failure;
+
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
@@ -40,7 +42,8 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             let error = &line["error"];
             let said = [&error["data"]["message"], &error["name"], error];
             let said = said.into_iter().find_map(Value::as_str);
-            vec![started(), event("error", said, json!({ "status": error["data"]["statusCode"] }))]
+            let status = error["data"]["statusCode"].as_u64().and_then(|it| it.try_into().ok());
+            vec![started(), failure::event(said, status)]
         }
         _ => Vec::new(),
     }

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use sessd_proto::{Event, Json};
 
+use super::super::failure;
+
 /// How a failed call of the model begins. The CLI says it in the place of an answer, and calls
 /// that a success.
 const FAILED: &str = "[API Error: ";
@@ -81,7 +83,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
 /// Its status, where the message begins with one.
 fn failed(message: &str) -> Event {
     let status = message.split(' ').next().and_then(|word| word.parse::<u16>().ok());
-    event("error", Some(message), json!({ "http_status": status }))
+    failure::event(Some(message), status)
 }
 
 fn event(kind: &str, text: Option<&str>, data: Value) -> Event {

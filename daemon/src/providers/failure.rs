@@ -1,0 +1,125 @@
+//! What a failed call of a model means, in the words that the services share: whether it may pass
+//! by itself, and when to try again. Knows no CLI; each decoder brings what its own one shows.
+
+use serde_json::json;
+use sessd_proto::{Event, Json};
+
+/// The event of a failed call: what was said of it, and the status of HTTP where that is known.
+pub fn event(said: Option<&str>, http_status: Option<u16>) -> Event {
+    let text = said.unwrap_or_default();
+    let data = json!({
+        "http_status": http_status,
+        "retryable": retryable(http_status, text),
+        "retry_after_ms": retry_after_ms(text),
+    });
+    Event {
+        kind: "error".to_owned(),
+        text: said.map(str::to_owned),
+        data: Json(data),
+        ..Event::default()
+    }
+}
+
+/// True if the same call may work later, false if not before somebody changes something.
+fn retryable(http_status: Option<u16>, text: &str) -> Option<bool> {
+    const PASSING: &[&str] = &[
+        "ECONNRE",
+        "fetch failed",
+        "stream disconnected",
+        "Unable to connect",
+        "high demand",
+        "timed out",
+        "timeout",
+    ];
+    match http_status {
+        Some(408 | 409 | 425 | 429 | 500..=599) => Some(true),
+        Some(400..=499) => Some(false),
+        _ => PASSING.iter().any(|words| text.contains(words)).then_some(true),
+    }
+}
+
+/// The status in texts such as `unexpected status 401 Unauthorized` or `last status: 429`.
+pub fn http_status(text: &str) -> Option<u16> {
+    let after = |word: &str| {
+        text.match_indices(word).find_map(|(at, word)| {
+            let rest = text[at + word.len()..].trim_start_matches([':', ' ']);
+            let digits = rest.get(..3)?;
+            let ends = !rest[3..].starts_with(|c: char| c.is_ascii_digit());
+            digits.parse().ok().filter(|status| ends && (100..600).contains(status))
+        })
+    };
+    after("status").or_else(|| after("code"))
+}
+
+/// The time in texts such as `Please try again in 1.898s`, `Please retry in 34s`.
+fn retry_after_ms(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    ["try again in ", "retry in ", "retry after "].iter().find_map(|words| {
+        let (_, rest) = lower.split_once(words)?;
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let count: f64 = rest[..end].trim_end_matches('.').parse().ok()?;
+        let unit = rest[end..].trim_start();
+        let unit_ms = match unit {
+            _ if unit.starts_with("ms") || unit.starts_with("milli") => 1.0,
+            _ if unit.starts_with('s') => 1_000.0,
+            _ if unit.starts_with('m') => 60_000.0,
+            _ if unit.starts_with('h') => 3_600_000.0,
+            _ if unit.starts_with('d') => 86_400_000.0,
+            _ => return None,
+        };
+        // Where somebody writes a longer time in two parts, the first is early but not wrong.
+        let ms = (count * unit_ms).ceil();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+        (0.0..=1e12).contains(&ms).then_some(ms as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_read_from_words() {
+        for (text, status) in [
+            ("unexpected status 401 Unauthorized: no, url: http://127.0.0.1:4965/v1", Some(401)),
+            ("exceeded retry limit, last status: 429 Too Many Requests", Some(429)),
+            ("  code: 404\n}", Some(404)),
+            ("the exit status was bad; status 529 <unknown status code>", Some(529)),
+            ("status 50012", None),
+            ("no status", None),
+            ("status 20", None),
+        ] {
+            assert_eq!(http_status(text), status, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_from_words() {
+        for (text, ms) in [
+            ("Rate limit reached. Please try again in 1.898s.", Some(1_898)),
+            ("Please retry in 34.074824224s.", Some(34_075)),
+            ("Suggested retry after 30s.. Retrying after 34063ms", Some(30_000)),
+            ("try again in 2 minutes", Some(120_000)),
+            ("try again in 250ms", Some(250)),
+            ("try again in a moment", None),
+            ("try again in 1", None),
+            ("try again in ..s", None),
+        ] {
+            assert_eq!(retry_after_ms(text), ms, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_will_not() {
+        for (status, text, may) in [
+            (Some(429), "", Some(true)),
+            (Some(529), "", Some(true)),
+            (Some(401), "try again", Some(false)),
+            (Some(404), "", Some(false)),
+            (None, "Unable to connect to API (ECONNRESET)", Some(true)),
+            (None, "an empty or malformed response", None),
+        ] {
+            assert_eq!(retryable(status, text), may, "{status:?} {text}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Promise: a call that fails changes neither a session's status nor what it is bound to, ends by
+//! our deadline at the latest, and says what happened, what the provider said, and whether trying
+//! again helps and when. Every failure is the model server's, every provider the real one.
+
+use std::thread;
+
+use sessd_proto::{Fault, FaultCode, Session};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+
+use crate::scene::{Scene, answer, fault, show};
+
+/// A failure, as the model server is told to have it, and what must come of it.
+struct Case {
+    directive: &'static str,
+    /// One of these texts is in the message: the provider's own words.
+    said: &'static [&'static str],
+    retryable: Option<bool>,
+    /// When to try again, in seconds, where the provider shows what the service said.
+    after_s: Option<i64>,
+    /// What the hint says must be done.
+    todo: &'static str,
+}
+
+const fn case(
+    directive: &'static str,
+    said: &'static [&'static str],
+    retryable: Option<bool>,
+    todo: &'static str,
+) -> Case {
+    Case { directive, said, retryable, after_s: None, todo }
+}
+
+const LATER: &str = "try again in a moment";
+
+/// What all of them come to.
+const REFUSED: [Case; 3] = [
+    case("[[status 401]]", &["401"], Some(false), "the key or login was refused"),
+    case("[[status 403]]", &["403"], Some(false), "the key or login was refused"),
+    case("[[status 404]]", &["404", "may not exist"], Some(false), "see model and address"),
+];
+
+#[test]
+fn failed_calls_of_claude_are_told_and_change_nothing() {
+    let cases = [
+        case("[[status 429]]", &["429"], Some(true), LATER),
+        Case {
+            after_s: Some(30),
+            ..case("[[status 429]] [[retry 30]]", &["429"], Some(true), "try again in ")
+        },
+        case("[[status 500]]", &["500"], Some(true), LATER),
+        case("[[status 529]]", &["529"], Some(true), LATER),
+        case("[[broken reset]]", &["ECONNRESET"], Some(true), LATER),
+        case("[[broken garbage]]", &["malformed response"], None, "send the prompt again"),
+    ];
+    fails(&Claude, &cases, &[HANGS]);
+}
+
+#[test]
+fn failed_calls_of_codex_are_told_and_change_nothing() {
+    let cases = [
+        case("[[status 429]]", &["429"], Some(true), LATER),
+        // It keeps to itself when to try again after 429.
+        Case {
+            after_s: Some(30),
+            ..case("[[status 503]] [[retry 30]]", &["503"], Some(true), "try again in ")
+        },
+        case("[[status 500]]", &["high demand"], Some(true), LATER),
+        case("[[status 529]]", &["529"], Some(true), LATER),
+        case("[[broken reset]]", &["disconnected"], Some(true), LATER),
+        case("[[broken garbage]]", &["disconnected"], Some(true), LATER),
+    ];
+    fails(&Codex, &cases, &[HANGS]);
+}
+
+/// It tries again for minutes by itself, so that our deadline ends it.
+#[test]
+fn failed_calls_of_gemini_are_told_and_change_nothing() {
+    let garbage = [case("[[broken garbage]]", &["Incomplete JSON"], None, "send the prompt again")];
+    let cases = [
+        case("[[status 429]]", &["failed with status 429: the model server"], Some(true), LATER),
+        Case {
+            after_s: Some(30),
+            ..case("[[status 429]] [[retry 30]]", &["answers 429"], Some(true), "try again in ")
+        },
+        case("[[status 500]]", &["failed with status 500: the model server"], Some(true), LATER),
+        case("[[status 529]]", &["failed with status 529: the model server"], Some(true), LATER),
+        case("[[broken reset]]", &["fetch failed"], Some(true), LATER),
+        HANGS,
+    ];
+    fails(&Gemini, &garbage, &cases);
+}
+
+/// Nothing was said, so nothing is known but that it took too long.
+const HANGS: Case =
+    case("[[sleep 600]]", &["took too long and was ended"], Some(true), "longer: --timeout");
+
+/// Sends a prompt that fails for each of the cases, on as many machines at once.
+fn fails(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
+    let failed = by_itself.iter().chain(&REFUSED).map(|case| (case, FaultCode::ProviderFailed));
+    let ended = by_deadline.iter().map(|case| (case, FaultCode::Deadline));
+    thread::scope(|scope| {
+        for (case, code) in failed.chain(ended) {
+            scope.spawn(move || fails_as(cli, case, code));
+        }
+    });
+}
+
+fn fails_as(cli: &'static dyn RealCli, case: &Case, code: FaultCode) {
+    let Some(mut scene) = Scene::of(cli) else { return };
+    // Longer than any of them needs for its first call, on a busy machine too.
+    scene.sandbox.set_env("SESSD_TURNS_DEADLINE_S", "25");
+    let Case { directive, said, retryable, after_s, todo } = case;
+    let project = scene.project.to_str().unwrap();
+    let begin = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
+    let sent = answer(&scene.sandbox, &begin);
+    let id = sent["session"]["id"].as_str().unwrap();
+    let before = show(&scene.sandbox, id);
+    let prompt = format!("beta {directive}");
+    let status = i32::from(code.exit_code());
+    let words = ["send", "--fallback", "new", id, &prompt];
+    let told = fault(&scene.sandbox, &words, status);
+    let Fault { message, hint, .. } = &told;
+    let hint = hint.as_deref().unwrap_or_default();
+    assert_eq!((told.code, told.retryable), (code, *retryable), "{directive}: {told:?}");
+    assert!(said.iter().any(|said| message.contains(said)), "{directive}: {message}");
+    assert!(hint.contains("the session is as it was"), "{directive}: {hint}");
+    assert!(hint.contains(todo), "{directive}: {hint}");
+    let after = show(&scene.sandbox, id);
+    match (told.retry_at, after_s) {
+        (None, None) => {}
+        // After the call, which was after what was said before it.
+        (Some(at), Some(after_s)) => {
+            assert!(at > before.last_activity.plus_ms(after_s * 1_000), "{directive}: {at}");
+        }
+        (at, after_s) => panic!("{directive}: {at:?}, not after {after_s:?} s"),
+    }
+    assert_eq!(kept(&after), kept(&before), "{directive}");
+}
+
+/// What no failed call may change.
+fn kept(session: &Session) -> impl PartialEq + std::fmt::Debug {
+    let Session { id, status, reason, provider_session_id, launch_dir, trashed_at, .. } =
+        session.clone();
+    (id, status, reason, provider_session_id, launch_dir, trashed_at)
+}
