@@ -92,7 +92,9 @@ fn an_answer_from_an_empty_chat_is_no_success() {
 
 #[test]
 fn verdicts_of_cursor_are_those_of_its_stores() {
-    let scene = scene();
+    let mut scene = scene();
+    // Nobody reads a store while the test damages it.
+    scene.sandbox.set_env("SESSD_DISCOVERY_WATCH", "false");
     let (_, id, folder) = one_chat(&scene);
     scene.one_shot("of no interest");
     let store = folder.join("store.db");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use sessd_proto::turn::TurnOutputRequest;
 use sessd_proto::{Event, FaultCode};
 use sessd_tests::npm::{self, MCP_MEMORY};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
 use sessd_tests::tree::files_below;
 use sessd_tests::wait::DEADLINE;
 
@@ -85,6 +85,19 @@ fn tools_of_claude_are_those_of_its_real_start() {
     assert_eq!(scene.server.turn_requests().len(), 0, "tools asked the model");
     let files = files_below(&scene.home().join("projects"));
     assert_eq!(files, [""; 0].map(PathBuf::from), "tools left a session");
+}
+
+#[test]
+fn tools_of_qwen_are_those_of_its_real_start() {
+    let Some(scene) = scene_of(&Qwen, "") else { return };
+    let told = answer(&scene.sandbox, &["tools", "broken"]);
+    assert_eq!(told["told_by"], "provider");
+    let wanted = [("memory", ("connected", 9)), ("nope", ("disconnected", 0))];
+    assert_eq!(servers(&told), wanted.into());
+    assert_eq!(scene.server.requests().len(), 0, "tools asked the model");
+    let sessions = files_below(&scene.home().join("projects"));
+    let is_session = |path: &PathBuf| path.extension().is_some_and(|it| it == "jsonl");
+    assert!(!sessions.iter().any(is_session), "tools left a session: {sessions:?}");
 }
 
 #[test]

@@ -161,6 +161,17 @@ impl Provider for Qwen {
         Some(plan(home, &spec.cwd, args, &spec.launch))
     }
 
+    /// A command that it answers by itself, and a session that it does not write down.
+    fn plan_tools(
+        &self,
+        home: &Home,
+        cwd: &str,
+        launch: &Launch,
+    ) -> Option<(LaunchPlan, &'static str)> {
+        let args = ["--output-format=stream-json", "--chat-recording=false"].map(str::to_owned);
+        Some((plan(home, cwd, args.into(), launch), "/stats"))
+    }
+
     fn decode(&self, line: &str) -> Vec<Event> {
         stream::decode(line)
     }

@@ -40,7 +40,12 @@ pub(super) fn read<T>(
     };
     for _ in 0..ATTEMPTS {
         let before = Files::look(file)?;
-        let answer = before.open(file).and_then(|connection| question(&connection));
+        let connection = before.open(file);
+        // The first question would make a log anew that has been closed meanwhile.
+        if before.log.is_some() != Files::look(file)?.log.is_some() {
+            continue;
+        }
+        let answer = connection.and_then(|connection| question(&connection));
         // Where no lock keeps writers out, nothing is believed that was written meanwhile.
         if (answer.is_ok() && before.are_locked()) || before == Files::look(file)? {
             return answer.or_else(|error| denied(&error));

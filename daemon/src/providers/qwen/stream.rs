@@ -17,7 +17,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         ("system", subtype) if subtype == "init" => {
             let data = json!({
                 "provider_session_id": line["session_id"], "model": line["model"],
-                "tools": line["tools"], "mcp_servers": line["mcp_servers"],
+                "tools": line["tools"], "mcp_servers": with_tools(&line),
             });
             vec![event("started", None, data)]
         }
@@ -68,6 +68,22 @@ fn ended(line: &Value) -> Vec<Event> {
             vec![event("usage", None, line["usage"].clone()), event("result", result, json!({}))]
         }
     }
+}
+
+/// The MCP servers, each with those of the tools that are its own.
+fn with_tools(line: &Value) -> Vec<Value> {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' };
+    let tools = line["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let servers = line["mcp_servers"].as_array().into_iter().flatten();
+    servers
+        .map(|server| {
+            let name = server["name"].as_str().unwrap_or_default();
+            let prefix = format!("mcp__{}__", name.chars().map(plain).collect::<String>());
+            let is_its = |tool: &&Value| tool.as_str().is_some_and(|it| it.starts_with(&prefix));
+            let tools: Vec<_> = tools.iter().filter(is_its).collect();
+            json!({ "name": name, "status": server["status"], "tools": tools })
+        })
+        .collect()
 }
 
 /// What was said, and the failure that ended it.
