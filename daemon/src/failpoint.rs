@@ -1,5 +1,6 @@
 //! Named places in operations of several steps, at which a test can end the process as a crash
-//! would, and one where it can hang. Without the feature `failpoints` they are nothing.
+//! would, one where it can hang, and one where two can meet. Without the feature `failpoints` they
+//! are nothing.
 
 /// Ends the process if `SESSD_FAILPOINT` names this place.
 #[cfg(feature = "failpoints")]
@@ -28,3 +29,17 @@ pub(crate) fn hang() {
 /// Nothing.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn hang() {}
+
+/// Waits until a second one has come to this place, if `SESSD_MEET` names it.
+#[cfg(feature = "failpoints")]
+pub(crate) async fn meet(name: &str) {
+    use std::sync::LazyLock;
+    static TWO: LazyLock<tokio::sync::Barrier> = LazyLock::new(|| tokio::sync::Barrier::new(2));
+    if std::env::var_os("SESSD_MEET").is_some_and(|asked| asked == name) {
+        TWO.wait().await;
+    }
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) async fn meet(_: &str) {}

@@ -2,6 +2,39 @@
 //!
 //! It speaks tarpc's frames without an async runtime, because a thin program is mostly start-up
 //! time. It never starts a daemon and prints nothing.
+//!
+//! One prompt in a new session, and its answer while it arrives:
+//!
+//! ```no_run
+//! use sessd_proto::client::Client;
+//! use sessd_proto::paths::Paths;
+//! use sessd_proto::turn::{SendRequest, TurnOutputRequest};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let env = sessd_proto::Environment::of_process();
+//! let socket = Paths::find(None, &env)?.socket;
+//! let mut client = Client::connect(&socket).map_err(|error| format!("{error:?}"))?;
+//! let sent = client.send(SendRequest {
+//!     // Made here: the same request once more runs nothing twice.
+//!     turn_id: uuid::Uuid::new_v4().to_string(),
+//!     new_agent: Some("echo".to_owned()),
+//!     cwd: "/tmp".to_owned(),
+//!     prompt: "hello".to_owned(),
+//!     ..SendRequest::default()
+//! })?;
+//! let mut request = TurnOutputRequest { turn_id: sent.turn.id, after: 0, wait_ms: 30_000 };
+//! loop {
+//!     let part = client.turn_output(request.clone())?;
+//!     for event in &part.events {
+//!         request.after = event.seq;
+//!         print!("{}", event.text.as_deref().filter(|_| event.kind == "text").unwrap_or(""));
+//!     }
+//!     if part.session.is_some() {
+//!         break part.turn.fault.map_or(Ok(()), |fault| Err(fault.into()));
+//!     }
+//! }
+//! # }
+//! ```
 
 use std::fmt;
 use std::io::{self, Read, Write};

@@ -1,6 +1,6 @@
 //! The budgets of the design, measured: `cargo bench`. Everything is printed as a ratio to
 //! something measured in the same run; nothing is asserted. `cargo bench -- wire disk` runs
-//! only these parts of `size wire store disk`.
+//! only these parts of `size wire store turns disk`.
 //!
 //! `SESSD_BENCH_SESSIONS` (default 1,000,000) is the size of the largest store,
 //! `SESSD_BENCH_FILES` (default 10,000) that of the home on disk.
@@ -12,6 +12,7 @@ mod disk;
 mod peers;
 mod store;
 mod timing;
+mod turns;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +39,9 @@ fn main() {
     }
     if wanted("store") {
         store::lists(number("SESSD_BENCH_SESSIONS", 1_000_000));
+    }
+    if wanted("turns") {
+        turns::turns();
     }
     if wanted("disk") {
         disk::sweeps(number("SESSD_BENCH_FILES", 10_000));

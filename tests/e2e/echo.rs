@@ -137,7 +137,7 @@ pub(crate) fn said(output: &TurnOutput) -> String {
 
 #[test]
 fn turns_of_one_session_run_one_after_the_other() {
-    const TURNS: usize = 20;
+    const TURNS: usize = 50;
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     // All connections are there before the first prompt: they arrive together.
@@ -259,6 +259,7 @@ fn a_stopped_daemon_takes_its_turns_with_it() {
     });
     let stopped = sandbox.sessctl(&["daemon", "stop"]);
     assert_eq!(stopped.status, 0, "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("interrupted: 1 turns"), "{}", stopped.stderr);
     wait_until("the end of the agent", DEADLINE, || (!is_running(pid)).then_some(()));
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
     let turn = ended(&mut sandbox.client(), &running.turn_id).turn;

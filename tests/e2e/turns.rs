@@ -2,12 +2,14 @@
 //! without a change to the session.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::thread;
 
 use sessd_proto::Status;
+use sessd_tests::daemon::is_running;
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Output;
-use sessd_tests::wait::DEADLINE;
+use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::bad_input::assert_fault;
 use crate::scene::{Scene, answer, sessions, show};
@@ -78,7 +80,11 @@ fn goes_on(cli: &'static dyn RealCli) {
     for (unknown, status) in [("01a1fd45-0cd8-7000-8000-000000000000", 3), ("not-an-id", 3)] {
         assert_fault(&send(&scene, &scene.project, &[unknown, "nobody"]), status, unknown);
     }
+    outlives_its_sender(&scene, &id);
     fails_honestly(&scene, &id);
+    if matches!(scene.provider(), "claude" | "codex") {
+        goes_to_a_copy(&scene, &id);
+    }
 }
 
 /// Each is one turn, and one of them sees the other.
@@ -101,6 +107,59 @@ fn two_at_once(scene: &Scene, id: &str) {
     assert_eq!(scene.server.turn_requests().len(), before + 2, "a prompt was sent twice");
 }
 
+/// The answer of a turn whose sender was killed in the middle of it is printed to whoever asks.
+fn outlives_its_sender(scene: &Scene, id: &str) {
+    let before = scene.server.turn_requests().len();
+    let mut command = scene.sandbox.command(BINARIES.sessctl);
+    command.args(["send", id, "iota question [[sleep 1]]"]).stdin(Stdio::null());
+    let mut sender = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until("the model at work", DEADLINE, || {
+        (scene.server.turn_requests().len() > before).then_some(())
+    });
+    sender.kill().unwrap();
+    sender.wait().unwrap();
+    let turn = newest_turn(scene);
+    let followed = scene.sandbox.sessctl(&["turns", "follow", &turn]);
+    assert_said(&followed, 6, "iota question [[sleep 1]]");
+    assert_eq!(scene.server.turn_requests().len(), before + 1, "the prompt was sent twice");
+}
+
+/// Ended in the middle of an answer: nothing of it is left that runs.
+fn is_cancelled(scene: &Scene, id: &str) {
+    let before = scene.server.turn_requests().len();
+    let sent = send(scene, &scene.project, &["--detach", id, "kappa [[sleep 600]]"]);
+    wait_until("the model at work", DEADLINE, || {
+        (scene.server.turn_requests().len() > before).then_some(())
+    });
+    let live = show(&scene.sandbox, id).live;
+    assert!(live.blocks(), "{live:?}");
+    let cancelled = answer(&scene.sandbox, &["turns", "cancel", sent.stdout.trim_end()]);
+    assert_eq!(cancelled["state"], "cancelled");
+    assert!(!is_running(i32::try_from(live.pid.unwrap()).unwrap()), "it still runs");
+    assert!(!show(&scene.sandbox, id).live.blocks());
+}
+
+/// A copy has the context of the original, which has nothing of the copy.
+fn goes_to_a_copy(scene: &Scene, id: &str) {
+    let copied = send(scene, &scene.elsewhere, &["--fork", id, "lambda question"]);
+    assert_eq!(copied.status, 0, "{copied:?}");
+    let said = &copied.stdout;
+    assert!(said.contains("first='alpha question' last='lambda question'"), "{said}");
+    let copy = copied.stderr.trim_end().strip_prefix("session: ").expect("its id");
+    assert_eq!(show(&scene.sandbox, copy).parent_id.as_deref(), Some(id));
+    let of = |id: &str, prompt: &str| -> usize {
+        let said = send(scene, &scene.project, &[id, prompt]).stdout;
+        let count = said.strip_prefix("FAKE turns=").and_then(|rest| rest.split(' ').next());
+        count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{said}"))
+    };
+    assert_eq!(of(copy, "mu question"), of(id, "nu question") + 1);
+    assert_eq!(sessions(&scene.sandbox, &["list"]).len(), 2, "one of them is there twice");
+}
+
+fn newest_turn(scene: &Scene) -> String {
+    answer(&scene.sandbox, &["turns"])["turns"][0]["id"].as_str().unwrap().to_owned()
+}
+
 /// What fails changes neither the session nor its status, and the next turn works.
 fn fails_honestly(scene: &Scene, id: &str) {
     // Some try again for minutes.
@@ -115,8 +174,9 @@ fn fails_honestly(scene: &Scene, id: &str) {
         assert_eq!((refused.status, &*refused.stdout), (6, ""), "{refused:?}");
         assert!(refused.stderr.contains(status), "{}", refused.stderr);
     }
-    let hanging = send(scene, &scene.project, &[id, "eta [[sleep 600]]"]);
+    let hanging = send(scene, &scene.project, &["--timeout", "15s", id, "eta [[sleep 600]]"]);
     assert_eq!((hanging.status, &*hanging.stdout), (7, ""), "{hanging:?}");
+    is_cancelled(scene, id);
     let session = show(&scene.sandbox, id);
     assert_eq!(session.status, Status::Active);
     if scene.provider() == "gemini" {

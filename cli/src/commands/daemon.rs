@@ -2,6 +2,9 @@
 
 use clap::Subcommand;
 use sessd_proto::Fault;
+use sessd_proto::client::Client;
+use sessd_proto::paths::Paths;
+use sessd_proto::status::StatusRequest;
 
 use crate::systemd::{self, Manager};
 use crate::{Context, connect};
@@ -22,8 +25,11 @@ enum Action {
     /// Start it, if it does not run
     Start,
     /// End it after the requests in flight; running turns are interrupted
+    ///
+    /// Turns that wait are run by the next one, unless they need variables that they were sent
+    /// with: these are nowhere written down.
     Stop,
-    /// Stop it, if it runs, and start it
+    /// Stop it, if it runs, and start it; running turns are interrupted
     Restart,
     Install(install::Args),
     /// Remove the units again; the registry and your own drop-ins stay
@@ -52,8 +58,10 @@ fn start(context: &Context) -> Result<(), Fault> {
 fn stop(context: &Context) -> Result<(), Fault> {
     let paths = context.paths()?;
     let is_unit = connect::process(&paths).is_some_and(systemd::runs);
+    let turns = turns(&paths);
     let stopped = connect::stop(&paths, &context.env)?;
     report(context, stopped, if stopped.is_some() { "stopped" } else { "did not run" })?;
+    note_turns(context, turns);
     if is_unit {
         context.output.note("systemd still listens for it: the next call starts it again");
     }
@@ -63,11 +71,29 @@ fn stop(context: &Context) -> Result<(), Fault> {
 fn restart(context: &Context) -> Result<(), Fault> {
     let paths = context.paths()?;
     let is_unit = connect::process(&paths).is_some_and(systemd::runs);
+    let turns = turns(&paths);
     match Manager::find(&context.env).filter(|_| is_unit) {
         Some(manager) => manager.call(&["restart", systemd::SERVICE])?,
         None => connect::stop(&paths, &context.env).map(drop)?,
     }
+    note_turns(context, turns);
     start(context)
+}
+
+/// How many turns a daemon that is to end runs, and how many wait.
+fn turns(paths: &Paths) -> (i64, i64) {
+    let asked = connect::process(paths).and_then(|_| Client::connect(&paths.socket).ok());
+    let status = asked.and_then(|mut client| client.status(StatusRequest {}).ok());
+    status.map_or((0, 0), |it| (it.turns_running, it.turns_pending - it.turns_running))
+}
+
+fn note_turns(context: &Context, (running, waiting): (i64, i64)) {
+    if running > 0 {
+        context.output.note(&format!("interrupted: {running} turns that ran: `sessctl turns`"));
+    }
+    if waiting > 0 {
+        context.output.note(&format!("{waiting} turns wait for the next daemon"));
+    }
 }
 
 fn report(context: &Context, pid: Option<u32>, state: &str) -> Result<(), Fault> {

@@ -37,7 +37,7 @@ impl Registry {
         if let Some(turn) = self.store.read(move |c| rows::by_id(c, &id)).await? {
             return self.accepted(turn).await;
         }
-        failpoint::reach("send.unknown");
+        failpoint::meet("send.unknown").await;
         for _ in 0..ATTEMPTS {
             let (row, new) = match self.meant(&request).await? {
                 (Some(row), _) if request.fork => (None, Some(self.copied(&row, &request).await?)),

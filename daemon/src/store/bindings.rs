@@ -216,7 +216,7 @@ fn update(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
              cwd = ifnull(:cwd, cwd), title = ifnull(:title, title), model = ifnull(:model, model),
              git_branch = ifnull(:git_branch, git_branch), status = :status, reason = :reason,
              created_at = :created_at, last_activity = :last_activity, checked_at = :at,
-             expires_at = :expires_at, parent_id = ifnull(:parent_id, parent_id),
+             expires_at = :expires_at, parent_id = ifnull(parent_id, :parent_id),
              trashed_at = iif(:comes_back, NULL, trashed_at),
              status_since = iif(status = :status, status_since, :at), revision = revision + 1
          WHERE id = :id",

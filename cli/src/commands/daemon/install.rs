@@ -111,7 +111,7 @@ fn refuse_if_busy(paths: &Paths) -> Result<(), Fault> {
     match status.map_or(0, |status| status.turns_pending) {
         0 => Ok(()),
         turns => {
-            let what = format!("the daemon, which must be restarted, has {turns} turns to finish");
+            let what = format!("the daemon, which must end for that, has {turns} turns to finish");
             Err(Fault::new(FaultCode::Busy, what)
                 .hint("repeat it later, or interrupt them: `sessctl daemon stop`"))
         }
@@ -130,6 +130,10 @@ pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {
     let manager = Manager::find(&context.env);
     let mut done = Done::default();
     let found = found(&files)?;
+    let paths = context.paths()?;
+    if connect::process(&paths).is_some_and(systemd::runs) {
+        refuse_if_busy(&paths)?;
+    }
     if found[..2].iter().any(|found| *found != Found::Missing)
         && let Some(manager) = &manager
     {

@@ -1,0 +1,138 @@
+//! Promise: whatever a provider does, its turn ends, the daemon stays small, nothing of it is left,
+//! and the next turn works. Only what the real CLIs cannot be made to do; the agent is a script.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use sessd_tests::daemon::is_running;
+use sessd_tests::sandbox::{Output, Sandbox};
+use sessd_tests::wait::{DEADLINE, wait_until};
+
+use crate::BINARIES;
+
+/// Does what its prompt says; its fifth argument is its session.
+const SCRIPT: &str = r#"#!/bin/sh
+read -r mode
+started() { echo "{\"type\":\"started\",\"data\":{\"provider_session_id\":\"$5\"}}"; }
+finished() { echo '{"type":"text","text":"done"}'; echo '{"type":"result","text":"done"}'; }
+line() { head -c "$1" /dev/zero | tr '\0' x; echo; }
+echo $$ >~/leader
+case $mode in
+hang) started "$@"; exec sleep 1000 ;;
+deaf) started "$@"; trap '' TERM; while :; do sleep 1; done ;;
+flood) started "$@"; yes "$(line 60000)" | head -c 1073741824 ;;
+signal) started "$@"; kill -9 $$ ;;
+away)
+    started "$@"
+    setsid sh -c 'setsid sh -c "echo \$\$ >~/stray; exec sleep 1000" &'
+    finished ;;
+away-and-hang) started "$@"; setsid sh -c 'echo $$ >~/stray; exec sleep 1000' & wait; sleep 1000 ;;
+lines) started "$@"; line 10485760; line 10485760; line 10485760; finished ;;
+bytes) started "$@"; printf '\377\376{\200}\n'; finished ;;
+*) started "$@"; finished ;;
+esac
+"#;
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new(BINARIES);
+    let program = sandbox.write("agent", SCRIPT);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
+    sandbox.write(".config/sessd/config.toml", config);
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    sandbox
+}
+
+fn send(sandbox: &Sandbox, mode: &str) -> Output {
+    sandbox.sessctl(&["send", "--timeout", "5s", "--new", "echo", mode])
+}
+
+/// The process that wrote its pid into this file is gone; nothing of the turn is left.
+#[track_caller]
+fn assert_gone(sandbox: &Sandbox, name: &str) {
+    let pid = fs::read_to_string(sandbox.home().join(name)).unwrap();
+    let pid: i32 = pid.trim().parse().unwrap();
+    wait_until(&format!("the end of the {name}"), DEADLINE, || (!is_running(pid)).then_some(()));
+    let daemon = sandbox.daemon_pid().unwrap();
+    let zombie = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let rest = stat.rsplit_once(") ").map_or("", |it| it.1).to_owned();
+        rest.starts_with(&format!("Z {daemon} "))
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    assert!(!pids.into_iter().any(zombie), "a zombie");
+}
+
+#[track_caller]
+fn assert_the_next_works(sandbox: &Sandbox) {
+    let next = send(sandbox, "hello");
+    assert_eq!((next.status, &*next.stdout), (0, "done\n"), "{next:?}");
+}
+
+/// The most memory that the daemon ever had, in MiB.
+fn peak_mib(sandbox: &Sandbox) -> u64 {
+    let status = format!("/proc/{}/status", sandbox.daemon_pid().unwrap());
+    let status = fs::read_to_string(status).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[test]
+fn one_that_hangs_or_is_deaf_is_ended_by_the_deadline() {
+    let sandbox = sandbox();
+    for mode in ["hang", "deaf"] {
+        let ended = send(&sandbox, mode);
+        assert_eq!((ended.status, &*ended.stdout), (7, ""), "{mode}: {ended:?}");
+        assert_gone(&sandbox, "leader");
+        assert_the_next_works(&sandbox);
+    }
+}
+
+#[test]
+fn one_that_dies_by_a_signal_has_failed() {
+    let sandbox = sandbox();
+    let ended = send(&sandbox, "signal");
+    assert_eq!(ended.status, 6, "{ended:?}");
+    assert!(ended.stderr.contains("signal: 9"), "{ended:?}");
+    assert_gone(&sandbox, "leader");
+    assert_the_next_works(&sandbox);
+}
+
+#[test]
+fn one_that_floods_is_ended_and_costs_no_memory() {
+    let sandbox = sandbox();
+    let ended = sandbox.sessctl(&["send", "--new", "echo", "flood"]);
+    assert_eq!(ended.status, 6, "{ended:?}");
+    assert!(ended.stderr.contains("printed too much"), "{ended:?}");
+    assert_gone(&sandbox, "leader");
+    assert!(peak_mib(&sandbox) < 64, "{} MiB", peak_mib(&sandbox));
+    assert_the_next_works(&sandbox);
+}
+
+#[test]
+fn lines_of_any_length_and_bytes_that_are_no_text_are_passed_over() {
+    let sandbox = sandbox();
+    for mode in ["lines", "bytes"] {
+        let ended = send(&sandbox, mode);
+        assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{mode}: {ended:?}");
+        assert_gone(&sandbox, "leader");
+        let raw = sandbox.sessctl(&["send", "--raw", "--new", "echo", mode]);
+        assert_eq!((raw.status, raw.stdout.lines().count() >= 4), (0, true), "{mode}");
+    }
+    assert!(peak_mib(&sandbox) < 100, "{} MiB", peak_mib(&sandbox));
+}
+
+/// It has left the group, but still has the pipe that we read.
+#[test]
+fn one_that_forks_away_takes_nothing_with_it() {
+    let sandbox = sandbox();
+    let ended = send(&sandbox, "away");
+    assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
+    assert_gone(&sandbox, "stray");
+    let ended = send(&sandbox, "away-and-hang");
+    assert_eq!(ended.status, 7, "{ended:?}");
+    assert_gone(&sandbox, "stray");
+    assert_gone(&sandbox, "leader");
+    assert_the_next_works(&sandbox);
+}
