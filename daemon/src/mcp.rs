@@ -114,16 +114,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_pages_of_tools_are_read_past_whatever_else_is_said() {
+    async fn all_pages_of_tools_are_read_past_whatever_else_is_said_and_nothing_is_left() {
         let script = r#"
             read -r _; echo 'starting up'; echo '{"method":"ping","id":0}'
             echo '{"id":0,"result":{"protocolVersion":"2024-11-05"}}'
             read -r _; read -r _; echo '{"method":"notifications/message","params":{}}'
-            echo '{"id":1,"result":{"tools":[{"name":"a"},{"name":"b"}],"nextCursor":"2"}}'
+            echo '{"id":1,"result":{"tools":[{"name":"a"}],"nextCursor":"2"}}'
             read -r page; case $page in *'"cursor":"2"'*)
-            echo '{"id":2,"result":{"tools":[{"name":"c"}]}}';; esac
-            sleep 1000"#;
-        assert_eq!(ask(script).await.unwrap(), ["a", "b", "c"]);
+            sleep 1000 & echo '{"id":2,"result":{"tools":[{"name":"'$!'"}]}}';; esac
+            wait"#;
+        let tools = ask(script).await.unwrap();
+        assert_eq!((&*tools[0], tools.len()), ("a", 2));
+        let child = tools[1].parse().unwrap();
+        let gone = || crate::process::start_ticks(child).is_none();
+        let left = async {
+            while !gone() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, left).await.expect("what it has started is ended");
     }
 
     #[tokio::test]

@@ -14,6 +14,9 @@ use crate::config::{self, Agent, Flags};
 use crate::providers::{self, Home, Launch, LaunchFile, Provider};
 use crate::store::sessions::Stored;
 
+/// Where files for starts are, below our own state.
+pub(super) const FOLDER: &str = "launch";
+
 impl Registry {
     /// Every agent, by name.
     #[must_use]
@@ -83,7 +86,7 @@ impl Registry {
             args: flags.args,
             mcp_servers,
             env: agent.map(|agent| agent.env.clone()).unwrap_or_default(),
-            files: self.paths.state.join("launch").join(session_id),
+            files: self.paths.state.join(FOLDER).join(session_id),
         };
         match provider.refuses(&launch, &self.surrounding(caller, &launch.env)) {
             Some(why) => Err(Fault::new(FaultCode::Unsupported, why).hint("all: `sessctl agents`")),
@@ -121,6 +124,30 @@ pub(super) async fn write_files(
     written.map_err(|error| {
         Fault::new(FaultCode::Internal, format!("cannot write what an agent needs: {error}"))
     })
+}
+
+/// Removes what was written for a session's starts; what is only linked there stays.
+pub(super) async fn forget_files(state: &Path, session_id: &str) {
+    let (folder, prefix) = (state.join(FOLDER), format!("{session_id}."));
+    let forget = move || -> std::io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(&prefix) {
+                continue;
+            }
+            match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path())?,
+                false => fs::remove_file(entry.path())?,
+            }
+        }
+        Ok(())
+    };
+    match tokio::task::spawn_blocking(forget).await {
+        Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+            tracing::warn!("cannot remove the files of a session: {error}");
+        }
+        _ => {}
+    }
 }
 
 /// A provider that starts at this moment reads the old text or the new one.
@@ -161,4 +188,38 @@ fn no_server(name: &str) -> Fault {
     let what = format!("the session needs the MCP server `{name}`, which is not configured");
     Fault::new(FaultCode::ConfigInvalid, what)
         .hint(format!("write [mcp_servers.{name}] again, then `sessctl daemon restart`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn files_of_a_session_are_forgotten_but_not_what_they_link_to() {
+        let state = tempfile::tempdir().unwrap();
+        let store = state.path().join("home/tmp");
+        private_folder(&store).unwrap();
+        fs::write(store.join("chat"), "x").unwrap();
+        let launch =
+            |id: &str| Launch { files: state.path().join(FOLDER).join(id), ..Launch::default() };
+        let (gone, kept) = (launch("1"), launch("12"));
+        for session in [&gone, &kept] {
+            replace(&session.file("mcp.json"), "{}").unwrap();
+            link(&session.file("home/store/tmp"), &store).unwrap();
+        }
+        forget_files(state.path(), "1").await;
+        assert!(!gone.file("mcp.json").exists() && !gone.file("home").exists());
+        assert!(kept.file("mcp.json").exists() && kept.file("home/store/tmp/chat").exists());
+        assert_eq!(fs::read_to_string(store.join("chat")).unwrap(), "x");
+    }
+
+    #[test]
+    fn a_link_takes_the_place_of_what_a_provider_has_put_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, target] = ["path", "target"].map(|name| folder.path().join(name));
+        fs::write(&target, "the user's").unwrap();
+        fs::write(&path, "the provider's").unwrap();
+        link(&path, &target).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the user's");
+    }
 }

@@ -10,8 +10,8 @@ use rusqlite::{Connection, Transaction};
 use sessd_proto::cleanup::{Action, ActionKind, CleanupReport, CleanupRequest};
 use sessd_proto::{Fault, Status, Timestamp};
 
-use super::Registry;
 use super::leases::is_leased;
+use super::{Registry, agents};
 use crate::clock::{self, Hold, Look, now};
 use crate::config::Config;
 use crate::failpoint;
@@ -95,6 +95,7 @@ impl Registry {
                 Ok(!is_leased(tx, &stored)? && trash::purge(tx, &stored, now())?)
             };
             if self.store.promise(purge).await? {
+                agents::forget_files(&self.paths.state, &row.session.id).await;
                 done.purge.push(row);
             }
         }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use sessd_proto::provider::HomeInfo;
 use sessd_proto::{Environment, Fault};
 
-use super::Registry;
 use super::patience::{Gate, LISTING, LOOK, Unanswered};
+use super::{Registry, agents};
 use crate::providers::{self, Home, Provider};
 use crate::store::bindings::{self, HomeRow};
 
@@ -61,7 +61,7 @@ impl Registry {
         for provider in providers::ALL {
             for home in provider.homes(env) {
                 // One of ours, which a launch has, only mirrors that of its session.
-                let is_ours = home.path.starts_with(self.paths.state.join("launch"));
+                let is_ours = home.path.starts_with(self.paths.state.join(agents::FOLDER));
                 if is_ours || is_known(*provider, &home) {
                     continue;
                 }
