@@ -41,6 +41,7 @@ mod resume;
 mod resume_real;
 mod resume_refused;
 mod scene;
+mod secrecy;
 mod soak;
 mod steal;
 mod strangers;

@@ -2,6 +2,7 @@
 //! where they belong.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use sessd_proto::{FaultCode, Status};
@@ -136,4 +137,65 @@ fn processes_of(scene: &Scene, word: &str) -> Vec<String> {
         line.contains(word).then(|| line.replace('\0', " "))
     };
     fs::read_dir("/proc").unwrap().filter_map(|entry| of(entry.ok()?.path())).collect()
+}
+
+/// A failed call says `"subtype":"success"`.
+#[test]
+fn trap_02_a_failed_call_of_claude_is_no_success() {
+    let Some(scene) = Scene::of(&Claude) else { return };
+    let words = ["-p", "--output-format=json", "--", "alpha [[status 401]]"].map(str::to_owned);
+    let run = scene.run(&words, None);
+    assert!(run.stdout.contains(r#""subtype":"success""#), "the trap itself: {run:?}");
+    let failed = fault(&scene.sandbox, &["send", "--new", "claude", "alpha [[status 401]]"], 6);
+    assert_eq!((failed.code, failed.retryable), (FaultCode::ProviderFailed, Some(false)));
+    assert!(failed.message.contains("401"), "{}", failed.message);
+}
+
+/// What is called ephemeral is written into the session all the same.
+#[test]
+fn trap_13_nothing_of_codex_is_ephemeral() {
+    let Some(scene) = Scene::of(&Codex) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let id = scene.session(&asked).id;
+    let rollout = Codex.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
+    let before = fs::read(&rollout).unwrap();
+    assert_eq!(verdict(&check(&scene.sandbox, &id)), (Status::Active, None));
+    assert_eq!(fs::read(&rollout).unwrap(), before, "a check has written");
+    let words = ["exec", "resume", "--ephemeral", "--skip-git-repo-check", &asked, "beta"];
+    let run = scene.run(&words.map(str::to_owned), None);
+    assert_eq!(run.status, 0, "{run:?}");
+    assert!(fs::read(&rollout).unwrap().len() > before.len(), "the trap itself");
+    let plan = answer(&scene.sandbox, &["resume", "--plan", &id]);
+    assert!(!plan.to_string().contains("ephemeral"), "{plan}");
+}
+
+/// By itself it calls eleven times in three minutes before it says so.
+#[test]
+fn trap_15_retries_of_claude_do_not_hide_a_failure() {
+    let Some(mut scene) = Scene::of(&Claude) else { return };
+    scene.sandbox.set_env("CLAUDE_CODE_MAX_RETRIES", "10");
+    let failed = fault(&scene.sandbox, &["send", "--new", "claude", "alpha [[status 429]]"], 6);
+    assert_eq!(failed.retryable, Some(true), "{}", failed.message);
+    assert_eq!(scene.server.turn_requests().len(), 1);
+}
+
+/// It begins another thread in silence when it does not understand the id.
+#[test]
+fn trap_01_a_stray_thread_of_codex_is_not_taken_for_the_session() {
+    let Some(scene) = Scene::of(&Codex) else { return };
+    let sent = answer(&scene.sandbox, &["send", "--new", "codex", "alpha question"]);
+    let id = sent["session"]["id"].as_str().unwrap().to_owned();
+    let theirs = show(&scene.sandbox, &id).provider_session_id;
+    let real = fs::canonicalize(scene.sandbox.home().join("../bin/codex")).unwrap();
+    let script =
+        format!("#!/bin/sh\nexec {} exec --json --skip-git-repo-check -- -\n", real.display());
+    let stray = scene.sandbox.write("stray", script);
+    fs::set_permissions(&stray, fs::Permissions::from_mode(0o700)).unwrap();
+    scene.sandbox.link("codex", &stray);
+    let failed = fault(&scene.sandbox, &["send", &id, "beta question"], 6);
+    assert!(failed.message.contains("another session"), "{}", failed.message);
+    assert_eq!(show(&scene.sandbox, &id).provider_session_id, theirs, "bound to the stray one");
+    scene.sandbox.link("codex", &real);
+    let sent = answer(&scene.sandbox, &["send", &id, "gamma question"]);
+    assert_eq!(sent["text"], "FAKE turns=2 first='alpha question' last='gamma question'");
 }

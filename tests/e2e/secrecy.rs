@@ -1,0 +1,63 @@
+//! Promise: what the caller's shell holds reaches the provider and nothing else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use sessd_tests::sandbox::Sandbox;
+use sessd_tests::tree::files_below;
+use sessd_tests::wait::DEADLINE;
+
+use crate::BINARIES;
+
+const SECRET: &str = "sk-marker-8c1f0a77";
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[track_caller]
+fn assert_not_in(path: &Path) {
+    let bytes = fs::read(path).unwrap_or_default();
+    assert!(!contains(&bytes, SECRET), "the secret is in {}", path.display());
+}
+
+#[test]
+fn variables_of_a_call_reach_the_provider_and_nothing_else() {
+    let sandbox = Sandbox::new(BINARIES);
+    let script = format!(
+        "#!/bin/sh\n[ \"$ANTHROPIC_API_KEY\" = {SECRET} ] && : >~/got\nexec \"$SESSD_BIN\" \"$@\"\n"
+    );
+    let program = sandbox.runtime_dir().join("agent");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
+    sandbox.write(".config/sessd/config.toml", config);
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let mut command = sandbox.command(BINARIES.sessctl);
+    command.args(["--json", "send", "@me", "--agent", "echo", "one"]);
+    let sent = sandbox.run(command.env("ANTHROPIC_API_KEY", SECRET), DEADLINE);
+    assert_eq!(sent.status, 0, "{sent:?}");
+    assert!(sandbox.home().join("got").exists(), "the provider did not get it");
+
+    let mut said = vec![sent];
+    for words in
+        [&["list"][..], &["show", "@me"], &["turns"], &["status"], &["doctor"], &["providers"]]
+    {
+        said.push(sandbox.sessctl(words));
+        said.push(sandbox.sessctl(&[&["--json"], words].concat()));
+    }
+    for output in said {
+        assert!(!format!("{output:?}").contains(SECRET), "{output:?}");
+    }
+    let daemon = sandbox.daemon_pid().unwrap();
+    assert_not_in(Path::new(&format!("/proc/{daemon}/environ")));
+    let limits = fs::read_to_string(format!("/proc/{daemon}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let files = files_below(&sandbox.state_dir());
+    assert!(files.iter().any(|path| path.ends_with("sessd.db")), "{files:?}");
+    files.iter().for_each(|path| assert_not_in(path));
+    assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+    files_below(&sandbox.state_dir()).iter().for_each(|path| assert_not_in(path));
+}
