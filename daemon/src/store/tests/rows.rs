@@ -96,7 +96,8 @@ proptest! {
             title: again.title.clone().or(first.title),
             model: again.model.clone().or(first.model),
             git_branch: again.git_branch.clone().or(first.git_branch),
-            parent_id: again.parent_id.clone().or(first.parent_id),
+            // What it is a copy of was known when it began.
+            parent_id: first.parent_id.or_else(|| again.parent_id.clone()),
             // A directory that vanished with its repository still belongs to its project.
             project: if again.launch_dir == first.launch_dir && again.project == again.launch_dir {
                 first.project
