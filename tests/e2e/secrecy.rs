@@ -1,14 +1,17 @@
-//! Promise: what the caller's shell holds reaches the provider and nothing else.
+//! Promise: what the caller's shell holds reaches the provider and nothing else, and a prompt is
+//! in nobody's list of processes.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::tree::files_below;
-use sessd_tests::wait::DEADLINE;
+use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::BINARIES;
+use crate::scene::{Scene, answer};
 
 const SECRET: &str = "sk-marker-8c1f0a77";
 
@@ -60,4 +63,22 @@ fn variables_of_a_call_reach_the_provider_and_nothing_else() {
     files.iter().for_each(|path| assert_not_in(path));
     assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
     files_below(&sandbox.state_dir()).iter().for_each(|path| assert_not_in(path));
+}
+
+#[test]
+fn prompts_are_in_no_list_of_processes() {
+    for cli in [&Claude as &'static dyn RealCli, &Codex, &Gemini] {
+        let Some(scene) = Scene::of(cli) else { continue };
+        let prompt = format!("{SECRET} [[sleep 600]]");
+        let project = scene.project.to_str().unwrap();
+        let words = ["send", "--detach", "--new", scene.provider(), "--cwd", project, &prompt];
+        let turn = answer(&scene.sandbox, &words)["turn"]["id"].as_str().unwrap().to_owned();
+        wait_until("the prompt at the model", DEADLINE, || {
+            (!scene.server.turn_requests().is_empty()).then_some(())
+        });
+        for entry in fs::read_dir("/proc").unwrap() {
+            assert_not_in(&entry.unwrap().path().join("cmdline"));
+        }
+        answer(&scene.sandbox, &["turns", "cancel", &turn]);
+    }
 }

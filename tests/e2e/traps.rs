@@ -151,6 +151,19 @@ fn trap_02_a_failed_call_of_claude_is_no_success() {
     assert!(failed.message.contains("401"), "{}", failed.message);
 }
 
+/// Its exit codes are those of HTTP cut to a byte, and 0 when it was ended.
+#[test]
+fn trap_09_exit_codes_of_gemini_mean_nothing() {
+    let Some(scene) = Scene::of(&Gemini) else { return };
+    let words = ["--output-format=stream-json", "--prompt=alpha [[status 401]]"].map(str::to_owned);
+    assert_eq!(scene.run(&words, None).status, 401 % 256, "the trap itself");
+    let new = ["send", "--new", "gemini", "--cwd", scene.project.to_str().unwrap()];
+    let failed = fault(&scene.sandbox, &[&new[..], &["alpha [[status 401]]"]].concat(), 6);
+    assert_eq!(failed.retryable, Some(false), "{}", failed.message);
+    let hangs = [&new[..], &["--timeout", "8s", "alpha [[sleep 600]]"]].concat();
+    assert_eq!(fault(&scene.sandbox, &hangs, 7).code, FaultCode::Deadline);
+}
+
 /// What is called ephemeral is written into the session all the same.
 #[test]
 fn trap_13_nothing_of_codex_is_ephemeral() {
