@@ -110,7 +110,7 @@ fn is_text(copy: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// The present version of the schema.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {

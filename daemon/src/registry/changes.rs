@@ -171,6 +171,9 @@ impl Registry {
         }
         let id = selector.to_owned();
         let homes = self.store.promise(move |tx| trash::lift(tx, &id)).await?;
+        if homes.is_empty() {
+            return Ok(());
+        }
         failpoint::reach("undelete.lifted");
         for known in self.known_homes().await?.iter().filter(|known| homes.contains(&known.id)) {
             self.sweep_home(known).await?;
