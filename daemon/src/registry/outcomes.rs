@@ -35,7 +35,8 @@ impl Heard {
         for event in events {
             let data = &event.data.0;
             match &*event.kind {
-                "result" => self.result = true,
+                // What may be the words of a failed call is no answer where one has failed.
+                "result" => self.result = data["doubtful"] != true || self.failure.is_none(),
                 "error" => self.failure = Some(Failure::of(event)),
                 "rate_limit" => {
                     self.limited_until = data["until"].as_str().and_then(Timestamp::parse);
@@ -159,6 +160,25 @@ pub(super) fn answered_by_another(row: &Stored) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_doubtful_result_counts_where_no_call_has_failed() {
+        let event = |kind: &str, data| Event {
+            kind: kind.to_owned(),
+            data: sessd_proto::Json(data),
+            ..Event::default()
+        };
+        let heard = |events: &[Event]| {
+            let mut heard = Heard::default();
+            heard.listen(events);
+            heard.result
+        };
+        let error = event("error", serde_json::json!({}));
+        let doubtful = event("result", serde_json::json!({ "doubtful": true }));
+        assert!(heard(std::slice::from_ref(&doubtful)));
+        assert!(!heard(&[error.clone(), doubtful]));
+        assert!(heard(&[error, event("result", serde_json::json!({}))]));
+    }
 
     #[test]
     fn when_to_try_again_reads_well() {

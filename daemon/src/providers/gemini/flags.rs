@@ -64,7 +64,7 @@ pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
     }
     let name = |file: &str| format!("{OURS}/.gemini/{file}");
     let users = home.path.join(SETTINGS);
-    let mut files = vec![match settings::read(&users) {
+    let mut files = vec![match settings::read(&users).filter(Value::is_object) {
         Some(settings) => LaunchFile::Text(name(SETTINGS), with_ours(settings, launch)),
         // The CLI says what is wrong with them.
         None => LaunchFile::Link(name(SETTINGS), users),
@@ -116,6 +116,22 @@ fn form(server: &McpServer) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_are_no_object_are_left_to_the_cli() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { path: folder.path().to_owned(), env: [].into() };
+        let server = McpServer::Http { url: String::new(), headers: Default::default() };
+        let launch = Launch { mcp_servers: [("x".to_owned(), server)].into(), ..Launch::default() };
+        for odd in ["[]", "7", "null"] {
+            fs::write(folder.path().join(SETTINGS), odd).unwrap();
+            let link = LaunchFile::Link(
+                format!("{OURS}/.gemini/{SETTINGS}"),
+                folder.path().join(SETTINGS),
+            );
+            assert!(files(&home, &launch).contains(&link), "{odd}");
+        }
+    }
 
     #[test]
     fn the_home_of_a_launch_is_the_users_but_for_settings_and_memory() {

@@ -72,9 +72,12 @@ impl Row {
     }
 }
 
-/// Every session.
+/// Every session that can be made sense of.
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
-    select(connection, "")?.query_map([], row)?.collect()
+    select(connection, "")?
+        .query_map([], row)?
+        .filter_map(|row| unless_odd(row).transpose())
+        .collect()
 }
 
 /// The session with this id.
@@ -89,7 +92,22 @@ pub(super) fn found(connection: &Connection, ids: &[&str]) -> rusqlite::Result<V
         let row = statement.query_row([id], row).optional()?;
         row.filter(|row| row.has_messages).map(|row| described(connection, row)).transpose()
     };
-    ids.iter().map(&mut read).collect()
+    ids.iter().map(|id| Ok(unless_odd(read(id))?.flatten())).collect()
+}
+
+/// Nothing for a value of another type than it should have: one such row hides no other. Whoever
+/// asks for that one session is told, so that it is never taken for gone.
+fn unless_odd<T>(read: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
+    use rusqlite::Error;
+    match read {
+        Err(
+            Error::InvalidColumnType(..)
+            | Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::Utf8Error(..),
+        ) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Reads the columns of [`Row`]; those that another version does not have are null.
@@ -181,4 +199,28 @@ fn last_model(connection: &Connection, id: &str) -> rusqlite::Result<Option<Stri
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_row_hides_no_other_and_is_not_taken_for_gone() {
+        let connection = Connection::open_in_memory().unwrap();
+        let tables = "CREATE TABLE session (id, directory, time_created, time_updated, title);
+            CREATE TABLE message (id, session_id, time_created, data);
+            CREATE TABLE part (id, message_id, data);
+            INSERT INTO message SELECT column1, column1, 1, column2
+                FROM (VALUES ('well', '{}'), ('null', '{}'), ('real', '{}'), ('blob', x'ff'));
+            INSERT INTO session VALUES ('null', NULL, 1, 1, 't'), ('real', '/w', 1.5, 1, 't'),
+                ('blob', '/w', 1, 1, 't'), ('well', '/w', 1, 1, 't'), (x'ff', '/w', 1, 1, 't');";
+        connection.execute_batch(tables).unwrap();
+        let ids: Vec<_> = all(&connection).unwrap().into_iter().map(|row| row.id).collect();
+        assert_eq!(ids, ["blob", "well"]);
+        let found = found(&connection, &["null", "real", "blob", "well", "gone"]).unwrap();
+        let titles: Vec<_> = found.into_iter().map(|it| it.and_then(|it| it.title)).collect();
+        assert_eq!(titles, [None, None, None, Some("t".to_owned()), None]);
+        assert!(by_id(&connection, "null").is_err() && by_id(&connection, "real").is_err());
+    }
 }

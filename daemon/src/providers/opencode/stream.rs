@@ -29,9 +29,9 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             vec![event("tool_call", None, call), event("tool_result", said, result)]
         }
         "step_finish" => {
-            let mut usage = part["tokens"].clone();
-            usage["cost"] = part["cost"].clone();
-            let usage = event("usage", None, usage);
+            let mut usage = part["tokens"].as_object().cloned().unwrap_or_default();
+            usage.insert("cost".to_owned(), part["cost"].clone());
+            let usage = event("usage", None, usage.into());
             match part["reason"].as_str() {
                 // The model goes on when its tools have answered.
                 Some("tool-calls" | "unknown") | None => vec![usage],
@@ -64,6 +64,8 @@ mod tests {
         };
         assert_eq!(step("tool-calls"), ["usage"]);
         assert_eq!(step("stop"), ["usage", "result"]);
+        let odd = r#"{"type":"step_finish","part":{"reason":"stop","tokens":7,"cost":1}}"#;
+        assert_eq!(decode(odd)[0].data.0, json!({ "cost": 1 }));
         assert_eq!(kinds("garbage"), [""; 0]);
     }
 

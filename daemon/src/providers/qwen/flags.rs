@@ -54,8 +54,30 @@ fn mode(permission: Permission) -> &'static str {
 fn described(server: &McpServer) -> Value {
     match server {
         McpServer::Stdio { command, args, env, cwd } => {
-            json!({ "command": command, "args": args, "env": env.0, "cwd": cwd })
+            let mut form = json!({ "command": command, "args": args, "env": env.0 });
+            // Nothing is not taken for a directory.
+            if let Some(cwd) = cwd {
+                form["cwd"] = cwd.as_str().into();
+            }
+            form
         }
         McpServer::Http { url, headers } => json!({ "httpUrl": url, "headers": headers.0 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_a_directory_has_none_of_nothing() {
+        let server = |cwd: Option<&str>| McpServer::Stdio {
+            command: "x".to_owned(),
+            args: Vec::new(),
+            env: Default::default(),
+            cwd: cwd.map(str::to_owned),
+        };
+        assert_eq!(described(&server(None)).get("cwd"), None);
+        assert_eq!(described(&server(Some("/w")))["cwd"], "/w");
     }
 }

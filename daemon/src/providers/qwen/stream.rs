@@ -9,6 +9,10 @@ use super::super::failure;
 /// that a success.
 const FAILED: &str = "[API Error: ";
 
+/// What may come after the end of that.
+const ADVICE: [&str; 2] =
+    ["]\nPlease wait and try again later. ", "]\nPossible quota limitations in place "];
+
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
@@ -62,12 +66,12 @@ fn ended(line: &Value) -> Vec<Event> {
         return vec![failed(line["error"]["message"].as_str().unwrap_or_default())];
     }
     let result = line["result"].as_str();
-    match result.and_then(|text| split(text).1) {
-        Some(failure) => vec![failed(failure)],
-        None => {
-            vec![event("usage", None, line["usage"].clone()), event("result", result, json!({}))]
-        }
-    }
+    // The usage here is that of all calls: only the messages tell whether the last has failed.
+    let data = match result.and_then(|text| split(text).1) {
+        Some(_) => json!({ "doubtful": true }),
+        None => json!({}),
+    };
+    vec![event("usage", None, line["usage"].clone()), event("result", result, data)]
 }
 
 /// The MCP servers, each with those of the tools that are its own.
@@ -88,11 +92,11 @@ fn with_tools(line: &Value) -> Vec<Value> {
 
 /// What was said, and the failure that ended it.
 fn split(text: &str) -> (&str, Option<&str>) {
-    match text.rfind(FAILED) {
-        Some(at) if text[at..].contains(']') => {
-            (&text[..at], Some(text[at + FAILED.len()..].trim_end_matches(']')))
-        }
-        _ => (text, None),
+    let Some((said, failure)) = text.rsplit_once(FAILED) else { return (text, None) };
+    let advised = ADVICE.iter().find_map(|advice| failure.rsplit_once(advice));
+    match failure.strip_suffix(']').or(advised.map(|(failure, _)| failure)) {
+        Some(failure) => (said, Some(failure)),
+        None => (text, None),
     }
 }
 
@@ -130,15 +134,21 @@ mod tests {
         let said = "[API Error: 401 invalid key]";
         let error = [("error".to_owned(), Some("401 invalid key".to_owned()))];
         assert_eq!(kinds(&assistant(said, 0)), error);
-        let result = json!({ "type": "result", "is_error": false, "result": said });
-        assert_eq!(kinds(&result.to_string()), error);
-        assert_eq!(decode(&result.to_string())[0].data.0["http_status"], 401);
+        assert_eq!(decode(&assistant(said, 0))[0].data.0["http_status"], 401);
+        let advised = format!("{said}\nPossible quota limitations in place or slow response.");
+        assert_eq!(kinds(&assistant(&advised, 0)), error);
         let half = kinds(&assistant(&format!("half of it{said}"), 0));
         assert_eq!(half[0], ("text".to_owned(), Some("half of it".to_owned())));
         assert_eq!(half[1..], error);
         // What a model says about failures is an answer.
         let quoted = kinds(&assistant(said, 7));
         assert_eq!(quoted, [("text".to_owned(), Some(said.to_owned()))]);
+        let result = |text: &str| {
+            decode(&json!({ "type": "result", "result": text }).to_string()).pop().unwrap()
+        };
+        assert_eq!(result(said).data.0, json!({ "doubtful": true }));
+        assert_eq!(result(&advised).data.0, json!({ "doubtful": true }));
+        assert_eq!(result(&format!("{said} means: log in")).data.0, json!({}));
         let failed = r#"{"type":"result","is_error":true,"error":{"message":"limit"}}"#;
         assert_eq!(kinds(failed), [("error".to_owned(), Some("limit".to_owned()))]);
     }
