@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sessd_proto::paths::{self, Paths};
-use sessd_proto::{Environment, Fault, FaultCode};
+use sessd_proto::{Fault, FaultCode};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::now;
@@ -16,6 +16,7 @@ use crate::jobs::Jobs;
 use crate::listener::socket::{Socket, leads_here};
 use crate::listener::{self, Service};
 use crate::registry::Registry;
+use crate::registry::variables::Variables;
 use crate::store;
 use crate::supervisor::{Passed, Supervisor};
 
@@ -35,7 +36,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// daemon then starts degraded, and every call says why.
 pub fn run(
     paths: Paths,
-    env: Environment,
+    env: Variables,
     mut supervisor: Supervisor,
     ready: impl FnOnce(),
 ) -> Result<(), Fault> {
@@ -66,7 +67,7 @@ pub fn run(
 
 async fn serve(
     paths: Paths,
-    env: Environment,
+    env: Variables,
     passed: Option<Passed>,
     supervisor: &Supervisor,
     ready: impl FnOnce(),
@@ -124,7 +125,7 @@ fn stand_aside(
 }
 
 /// Opens the registry as soon as it can be opened, and has the jobs run.
-async fn go_on(service: Arc<Service>, env: Environment) {
+async fn go_on(service: Arc<Service>, env: Variables) {
     while service.ready().is_err_and(|fault| fault.code == FaultCode::Storage) {
         tokio::time::sleep(RETRY).await;
         service.replace(open(&service.paths, env.clone()).await);
@@ -136,8 +137,8 @@ async fn go_on(service: Arc<Service>, env: Environment) {
     }
 }
 
-async fn open(paths: &Paths, env: Environment) -> Result<(Arc<Registry>, Arc<Jobs>), Fault> {
-    let config = Config::load(&paths.config, &env)?;
+async fn open(paths: &Paths, env: Variables) -> Result<(Arc<Registry>, Arc<Jobs>), Fault> {
+    let config = Config::load(&paths.config, &env.all)?;
     match Registry::open(config, paths.clone(), env).await {
         Ok(registry) => {
             let jobs = Jobs::new(Arc::clone(&registry))?;

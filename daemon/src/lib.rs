@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use sessd_proto::paths::Paths;
 use sessd_proto::{Environment, Fault};
 
+use registry::variables::Variables;
 use supervisor::Supervisor;
 
 mod background;
@@ -103,5 +104,5 @@ fn start(args: &Args) -> Result<(), Fault> {
     log::to_stderr(supervisor::has_journal(&env));
     let supervisor = Supervisor::of_process(&env)?;
     paths.socket = supervisor.socket_path().unwrap_or(paths.socket);
-    daemon::run(paths, env, supervisor, || ())
+    daemon::run(paths, Variables::meant(env), supervisor, || ())
 }

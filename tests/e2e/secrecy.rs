@@ -25,17 +25,43 @@ fn assert_not_in(path: &Path) {
     assert!(!contains(&bytes, SECRET), "the secret is in {}", path.display());
 }
 
-#[test]
-fn variables_of_a_call_reach_the_provider_and_nothing_else() {
-    let sandbox = Sandbox::new(BINARIES);
-    let script = format!(
-        "#!/bin/sh\n[ \"$ANTHROPIC_API_KEY\" = {SECRET} ] && : >~/got\nexec \"$SESSD_BIN\" \"$@\"\n"
-    );
+/// The built-in agent, which writes down each time that it gets the secret.
+fn have_a_witness(sandbox: &Sandbox) {
+    let got = format!("[ \"$ANTHROPIC_API_KEY\" = {SECRET} ] && echo got >>~/got");
+    let script = format!("#!/bin/sh\n{got}\nexec \"$SESSD_BIN\" \"$@\"\n");
     let program = sandbox.runtime_dir().join("agent");
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
+}
+
+#[test]
+fn a_daemon_gives_nobody_the_variables_of_the_shell_that_needed_it_first() {
+    let sandbox = Sandbox::new(BINARIES);
+    have_a_witness(&sandbox);
+    let theirs = sandbox.dir("theirs");
+    let mut command = sandbox.command(BINARIES.sessctl);
+    command.args(["send", "--new", "echo", "one"]).env("CLAUDE_CONFIG_DIR", &theirs);
+    let first = sandbox.run(command.env("ANTHROPIC_API_KEY", SECRET), DEADLINE);
+    assert_eq!(first.status, 0, "{first:?}");
+    let got = || fs::read_to_string(sandbox.home().join("got")).unwrap();
+    assert_eq!(got(), "got\n");
+
+    assert_eq!(sandbox.sessctl(&["send", "--new", "echo", "two"]).status, 0);
+    assert_eq!(got(), "got\n", "the key of the first caller was used for another");
+    let new = sandbox.json(&["new", "claude"]);
+    let plan = sandbox.json(&["resume", "--plan", new["session"]["id"].as_str().unwrap()]);
+    let home = &plan["env"].as_object().unwrap()["CLAUDE_CONFIG_DIR"];
+    assert!(home.is_null(), "it is started in the home of the first caller: {home}");
+    let listed = sandbox.json(&["providers"]).to_string();
+    assert!(listed.contains(theirs.to_str().unwrap()), "{listed}");
+}
+
+#[test]
+fn variables_of_a_call_reach_the_provider_and_nothing_else() {
+    let sandbox = Sandbox::new(BINARIES);
+    have_a_witness(&sandbox);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
     let mut command = sandbox.command(BINARIES.sessctl);
     command.args(["--json", "send", "@me", "--agent", "echo", "one"]);

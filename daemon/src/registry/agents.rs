@@ -96,7 +96,7 @@ impl Registry {
 
     /// The variables that a start sees: ours, over them the caller's, over them the agent's.
     pub(super) fn surrounding(&self, caller: &Environment, agent: &Environment) -> Environment {
-        let mut env = self.env.clone();
+        let mut env = self.env.base.clone();
         env.0.extend(caller.0.clone());
         env.0.extend(agent.0.clone());
         env

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use sessd_proto::Timestamp;
 use sessd_proto::paths::Paths;
-use sessd_proto::{Environment, Timestamp};
 use tokio::sync::watch;
 
 use crate::clock::now;
 use crate::config::Config;
 use crate::store::Store;
+use variables::Variables;
 
 mod agents;
 pub mod changes;
@@ -39,6 +40,7 @@ pub mod surroundings;
 pub mod sweeps;
 mod tools;
 pub mod turns;
+pub mod variables;
 mod waiting;
 
 /// How long a first list waits for the first sweep.
@@ -50,8 +52,7 @@ pub struct Registry {
     store: Store,
     config: Config,
     paths: Paths,
-    /// The daemon's own environment.
-    env: Environment,
+    env: Variables,
     started_at: Timestamp,
     homes: Mutex<HashMap<i64, homes::State>>,
     /// The ways to directories of projects and callers.
@@ -72,7 +73,7 @@ impl Registry {
     pub async fn open(
         config: Config,
         paths: Paths,
-        env: Environment,
+        env: Variables,
     ) -> Result<Arc<Self>, crate::store::Error> {
         let database = paths.database();
         // A disk that hangs, or a lock of somebody else's, must not hold up who serves.

@@ -139,7 +139,7 @@ impl Registry {
     ) -> Result<(), Fault> {
         let Run { turn_id, asked, environment, mut stop } = run;
         let input = prompts::place(known.provider, &mut plan, asked.prompt);
-        let mut base = self.env.clone();
+        let mut base = self.env.base.clone();
         base.0.extend(environment.0);
         base.0.insert(TURN.to_owned(), turn_id.clone());
         self.start(&turn_id, row).await?;

@@ -88,7 +88,7 @@ impl Registry {
 
     /// The program of each provider; none is known if a disk with programs does not answer.
     async fn look_for_programs(&self) -> Result<Vec<Program>, Fault> {
-        let (configured, env) = (self.config.programs.clone(), self.env.only(["PATH"]));
+        let (configured, env) = (self.config.programs.clone(), self.env.all.only(["PATH"]));
         let look = move || {
             let of = |provider: &&dyn Provider| {
                 let path = match configured.get(provider.id()) {
@@ -109,7 +109,7 @@ impl Registry {
     /// Those of the store.
     pub async fn doctor(self: &Arc<Self>) -> Result<DoctorReport, Fault> {
         let mut findings = vec![
-            path_finding(&self.env),
+            path_finding(&self.env.all),
             private_finding("registry", &self.paths.state),
             private_finding("socket", self.paths.socket.parent().unwrap_or(Path::new("/"))),
             clock_finding(now()),

@@ -42,7 +42,8 @@ impl Registry {
     /// # Errors
     /// Those of the store; trouble with one home is part of its result.
     pub async fn sweep(self: &Arc<Self>) -> Result<Vec<Sweep>, Fault> {
-        self.remember_homes(&self.env, false).await?;
+        self.remember_homes(&self.env.all, false).await?;
+        self.remember_homes(&self.env.base, true).await?;
         for (provider, paths) in &self.config.homes {
             for path in paths {
                 self.remember_configured(provider, path).await?;
