@@ -47,6 +47,11 @@ pub(crate) fn follow(
             told = true;
             context.output.note("note: the session was gone: it begins anew, without its context");
         }
+        let lacks_them =
+            request.after == 0 && part.events.first().is_some_and(|it| it.kind != "raw");
+        if how.raw && lacks_them && !context.output.is_json() {
+            context.output.note("note: the provider's own lines are kept by `send --raw` only");
+        }
         for event in &part.events {
             request.after = event.seq;
             let said = spoken(event, &text);

@@ -85,6 +85,8 @@ fn tools_of_claude_are_those_of_its_real_start() {
     assert_eq!(scene.server.turn_requests().len(), 0, "tools asked the model");
     let files = files_below(&scene.home().join("projects"));
     assert_eq!(files, [""; 0].map(PathBuf::from), "tools left a session");
+    let files = files_below(&scene.sandbox.state_dir().join("launch"));
+    assert_eq!(files, [""; 0].map(PathBuf::from), "tools left secrets");
 }
 
 #[test]

@@ -201,6 +201,10 @@ fn events_are_streamed_as_json_and_followed_from_any_of_them() {
 #[test]
 fn the_providers_own_lines_are_kept_only_on_request() {
     let sandbox = Sandbox::new(BINARIES);
+    let plain = sandbox.sessctl(&["send", "--detach", "--new", "echo", "one"]);
+    let plain = sandbox.sessctl(&["turns", "follow", "--raw", plain.stdout.trim_end()]);
+    let note = "note: the provider's own lines are kept by `send --raw` only\n";
+    assert_eq!((plain.status, &*plain.stdout, &*plain.stderr), (0, "", note));
     let raw = sandbox.sessctl(&["send", "--raw", "--new", "echo", "one"]);
     let own: Vec<Value> =
         raw.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -243,6 +247,8 @@ fn a_turn_has_a_deadline_of_its_own() {
         let refused = sandbox.sessctl(&["send", "--timeout", refused, &id, "two"]);
         assert_fault(&refused, 2, "no deadline");
     }
+    let none = sandbox.sessctl(&["send", "--timeout", "0s", &id, "two"]);
+    assert!(none.stderr.contains("between 1 ms and 1 h"), "{none:?}");
 }
 
 #[test]

@@ -14,9 +14,9 @@ use crate::{Context, current_dir, duration};
 /// starts it then.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Whom to start: `sessctl providers`
+    /// Whom to start: `sessctl agents`
     agent: String,
-    /// Start there instead of in the current directory
+    /// Start in this directory [default: the agent's own, else the current one]
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
     /// Put it into the trash this long after its last activity, e.g. 12h, 7d

@@ -27,7 +27,8 @@ pub(crate) struct Args {
     /// The newest session of this project that can be resumed
     #[arg(long)]
     last: bool,
-    /// Print how the provider would be started, take no lease and start nothing
+    /// Print how the provider would be started, with the values of its agent's variables; take no
+    /// lease and start nothing
     #[arg(long)]
     plan: bool,
     /// Start there instead of the session's own directory, where the provider can

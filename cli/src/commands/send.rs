@@ -29,7 +29,8 @@ pub(crate) struct Args {
     /// Continue the newest session of this project that can be resumed
     #[arg(long)]
     last: bool,
-    /// Start a new session in this directory [default: the current one]
+    /// Start a new session in this directory [default: the agent's own, else the
+    /// current one]
     #[arg(long, value_name = "DIR", requires = "begins")]
     cwd: Option<String>,
     /// When the session is gone: fail, or begin a new one under the same id

@@ -9,10 +9,11 @@ use serde_json::Value;
 use sessd_proto::agent::{ServerInfo, ToolsRequest, ToolsResponse};
 use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan};
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
-use super::Registry;
 use super::homes::KnownHome;
 use super::starting::first_home;
+use super::{Registry, agents};
 use crate::mcp;
 use crate::providers::{Launch, McpServer, Provider};
 use crate::runner::{self, Limits, Process};
@@ -27,6 +28,8 @@ struct Start {
     known: KnownHome,
     cwd: String,
     launch: Launch,
+    /// Whose files are of no use afterwards.
+    passing: Option<String>,
 }
 
 impl Registry {
@@ -39,7 +42,13 @@ impl Registry {
         // A task of its own: a caller that goes away must leave no process behind.
         let task = tokio::spawn(async move {
             let start = registry.to_start(&request).await?;
-            registry.start_for_tools(start, &request.environment).await
+            let passing = start.passing.clone();
+            let told = registry.start_for_tools(start, &request.environment).await;
+            // They may hold the secrets of servers.
+            if let Some(id) = passing {
+                agents::forget_files(&registry.paths.state, &id).await;
+            }
+            told
         });
         task.await.map_err(Fault::internal)?
     }
@@ -48,13 +57,14 @@ impl Registry {
         let ToolsRequest { name, cwd, environment } = request;
         if let Ok((provider, agent)) = self.agent(name) {
             let flags = agent.flags.clone();
-            let files = format!("agent-{name}");
-            let launch = self.launch_of(provider, name, flags, &files, environment)?;
+            // Another call for this agent must keep its own.
+            let id = Uuid::new_v4().to_string();
+            let launch = self.launch_of(provider, name, flags, &id, environment)?;
             let home = first_home(provider, &self.surrounding(environment, &agent.env))?;
             let directory = agent.directory.as_ref().map(|dir| dir.to_string_lossy().into_owned());
             let cwd = directory.unwrap_or_else(|| cwd.clone());
             let known = KnownHome { id: 0, provider, home };
-            return Ok(Start { agent: name.clone(), known, cwd, launch });
+            return Ok(Start { agent: name.clone(), known, cwd, launch, passing: Some(id) });
         }
         let row = self.resolve(name).await.map_err(|fault| match fault.code {
             FaultCode::NotFound => fault.hint("all agents: `sessctl agents`"),
@@ -62,7 +72,8 @@ impl Registry {
         })?;
         let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
         let launch = self.launch(&row, environment)?;
-        Ok(Start { agent: row.session.agent, known, cwd: row.session.launch_dir, launch })
+        let cwd = row.session.launch_dir;
+        Ok(Start { agent: row.session.agent, known, cwd, launch, passing: None })
     }
 
     async fn start_for_tools(
@@ -70,7 +81,7 @@ impl Registry {
         start: Start,
         caller: &Environment,
     ) -> Result<ToolsResponse, Fault> {
-        let Start { agent, known, cwd, launch } = start;
+        let Start { agent, known, cwd, launch, .. } = start;
         let base = self.surrounding(caller, &Environment::default());
         let response = ToolsResponse {
             agent,

@@ -293,7 +293,7 @@ fn must_make_sense(request: &SendRequest) -> Result<(), Fault> {
         return usage("a new session cannot be a copy");
     }
     if request.timeout_ms.is_some_and(|ms| !(1..=TIMEOUT_MS_MAX).contains(&ms)) {
-        return Err(Fault::new(FaultCode::Usage, "a turn takes at most an hour")
+        return Err(Fault::new(FaultCode::Usage, "the timeout is not between 1 ms and 1 h")
             .hint("`--timeout 1h`, or leave it out"));
     }
     if request.prompt.trim().is_empty() {
