@@ -52,6 +52,7 @@ mod tidy;
 mod tools;
 mod traps;
 mod trash;
+mod turn_checks;
 mod turn_order;
 mod turn_verbs;
 mod turns;

@@ -17,7 +17,7 @@ use crate::bad_input::assert_fault;
 const FIRST: &str = "turn 1, and you began with: one\n";
 
 /// A session whose agent waits at a gate.
-fn gated() -> (Sandbox, Gate, String) {
+pub(crate) fn gated() -> (Sandbox, Gate, String) {
     let sandbox = Sandbox::new(BINARIES);
     let gate = sandbox.gate();
     gate.open(1);
@@ -27,7 +27,7 @@ fn gated() -> (Sandbox, Gate, String) {
 
 /// Sends without waiting; the id of the turn.
 #[track_caller]
-fn detach(sandbox: &Sandbox, words: &[&str]) -> String {
+pub(crate) fn detach(sandbox: &Sandbox, words: &[&str]) -> String {
     let sent = sandbox.sessctl(&[&["send", "--detach"], words].concat());
     assert_eq!(sent.status, 0, "{sent:?}");
     assert!(sent.stderr.starts_with("session: "), "{sent:?}");
@@ -35,7 +35,7 @@ fn detach(sandbox: &Sandbox, words: &[&str]) -> String {
 }
 
 #[track_caller]
-fn wait_for_state(sandbox: &Sandbox, turn: &str, state: &str) -> Value {
+pub(crate) fn wait_for_state(sandbox: &Sandbox, turn: &str, state: &str) -> Value {
     wait_until(&format!("{turn} {state}"), DEADLINE, || {
         Some(sandbox.json(&["turns", "show", turn])).filter(|turn| turn["state"] == state)
     })

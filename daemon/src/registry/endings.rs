@@ -50,7 +50,7 @@ impl Registry {
             let Pending { turn, asked, group } = pending;
             if turn.state == TurnState::Queued && !asked.needs_environment {
                 let environment = Environment::default();
-                let waiting = Waiting { turn_id: turn.id, asked, environment };
+                let waiting = Waiting { turn_id: turn.id, asked, environment, begins: false };
                 self.wait_for_place(turn.session_id, waiting);
                 continue;
             }

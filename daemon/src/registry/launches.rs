@@ -56,12 +56,7 @@ impl Registry {
         if wants_it {
             self.make_free(&row, &request, caller).await?;
         }
-        let mut row = self.check_row(row, false).await?;
-        if is_starting(&row.session) {
-            // It may have begun a moment ago.
-            self.sweep_home(&known).await?;
-            row = self.stored(row.seq).await?;
-        }
+        let row = self.check_begun(&known, row).await?;
         may_resume(&row.session, &request, anywhere)?;
         if wants_it {
             self.must_be_free(&row, caller).await?;
@@ -74,6 +69,21 @@ impl Registry {
         let mut sessions = self.with_live(vec![row]).await?;
         let session = sessions.pop().unwrap_or_default();
         Ok(ResumeResponse { session, plan })
+    }
+
+    /// Checks a session; one that seems not to have begun is looked for first.
+    pub(super) async fn check_begun(
+        self: &Arc<Self>,
+        known: &KnownHome,
+        row: Stored,
+    ) -> Result<Stored, Fault> {
+        let row = self.check_row(row, false).await?;
+        if !is_starting(&row.session) {
+            return Ok(row);
+        }
+        // It may have begun a moment ago, and been cut off.
+        self.sweep_home(known).await?;
+        self.stored(row.seq).await
     }
 
     /// How to start what was asked for, and the session that it is.

@@ -10,8 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::homes::KnownHome;
 use super::outcomes::{Heard, answered_by_another, judge};
+use super::starting::must_begin_anew;
 use super::waiting::{Run, Stop, Waiting, stopped};
-use super::{Registry, launches, leases, prompts, starting};
+use super::{Registry, leases, prompts, starting};
 use crate::clock::now;
 use crate::failpoint;
 use crate::process;
@@ -81,7 +82,7 @@ impl Registry {
         let ready = tokio::select! {
             biased;
             why = stopped(&mut stop) => Err(why),
-            ready = self.its_turn(session_id, run.asked.wait) => ready,
+            ready = self.its_turn(session_id, &run) => ready,
         };
         let (_slot, known, row) = ready?;
         let (plan, launch) = self.plan_turn(&known, &row, &run.environment).await?;
@@ -100,7 +101,7 @@ impl Registry {
     async fn its_turn(
         self: &Arc<Self>,
         session_id: &str,
-        wait: bool,
+        run: &Run,
     ) -> Result<(Option<OwnedSemaphorePermit>, KnownHome, Stored), Fault> {
         loop {
             let id = session_id.to_owned();
@@ -114,19 +115,39 @@ impl Registry {
             };
             let live = self.live(&row).await?;
             if !live.blocks() {
-                // Whoever had it may have left it otherwise than it was.
-                let row = if wait { self.check_row(row, false).await? } else { row };
-                if wait {
-                    launches::may_resume(&row.session, &Default::default(), false)?;
+                match self.ready(&known, row, run).await? {
+                    Some(row) => return Ok((slot, known, row)),
+                    None => continue,
                 }
-                return Ok((slot, known, row));
             }
-            if !wait {
+            if !run.asked.wait {
                 return Err(leases::busy(&row.session, &live));
             }
             drop(slot);
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// The session as the turn finds it: whoever had it may have left it otherwise than it was.
+    /// `None` if it is to be looked at once more.
+    async fn ready(
+        self: &Arc<Self>,
+        known: &KnownHome,
+        row: Stored,
+        run: &Run,
+    ) -> Result<Option<Stored>, Fault> {
+        let row = match run.begins {
+            true => row,
+            false => self.check_begun(known, row).await?,
+        };
+        if !must_begin_anew(&row.session, run.asked.fallback)? {
+            return Ok(Some(row));
+        }
+        let begin = move |tx: &Transaction<'_>| {
+            Ok(!leases::is_leased(tx, &row)? && starting::begin_anew(tx, &row)?)
+        };
+        self.store.promise(begin).await?;
+        Ok(None)
     }
 
     /// Starts the provider and writes down what it says.
@@ -137,7 +158,7 @@ impl Registry {
         mut plan: LaunchPlan,
         run: Run,
     ) -> Result<(), Fault> {
-        let Run { turn_id, asked, environment, mut stop } = run;
+        let Run { turn_id, asked, environment, mut stop, .. } = run;
         let input = prompts::place(known.provider, &mut plan, asked.prompt);
         let mut base = self.env.base.clone();
         base.0.extend(environment.0);

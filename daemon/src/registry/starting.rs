@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::Registry;
 use super::homes::KnownHome;
+use super::launches::may_resume;
 use super::live::is_alive;
 use super::patience::LOOK;
 use crate::clock::now;
@@ -250,13 +251,26 @@ pub(super) fn bind(
 
 /// True if nothing is lost when a session begins anew at its provider: that has proved that it
 /// cannot go on. Of a home that cannot be read nothing is proven.
-pub(super) fn may_begin_anew(session: &Session) -> bool {
+fn may_begin_anew(session: &Session) -> bool {
     let reason = session.reason.as_deref().unwrap_or_default();
     match session.status {
         Status::Expired => true,
         Status::Invalid => !matches!(reason, "directory_missing" | "subagent"),
         Status::Active | Status::Archived => session.trashed_at.is_some(),
         Status::Unknown => session.trashed_at.is_some() && is_starting(session),
+    }
+}
+
+/// True if a session has to begin anew for a prompt that may have it so.
+pub(super) fn must_begin_anew(session: &Session, may: bool) -> Result<bool, Fault> {
+    match may_resume(session, &ResumeRequest::default(), false) {
+        Ok(()) => Ok(false),
+        Err(fault) if !may_begin_anew(session) => Err(fault),
+        Err(_) if may => Ok(true),
+        Err(fault) => {
+            let hint = fault.hint.clone().unwrap_or_default();
+            Err(fault.hint(format!("{hint}; or begin it anew: `sessctl send --fallback new …`")))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan};
 use uuid::Uuid;
 
 use super::homes::KnownHome;
-use super::starting::{NewSession, STARTING, begin_anew, may_begin_anew, write_down};
+use super::starting::{NewSession, STARTING, begin_anew, must_begin_anew, write_down};
 use super::waiting::Waiting;
 use super::{Registry, checks, launches, leases, prompts};
 use crate::clock::now;
@@ -134,30 +134,22 @@ impl Registry {
             self.steal(row, caller).await?;
         }
         if self.turns.has(&row.session.id) {
+            // It is checked when it is its turn.
             return Ok(None);
         }
-        let row = self.check_row(row.clone(), false).await?;
+        let row = self.check_begun(&known, row.clone()).await?;
         let live = self.live(&row).await?;
         if live.blocks() && !self.is_own_turn(&row).await? {
             let short = row.session.short_id();
             return match request.wait {
-                // It is checked again when it is its turn.
                 true => Ok(None),
                 false => Err(leases::busy(&row.session, &live).hint(format!(
                     "end it there first, or wait for it: `sessctl send --wait {short} …`"
                 ))),
             };
         }
-        match launches::may_resume(&row.session, &Default::default(), false) {
-            Ok(()) => Ok(None),
-            Err(fault) if !may_begin_anew(&row.session) => Err(fault),
-            Err(_) if request.fallback == Fallback::New => Ok(Some(row)),
-            Err(fault) => {
-                let hint = fault.hint.clone().unwrap_or_default();
-                Err(fault
-                    .hint(format!("{hint}; or begin it anew: `sessctl send --fallback new …`")))
-            }
-        }
+        let anew = must_begin_anew(&row.session, request.fallback == Fallback::New)?;
+        Ok(anew.then_some(row))
     }
 
     /// How the next prompt of a session is sent.
@@ -199,6 +191,7 @@ impl Registry {
     ) -> Result<Option<Turn>, Fault> {
         let (turn, asked) = self.written(row, new.as_ref(), &request).await?;
         let (wanted, written, ttl_ms) = (turn.clone(), asked.clone(), request.ttl_ms);
+        let begins = new.is_some() || anew.is_some();
         let key = request.selector.clone().filter(|_| new.is_some() && !request.fork);
         let stored = self
             .store
@@ -233,8 +226,8 @@ impl Registry {
             .await?;
         let Some((turn, is_new)) = stored else { return Ok(None) };
         if is_new {
-            let waiting =
-                Waiting { turn_id: turn.id.clone(), asked, environment: request.environment };
+            let (turn_id, environment) = (turn.id.clone(), request.environment);
+            let waiting = Waiting { turn_id, asked, environment, begins };
             self.wait_for_place(turn.session_id.clone(), waiting);
         }
         Ok(Some(turn))
@@ -272,6 +265,7 @@ impl Registry {
             timeout_ms: request.timeout_ms,
             raw: request.raw,
             wait: request.wait,
+            fallback: request.fallback == Fallback::New,
             needs_environment,
         };
         Ok((turn, asked))

@@ -52,6 +52,8 @@ pub(super) struct Waiting {
     pub(super) turn_id: String,
     pub(super) asked: Asked,
     pub(super) environment: Environment,
+    /// Whether it is the first of its session, so that there is nothing yet to be found.
+    pub(super) begins: bool,
 }
 
 /// What a turn is run with.
@@ -59,6 +61,7 @@ pub(super) struct Run {
     pub(super) turn_id: String,
     pub(super) asked: Asked,
     pub(super) environment: Environment,
+    pub(super) begins: bool,
     pub(super) stop: watch::Receiver<Option<Stop>>,
 }
 
@@ -138,13 +141,14 @@ impl Queues {
     pub(super) fn next(&self, session_id: &str) -> Option<Run> {
         let mut sessions = self.sessions();
         let queue = sessions.get_mut(session_id)?;
-        let Some(Waiting { turn_id, asked, environment }) = queue.waiting.pop_front() else {
+        let Some(Waiting { turn_id, asked, environment, begins }) = queue.waiting.pop_front()
+        else {
             sessions.remove(session_id);
             return None;
         };
         let (stop, stopped) = watch::channel(None);
         queue.current = Some(Current { turn_id: turn_id.clone(), stop });
-        Some(Run { turn_id, asked, environment, stop: stopped })
+        Some(Run { turn_id, asked, environment, begins, stop: stopped })
     }
 }
 

@@ -246,7 +246,7 @@ CREATE TABLE turns (
     boot_id TEXT,
     fault TEXT CHECK (fault IS NULL OR json_valid(fault))
 , lost_context INTEGER NOT NULL DEFAULT 0
-    CHECK (lost_context IN (0, 1)), timeout_ms INTEGER, raw INTEGER NOT NULL DEFAULT 0 CHECK (raw IN (0, 1)), wait INTEGER NOT NULL DEFAULT 0 CHECK (wait IN (0, 1)), needs_environment INTEGER NOT NULL DEFAULT 1
+    CHECK (lost_context IN (0, 1)), timeout_ms INTEGER, raw INTEGER NOT NULL DEFAULT 0 CHECK (raw IN (0, 1)), wait INTEGER NOT NULL DEFAULT 0 CHECK (wait IN (0, 1)), fallback INTEGER NOT NULL DEFAULT 0 CHECK (fallback IN (0, 1)), needs_environment INTEGER NOT NULL DEFAULT 1
     CHECK (needs_environment IN (0, 1))) STRICT;
 
 CREATE INDEX turns_finished ON turns (finished_at) WHERE finished_at IS NOT NULL;

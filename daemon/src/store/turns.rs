@@ -29,6 +29,8 @@ pub struct Asked {
     pub raw: bool,
     /// Whether it waits for whoever else has the session.
     pub wait: bool,
+    /// Whether its session may begin anew if it cannot go on.
+    pub fallback: bool,
     /// Whether it needs variables of the caller's, which are not written down.
     pub needs_environment: bool,
 }
@@ -55,11 +57,11 @@ const COLUMNS: &str = "rowid AS seq, id, session_id, agent, substr(prompt, 1, 40
 pub fn queue(connection: &Connection, turn: &Turn, asked: &Asked) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO turns (id, session_id, state, prompt, agent, queued_at, timeout_ms, raw, wait,
-             needs_environment)
-         VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+             fallback, needs_environment)
+         VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
     )?;
     let Turn { id, session_id, agent, queued_at, .. } = turn;
-    let Asked { prompt, timeout_ms, raw, wait, needs_environment } = asked;
+    let Asked { prompt, timeout_ms, raw, wait, fallback, needs_environment } = asked;
     let timeout_ms = timeout_ms.map(u64::cast_signed);
     statement.execute((
         id,
@@ -70,6 +72,7 @@ pub fn queue(connection: &Connection, turn: &Turn, asked: &Asked) -> Result<()> 
         timeout_ms,
         raw,
         wait,
+        fallback,
         needs_environment,
     ))?;
     Ok(())
@@ -219,8 +222,8 @@ pub fn finish(
 /// Those of SQLite.
 pub fn pending(connection: &Connection) -> Result<Vec<Pending>> {
     let sql = format!(
-        "SELECT {COLUMNS}, prompt, timeout_ms, raw, wait, needs_environment, pgid, start_ticks,
-             boot_id
+        "SELECT {COLUMNS}, prompt, timeout_ms, raw, wait, fallback, needs_environment, pgid,
+             start_ticks, boot_id
          FROM turns WHERE state IN ('queued', 'running') ORDER BY rowid"
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -238,6 +241,7 @@ pub fn pending(connection: &Connection) -> Result<Vec<Pending>> {
             timeout_ms: row.get::<_, Option<i64>>("timeout_ms")?.map(i64::cast_unsigned),
             raw: row.get("raw")?,
             wait: row.get("wait")?,
+            fallback: row.get("fallback")?,
             needs_environment: row.get("needs_environment")?,
         };
         Ok(Pending { turn: turn(row)?, asked, group })

@@ -8,6 +8,7 @@ ALTER TABLE turns ADD COLUMN lost_context INTEGER NOT NULL DEFAULT 0
 ALTER TABLE turns ADD COLUMN timeout_ms INTEGER;
 ALTER TABLE turns ADD COLUMN raw INTEGER NOT NULL DEFAULT 0 CHECK (raw IN (0, 1));
 ALTER TABLE turns ADD COLUMN wait INTEGER NOT NULL DEFAULT 0 CHECK (wait IN (0, 1));
+ALTER TABLE turns ADD COLUMN fallback INTEGER NOT NULL DEFAULT 0 CHECK (fallback IN (0, 1));
 -- Whether it needs variables that only the memory of the daemon had.
 ALTER TABLE turns ADD COLUMN needs_environment INTEGER NOT NULL DEFAULT 1
     CHECK (needs_environment IN (0, 1));

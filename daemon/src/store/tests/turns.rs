@@ -26,7 +26,8 @@ fn with_turn() -> (Connection, Turn) {
 
 fn asked(prompt: &str) -> Asked {
     let prompt = prompt.to_owned();
-    Asked { prompt, timeout_ms: Some(7), raw: true, wait: true, needs_environment: false }
+    let (raw, wait, fallback) = (true, true, true);
+    Asked { prompt, timeout_ms: Some(7), raw, wait, fallback, needs_environment: false }
 }
 
 fn event(text: &str) -> Event {
