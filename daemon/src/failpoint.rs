@@ -1,6 +1,6 @@
 //! Named places in operations of several steps, at which a test can end the process as a crash
-//! would, one where it can hang, and one where two can meet. Without the feature `failpoints` they
-//! are nothing.
+//! would, one where it can hang, one where it can panic, and one where two can meet. Without the
+//! feature `failpoints` they are nothing.
 
 /// Ends the process if `SESSD_FAILPOINT` names this place.
 #[cfg(feature = "failpoints")]
@@ -29,6 +29,18 @@ pub(crate) fn hang() {
 /// Nothing.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn hang() {}
+
+/// Panics if there is a file that `SESSD_PANIC` names, which is taken away first.
+#[cfg(feature = "failpoints")]
+pub(crate) fn trip() {
+    if std::env::var_os("SESSD_PANIC").is_some_and(|file| std::fs::remove_file(file).is_ok()) {
+        std::panic::panic_any("asked for");
+    }
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) fn trip() {}
 
 /// Waits until a second one has come to this place, if `SESSD_MEET` names it.
 #[cfg(feature = "failpoints")]

@@ -13,7 +13,7 @@ use super::queues::TURN;
 use super::waiting::{Stop, Waiting, interrupted};
 use crate::clock::now;
 use crate::store::turns::{self as rows, Group, Pending};
-use crate::{process, runner};
+use crate::{process, runner, system};
 
 /// How long turns may take to end before the daemon does.
 const PATIENCE: Duration = Duration::from_secs(6);
@@ -34,7 +34,10 @@ impl Registry {
                 return Ok(turn);
             }
             if self.turns.take_out(&turn.session_id, &turn.id) {
-                self.finish(turn.id, Err(Stop::Cancelled.fault())).await;
+                // A task of its own: nobody else ends it if the caller goes away.
+                let (registry, fault) = (Arc::clone(self), Stop::Cancelled.fault());
+                let finish = async move { registry.finish(turn.id, Err(fault)).await };
+                tokio::spawn(finish).await.map_err(Fault::internal)?;
                 continue;
             }
             // One that is between two places is met there the next time.
@@ -61,6 +64,22 @@ impl Registry {
         }
         self.turns.wake_followers();
         Ok(())
+    }
+
+    /// Ends what a turn has started that broke down in our own code, and waits until it has: the
+    /// next one needs the session.
+    pub(super) async fn clear_away(&self, turn_id: &str) -> Fault {
+        let group = match self.store.read(rows::pending).await {
+            Ok(pending) => pending.into_iter().find(|pending| pending.turn.id == turn_id),
+            Err(_) => None,
+        };
+        let group = group.and_then(|pending| pending.group);
+        let leader = group.as_ref().map(|group| group.pgid);
+        end_processes(turn_id, group);
+        if let Some(leader) = leader {
+            let _ = tokio::time::timeout(PATIENCE, system::process_ended(leader)).await;
+        }
+        Fault::internal("the turn broke down in the daemon; see its log")
     }
 
     async fn interrupt(&self, turn: Turn) -> Result<(), crate::store::Error> {

@@ -1,8 +1,10 @@
 //! Turns that run: each when it is its turn, written down while the answer arrives.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rusqlite::Transaction;
 use sessd_proto::turn::TurnState;
 use sessd_proto::{Event, Fault, FaultCode, LaunchPlan};
@@ -45,7 +47,12 @@ impl Registry {
         tokio::spawn(async move {
             while let Some(next) = registry.turns.next(&session_id) {
                 let turn_id = next.turn_id.clone();
-                let outcome = registry.run_turn(&session_id, next).await;
+                // A panic in one turn must not keep the others waiting for ever.
+                let turn = AssertUnwindSafe(registry.run_turn(&session_id, next));
+                let outcome = match turn.catch_unwind().await {
+                    Ok(outcome) => outcome,
+                    Err(_) => Err(registry.clear_away(&turn_id).await),
+                };
                 registry.finish(turn_id, outcome).await;
             }
         });
@@ -178,6 +185,7 @@ impl Registry {
             }
         }
         self.turns.wake_followers();
+        failpoint::trip();
         let configured = Duration::from_secs(self.config.turns.deadline_s);
         let limits = Limits {
             deadline: asked.timeout_ms.map_or(configured, Duration::from_millis),
