@@ -311,7 +311,9 @@ fn prompts_that_make_no_sense_are_refused() {
         crate::bad_input::assert_fault(&output, *status, &format!("{words:?}"));
     }
     let twice = SendRequest { new_agent: Some("echo".to_owned()), ..request("x") };
+    let copied = SendRequest { selector: Some("@me".to_owned()), fork: true, ..twice.clone() };
     let twice = SendRequest { selector: Some(id), ..twice };
+    assert_eq!(sandbox.client().send(copied).unwrap_err().code, FaultCode::Usage);
     assert_eq!(sandbox.client().send(twice).unwrap_err().code, FaultCode::Usage);
     let no_uuid = SendRequest { turn_id: "1".to_owned(), ..request("x") };
     assert_eq!(sandbox.client().send(no_uuid).unwrap_err().code, FaultCode::Usage);

@@ -1,17 +1,22 @@
 //! Promise: a prompt that has waited meets its session as that is when its turn comes.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use sessd_proto::FaultCode;
+use sessd_proto::launch::ResumeRequest;
 use sessd_proto::turn::{SendRequest, TurnState};
+use sessd_tests::daemon::is_running;
 use sessd_tests::real_cli::Claude;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::{DEADLINE, wait_until};
+use uuid::Uuid;
 
 use crate::BINARIES;
 use crate::echo::{ended, request, said};
-use crate::scene::{Scene, answer};
-use crate::turn_verbs::{detach, gated, wait_for_state};
+use crate::scene::{Scene, answer, run_job};
+use crate::turn_verbs::{agent, detach, gated, wait_for_state};
 
 /// Its first turn had begun, though nobody had seen its transcript yet.
 #[test]
@@ -82,4 +87,66 @@ fn a_prompt_that_waited_begins_its_session_anew_if_it_may() {
             assert!(fault.hint.unwrap().contains("--fallback new"));
         }
     }
+}
+
+/// The agent of the one that broke down is ended, and those behind it go on.
+#[test]
+fn a_panic_in_a_turn_ends_that_turn_only() {
+    let (mut sandbox, gate, id) = gated();
+    let trap = sandbox.write("trap", "");
+    sandbox.set_env("SESSD_PANIC", trap.to_str().unwrap());
+    fs::rename(&trap, trap.with_extension("off")).unwrap();
+    assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
+    let running = detach(&sandbox, &[&id, "two"]);
+    wait_for_state(&sandbox, &running, "running");
+    agent(&sandbox);
+    fs::rename(trap.with_extension("off"), &trap).unwrap();
+    let [broken, next] = ["three", "four"].map(|prompt| detach(&sandbox, &[&id, prompt]));
+    gate.open(1);
+    let fault = ended(&mut sandbox.client(), &broken).turn.fault.unwrap();
+    assert_eq!(fault.code, FaultCode::Internal, "{fault:?}");
+    gate.open(1);
+    let next = ended(&mut sandbox.client(), &next);
+    assert_eq!(said(&next), "turn 3, and you began with: one", "{:?}", next.turn.fault);
+}
+
+#[test]
+fn steal_ends_nobody_for_a_session_that_is_in_the_trash() {
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("one");
+    let mut command = sandbox.command(BINARIES.sessctl);
+    command.args(["resume", &id]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = command.spawn().unwrap();
+    let mut greeting = String::new();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut greeting).unwrap();
+    let registry = rusqlite::Connection::open(sandbox.state_dir().join("sessd.db")).unwrap();
+    registry.execute("UPDATE sessions SET trashed_at = 1", []).unwrap();
+    let refused = sandbox.sessctl(&["send", "--steal", &id, "two"]);
+    assert_eq!(refused.status, 5, "{refused:?}");
+    assert!(is_running(i32::try_from(holder.id()).unwrap()), "it was asked to end");
+    drop(holder.stdin.take());
+    assert!(holder.wait().unwrap().success());
+}
+
+#[test]
+fn a_copy_that_never_began_begins_as_a_copy_or_not_at_all() {
+    let Some(scene) = Scene::of(&Claude) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let original = scene.session(&asked).id;
+    let copy = Uuid::new_v4().to_string();
+    let mut client = scene.sandbox.client();
+    let mut resume = |selector: &str, fork_as: Option<String>| {
+        let selector = Some(selector.to_owned());
+        client.resume(ResumeRequest { selector, fork_as, ..ResumeRequest::default() })
+    };
+    let first = resume(&original, Some(copy.clone())).unwrap().plan;
+    let again = resume(&copy, None).unwrap().plan;
+    assert_eq!(again, first, "it begins empty");
+    let path = scene.cli.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
+    fs::remove_file(path).unwrap();
+    run_job(&scene.sandbox, "discovery");
+    assert_eq!(resume(&copy, None).unwrap_err().code, FaultCode::NotResumable);
+    let registry = rusqlite::Connection::open(scene.sandbox.state_dir().join("sessd.db")).unwrap();
+    registry.execute("DELETE FROM sessions WHERE id = ?1", [&original]).unwrap();
+    assert_eq!(resume(&copy, None).unwrap_err().code, FaultCode::NotResumable);
 }

@@ -43,7 +43,7 @@ pub(crate) fn wait_for_state(sandbox: &Sandbox, turn: &str, state: &str) -> Valu
 
 /// The process of the agent that runs now.
 #[track_caller]
-fn agent(sandbox: &Sandbox) -> i32 {
+pub(crate) fn agent(sandbox: &Sandbox) -> i32 {
     wait_until("an agent", DEADLINE, || {
         let busy = sandbox.json(&["list", "--busy"]);
         i32::try_from(busy["sessions"][0]["live"]["pid"].as_i64()?).ok()

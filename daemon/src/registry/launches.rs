@@ -98,7 +98,12 @@ impl Registry {
             return self.fork(known, &row, copy_id, request).await;
         }
         let launch = self.launch(&row, &request.environment)?;
-        let plan = if is_starting(&row.session) {
+        let plan = if let Some(original) = self.original(&row).await? {
+            let id = row.session.provider_session_id.as_deref();
+            let (original, cwd) =
+                (checks::bound(&original), cwd.unwrap_or(&row.session.launch_dir));
+            known.provider.plan_fork(&known.home, &original, id, cwd, &launch)
+        } else if is_starting(&row.session) {
             starting::plan_new(known, &row, cwd, &launch)
         } else {
             known.provider.plan_resume(&known.home, &checks::bound(&row), cwd, &launch)
@@ -163,7 +168,11 @@ impl Registry {
 }
 
 /// What is refused whatever a check says, so before anybody is asked to end.
-fn may_ever(session: &Session, request: &ResumeRequest, anywhere: bool) -> Result<(), Fault> {
+pub(super) fn may_ever(
+    session: &Session,
+    request: &ResumeRequest,
+    anywhere: bool,
+) -> Result<(), Fault> {
     let short = session.short_id();
     if request.cwd.is_some() && !anywhere {
         let what = format!("{} resumes a session only in its own directory", session.provider);

@@ -130,6 +130,26 @@ impl Registry {
         Ok(NewSession { found, provider: known.provider, home: known.home.clone(), launch })
     }
 
+    /// What a copy that has not begun is a copy of: without that it would begin empty.
+    pub(super) async fn original(self: &Arc<Self>, row: &Stored) -> Result<Option<Stored>, Fault> {
+        let Some(id) = row.session.parent_id.clone().filter(|_| is_starting(&row.session)) else {
+            return Ok(None);
+        };
+        let short = row.session.short_id();
+        let found = self.store.read(move |c| sessions::by_id(c, &id)).await?;
+        let original = match found {
+            Some(original) => self.check_row(original, false).await?,
+            None => {
+                let what =
+                    format!("the session {short} is a copy of one that is not there any more");
+                return Err(Fault::new(FaultCode::NotResumable, what)
+                    .hint(format!("nothing of it is left: `sessctl delete {short}`")));
+            }
+        };
+        may_resume(&original.session, &ResumeRequest::default(), true)?;
+        Ok(Some(original))
+    }
+
     /// Registers a copy of a session as one of its own, and answers how to start that.
     pub(super) async fn fork(
         self: &Arc<Self>,

@@ -130,6 +130,10 @@ impl Registry {
         prompts::must_fit(known.provider, &request.prompt)?;
         self.plan_turn(&known, row, &request.environment).await?;
         if request.steal {
+            if request.fallback != Fallback::New {
+                // Before anybody is asked to end.
+                launches::may_ever(&row.session, &Default::default(), false)?;
+            }
             self.turns.stop_current(&row.session.id, None);
             self.steal(row, caller).await?;
         }
@@ -154,19 +158,17 @@ impl Registry {
 
     /// How the next prompt of a session is sent.
     pub(super) async fn plan_turn(
-        &self,
+        self: &Arc<Self>,
         known: &KnownHome,
         row: &Stored,
         environment: &Environment,
     ) -> Result<(LaunchPlan, Launch), Fault> {
         let launch = self.launch(row, environment)?;
         let spec = turn_spec(row, launch.clone());
-        let parent = row.session.parent_id.clone().filter(|_| spec.resume.is_none());
-        let plan = match parent {
+        let plan = match self.original(row).await? {
             None => known.provider.plan_turn(&known.home, &spec),
-            Some(id) => {
-                let parent = self.store.read(move |c| sessions::by_id(c, &id)).await?;
-                let resume = parent.as_ref().map(checks::bound);
+            Some(original) => {
+                let resume = Some(checks::bound(&original));
                 known.provider.plan_fork_turn(&known.home, &TurnSpec { resume, ..spec })
             }
         };
@@ -283,7 +285,7 @@ fn must_make_sense(request: &SendRequest) -> Result<(), Fault> {
     if Uuid::parse_str(&request.turn_id).is_err() {
         return usage("the turn's id is not a UUID");
     }
-    if request.new_agent.is_some() && request.selector.is_none() && request.fork {
+    if request.new_agent.is_some() && request.fork {
         return usage("a new session cannot be a copy");
     }
     if request.timeout_ms.is_some_and(|ms| !(1..=TIMEOUT_MS_MAX).contains(&ms)) {
