@@ -22,10 +22,17 @@ use crate::turn_verbs::{agent, detach, gated, wait_for_state};
 #[test]
 fn a_session_that_was_cut_off_in_its_first_answer_is_not_begun_again() {
     let Some(scene) = Scene::of(&Claude) else { return };
+    // What only the memory of the daemon had would be lost with it.
+    let config = format!(
+        "[agents.mine]\nprovider = \"claude\"\n\
+         env = {{ ANTHROPIC_BASE_URL = {:?}, ANTHROPIC_API_KEY = \"a-key\" }}\n",
+        scene.server.url()
+    );
+    scene.sandbox.write(".config/sessd/config.toml", config);
     assert_eq!(scene.sandbox.sessctl(&["daemon", "start"]).status, 0);
     let mut client = scene.sandbox.client();
     let first = SendRequest {
-        new_agent: Some("claude".to_owned()),
+        new_agent: Some("mine".to_owned()),
         cwd: scene.project.to_str().unwrap().to_owned(),
         ..request("alpha [[sleep 600]]")
     };
