@@ -2,7 +2,9 @@
 //! by itself, and when to try again. Knows no CLI; each decoder brings what its own one shows.
 
 use serde_json::json;
-use sessd_proto::{Event, Json};
+use sessd_proto::Event;
+
+use super::output;
 
 /// The event of a failed call: what was said of it, and the status of HTTP where that is known.
 pub fn event(said: Option<&str>, http_status: Option<u16>) -> Event {
@@ -12,12 +14,7 @@ pub fn event(said: Option<&str>, http_status: Option<u16>) -> Event {
         "retryable": retryable(http_status, text),
         "retry_after_ms": retry_after_ms(text),
     });
-    Event {
-        kind: "error".to_owned(),
-        text: said.map(str::to_owned),
-        data: Json(data),
-        ..Event::default()
-    }
+    output::event("error", said, data)
 }
 
 /// True if the same call may work later, false if not before somebody changes something.

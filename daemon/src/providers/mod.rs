@@ -21,6 +21,7 @@ pub mod launch;
 pub mod listing;
 pub mod locks;
 pub mod opencode;
+pub mod output;
 pub mod qwen;
 pub mod record;
 mod sqlite;

@@ -4,16 +4,11 @@ use serde_json::{Value, json};
 use sessd_proto::{Event, Json, Timestamp};
 
 use super::super::failure;
+use super::super::output::{event, mcp_servers};
 
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
-    let event = |kind: &str, text: Option<&str>, data: Value| Event {
-        kind: kind.to_owned(),
-        text: text.map(str::to_owned),
-        data: Json(data),
-        ..Event::default()
-    };
     let blocks = || line["message"]["content"].as_array().into_iter().flatten();
     match (line["type"].as_str().unwrap_or_default(), &line["subtype"]) {
         ("system", subtype) if subtype == "init" => {
@@ -61,17 +56,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
 /// The servers, each with its own among all the tools.
 fn with_tools(line: &Value) -> Vec<Value> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
-    let tools = line["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let servers = line["mcp_servers"].as_array().into_iter().flatten();
-    servers
-        .map(|server| {
-            let name = server["name"].as_str().unwrap_or_default();
-            let prefix = format!("mcp__{}__", name.chars().map(plain).collect::<String>());
-            let is_its = |tool: &&Value| tool.as_str().is_some_and(|it| it.starts_with(&prefix));
-            let tools: Vec<_> = tools.iter().filter(is_its).collect();
-            json!({ "name": name, "status": server["status"], "tools": tools })
-        })
-        .collect()
+    mcp_servers(line, plain)
 }
 
 /// A subscription's limit that was reached, and until when; it is also told of while there is

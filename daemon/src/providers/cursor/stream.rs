@@ -1,7 +1,9 @@
 //! Lines of `cursor-agent --output-format=stream-json` as events.
 
 use serde_json::{Value, json};
-use sessd_proto::{Event, Json};
+use sessd_proto::Event;
+
+use super::super::output::event;
 
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
@@ -49,15 +51,6 @@ fn tool(line: &Value) -> (Option<&str>, &Value) {
         Some((name, call)) if name == "function" => (call["name"].as_str(), call),
         Some((name, call)) => (Some(name.trim_end_matches("ToolCall")), call),
         None => (None, &Value::Null),
-    }
-}
-
-fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
-    Event {
-        kind: kind.to_owned(),
-        text: text.map(str::to_owned),
-        data: Json(data),
-        ..Event::default()
     }
 }
 

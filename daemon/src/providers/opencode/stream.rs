@@ -1,19 +1,14 @@
 //! Lines of `opencode run --format json` as events.
 
 use serde_json::{Value, json};
-use sessd_proto::{Event, Json};
+use sessd_proto::Event;
 
 use super::super::failure;
+use super::super::output::event;
 
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
-    let event = |kind: &str, text: Option<&str>, data: Value| Event {
-        kind: kind.to_owned(),
-        text: text.map(str::to_owned),
-        data: Json(data),
-        ..Event::default()
-    };
     // Every step says again whose it is; a run that fails at once has no step.
     let started = || event("started", None, json!({ "provider_session_id": line["sessionID"] }));
     let part = &line["part"];

@@ -1,9 +1,10 @@
 //! Lines of `qwen -o stream-json` as events.
 
 use serde_json::{Value, json};
-use sessd_proto::{Event, Json};
+use sessd_proto::Event;
 
 use super::super::failure;
+use super::super::output::{event, mcp_servers};
 
 /// How a failed call of the model begins. The CLI says it in the place of an answer, and calls
 /// that a success.
@@ -77,17 +78,7 @@ fn ended(line: &Value) -> Vec<Event> {
 /// The MCP servers, each with those of the tools that are its own.
 fn with_tools(line: &Value) -> Vec<Value> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' };
-    let tools = line["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let servers = line["mcp_servers"].as_array().into_iter().flatten();
-    servers
-        .map(|server| {
-            let name = server["name"].as_str().unwrap_or_default();
-            let prefix = format!("mcp__{}__", name.chars().map(plain).collect::<String>());
-            let is_its = |tool: &&Value| tool.as_str().is_some_and(|it| it.starts_with(&prefix));
-            let tools: Vec<_> = tools.iter().filter(is_its).collect();
-            json!({ "name": name, "status": server["status"], "tools": tools })
-        })
-        .collect()
+    mcp_servers(line, plain)
 }
 
 /// What was said, and the failure that ended it.
@@ -104,15 +95,6 @@ fn split(text: &str) -> (&str, Option<&str>) {
 fn failed(message: &str) -> Event {
     let status = message.split(' ').next().and_then(|word| word.parse::<u16>().ok());
     failure::event(Some(message), status)
-}
-
-fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
-    Event {
-        kind: kind.to_owned(),
-        text: text.map(str::to_owned),
-        data: Json(data),
-        ..Event::default()
-    }
 }
 
 #[cfg(test)]
