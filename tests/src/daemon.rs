@@ -73,7 +73,14 @@ impl Sandbox {
         };
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        pids.filter(is_daemon).collect()
+        let found: Vec<i32> = pids.filter(is_daemon).collect();
+        // Between its fork and its exec a child of a daemon looks as the daemon does.
+        let is_below = |pid: i32, other: i32| {
+            let [pid, other] = [pid, other].map(|it| u32::try_from(it).unwrap_or_default());
+            pid != other && sessd::process::is_below(pid, other)
+        };
+        let is_child = |pid: i32| found.iter().any(|other| is_below(pid, *other));
+        found.iter().copied().filter(|pid| !is_child(*pid)).collect()
     }
 
     /// Makes the built-in agent wait at a gate before it answers; before the daemon starts.
