@@ -1,18 +1,19 @@
 //! Starts a launch plan in a process group of its own, feeds it a prompt, hands out its lines,
 //! and ends the whole group by a deadline. Knows no provider and no session.
 
+use std::future::pending;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use sessd_proto::environment::is_supervisors;
 use sessd_proto::{Environment, LaunchPlan};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::{limits, process, system};
@@ -125,26 +126,35 @@ impl Process {
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
-        let read = async {
-            match stdout {
-                Some(stdout) => hand_out(stdout, limits.output_bytes_max, lines).await,
-                None => Ok(()),
-            }
-        };
-        let rest = async { Ok(tokio::join!(feed, keep_end(stderr, &mut said))) };
-        let all = async { tokio::try_join!(read, rest) };
+        // What the leader left in the background may keep the pipes open for ever.
+        let (alive, end) = watch::channel(());
         let leader = async {
             let _ = self.child.wait().await;
-            // What it left in the background may keep the pipes open for ever.
-            sleep(PATIENCE).await;
+            drop(alive);
+            pending().await
+        };
+        let read = async {
+            match stdout {
+                Some(out) => hand_out(out, limits.output_bytes_max, lines, end.clone()).await,
+                None => Ok(true),
+            }
+        };
+        let rest = async {
+            let rest = async { tokio::join!(feed, keep_end(stderr, &mut said)) };
+            Ok(tokio::select! { _ = rest => true, () = patience(end.clone(), PATIENCE) => false })
+        };
+        let all = async {
+            tokio::select! {
+                all = async { tokio::try_join!(read, rest) } => all,
+                never = leader => never,
+            }
         };
         let (cause, is_closed) = tokio::select! {
             talked = timeout(limits.deadline, all) => match talked {
                 Err(_) => (Some(Cause::Deadline), false),
                 Ok(Err(cause)) => (Some(cause), false),
-                Ok(Ok(_)) => (None, true),
+                Ok(Ok((read, rest))) => (None, read && rest),
             },
-            () = leader => (None, false),
             _ = stop => (Some(Cause::Stopped), false),
         };
         let status = match cause {
@@ -213,25 +223,41 @@ pub fn end_group(pgid: u32, signal: Signal) {
     }
 }
 
+/// Returns so long after the leader's end.
+async fn patience(mut end: watch::Receiver<()>, left: Duration) {
+    while end.changed().await.is_ok() {}
+    sleep(left).await;
+}
+
+/// Answers whether the pipe was closed: after the leader's end it is waited for, but not for long.
+/// What is in it already is read however long the listener takes.
 async fn hand_out(
     mut stdout: impl AsyncRead + Unpin,
     bytes_max: usize,
     lines: mpsc::Sender<Vec<String>>,
-) -> Result<(), Cause> {
+    end: watch::Receiver<()>,
+) -> Result<bool, Cause> {
     let mut chunk = vec![0; 64 * 1024];
     let mut line = Vec::new();
     let mut total = 0;
-    loop {
+    let mut left = PATIENCE;
+    let is_closed = loop {
+        let (has_ended, since) = (end.has_changed().is_err(), Instant::now());
         let length = tokio::select! {
+            biased;
             length = stdout.read(&mut chunk) => length.map_err(|_| Cause::Io)?,
             () = lines.closed() => return Err(Cause::Unheard),
+            () = patience(end.clone(), left) => break false,
         };
+        if has_ended {
+            left = left.saturating_sub(since.elapsed());
+        }
         total += length;
         if total > bytes_max {
             return Err(Cause::Flood);
         }
         if length == 0 {
-            break;
+            break true;
         }
         let mut whole = Vec::new();
         let mut rest = &chunk[..length];
@@ -243,11 +269,11 @@ async fn hand_out(
         }
         push(&mut line, rest);
         hand_over(whole, &lines).await;
-    }
+    };
     if !line.is_empty() {
         hand_over(vec![String::from_utf8_lossy(&line).into_owned()], &lines).await;
     }
-    Ok(())
+    Ok(is_closed)
 }
 
 fn push(line: &mut Vec<u8>, bytes: &[u8]) {
@@ -292,6 +318,15 @@ mod tests {
         Limits { deadline: Duration::from_secs(20), output_bytes_max: 1024 * 1024 };
 
     async fn run(script: &str, limits: Limits) -> (Ended, Vec<String>) {
+        run_slowly(script, limits, Duration::ZERO).await
+    }
+
+    /// The listener takes so long until it listens.
+    async fn run_slowly(
+        script: &str,
+        limits: Limits,
+        stalls_for: Duration,
+    ) -> (Ended, Vec<String>) {
         let plan = LaunchPlan {
             program: "/bin/sh".to_owned(),
             args: vec!["-c".to_owned(), script.to_owned()],
@@ -300,10 +335,11 @@ mod tests {
         };
         let base = ["GONE", "KEPT", "NOTIFY_SOCKET"].map(|name| (name.to_owned(), "x".to_owned()));
         let process = Process::start(&plan, &Environment(base.into())).unwrap();
-        let (sender, mut receiver) = mpsc::channel(8);
+        let (sender, mut receiver) = mpsc::channel(1);
         let never = std::future::pending::<()>();
         let collect = async {
             let mut lines = Vec::new();
+            sleep(stalls_for).await;
             while let Some(batch) = receiver.recv().await {
                 lines.extend(batch);
             }
@@ -347,6 +383,24 @@ mod tests {
             }
         };
         timeout(LIMITS.deadline, gone).await.expect("what it left is ended");
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_the_end_is_read_however_slow_the_listener_is() {
+        let script = "head -c 60000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo; echo last";
+        let slow = PATIENCE + Duration::from_millis(500);
+        let (ended, lines) = run_slowly(script, LIMITS, slow).await;
+        assert_eq!((ended.cause, ended.status.unwrap().code()), (None, Some(0)));
+        assert_eq!(lines.last().unwrap(), "last");
+    }
+
+    #[tokio::test]
+    async fn what_chatters_on_in_the_background_does_not_delay_the_end_for_long() {
+        let chatter = "(while :; do echo on; sleep 0.1; done) & echo off";
+        let started = Instant::now();
+        let (ended, _) = run(chatter, LIMITS).await;
+        assert_eq!((ended.cause, ended.status.unwrap().code()), (None, Some(0)));
+        assert!(started.elapsed() < LIMITS.deadline / 2, "{:?}", started.elapsed());
     }
 
     #[tokio::test]
