@@ -55,7 +55,12 @@ pub(crate) fn follow(
         for event in &part.events {
             request.after = event.seq;
             let said = spoken(event, &text);
-            text += &said;
+            if context.output.is_json() {
+                text += &said;
+            } else if !said.is_empty() {
+                // Only its end is asked for.
+                text.clone_from(&said);
+            }
             let shown = match how {
                 How { stream_json: true, .. } => line(event)?,
                 _ if context.output.is_json() => continue,

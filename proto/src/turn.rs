@@ -117,6 +117,9 @@ pub struct SendRequest {
     pub environment: Environment,
 }
 
+/// The variable that tells a provider, and whatever it starts, the id of the turn that it is in.
+pub const TURN_VARIABLE: &str = "SESSD_TURN";
+
 /// The longest prompt, in bytes: it travels in one frame with everything else.
 pub const PROMPT_BYTES_MAX: usize = 1_000_000;
 

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use sessd_tests::daemon::is_running;
 use sessd_tests::sandbox::{Output, Sandbox};
@@ -28,16 +29,36 @@ away)
     finished ;;
 away-and-hang) started "$@"; setsid sh -c 'echo $$ >~/stray; exec sleep 1000' & wait; sleep 1000 ;;
 lines) started "$@"; line 10485760; line 10485760; line 10485760; finished ;;
+itself)
+    started "$@"
+    sessctl send "$5" hello 2>~/refused; echo $? >>~/refused
+    sessctl send --detach "$5" hello >~/detached; echo $? >>~/detached
+    finished ;;
 bytes) started "$@"; printf '\377\376{\200}\n'; finished ;;
 *) started "$@"; finished ;;
 esac
 "#;
 
+/// Announces another thread each time it runs, and is killed the first time before there is more.
+const FORGETFUL: &str = r#"#!/bin/sh
+cat >/dev/null
+echo x >>~/runs
+id="00000000-0000-7000-8000-00000000000$(wc -l <~/runs)"
+echo "{\"type\":\"thread.started\",\"thread_id\":\"$id\"}"
+[ "$(wc -l <~/runs)" = 1 ] && kill -9 $$
+echo '{"type":"item.completed","item":{"type":"agent_message","text":"done"}}'
+echo '{"type":"turn.completed","usage":{}}'
+"#;
+
 fn sandbox() -> Sandbox {
+    with_agent("echo", SCRIPT)
+}
+
+fn with_agent(provider: &str, script: &str) -> Sandbox {
     let sandbox = Sandbox::new(BINARIES);
-    let program = sandbox.write("agent", SCRIPT);
+    let program = sandbox.write("agent", script);
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-    let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
+    let config = format!("[programs]\n{provider} = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
     sandbox
@@ -135,4 +156,33 @@ fn one_that_forks_away_takes_nothing_with_it() {
     assert_gone(&sandbox, "stray");
     assert_gone(&sandbox, "leader");
     assert_the_next_works(&sandbox);
+}
+
+#[test]
+fn one_that_sends_to_its_own_session_does_not_wait_for_itself() {
+    let sandbox = sandbox();
+    sandbox.link("sessctl", Path::new(BINARIES.sessctl));
+    let ended = sandbox.sessctl(&["send", "--new", "echo", "itself"]);
+    assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
+    let refused = fs::read_to_string(sandbox.home().join("refused")).unwrap();
+    assert!(refused.contains("comes from a turn of the session"), "{refused}");
+    assert!(refused.ends_with("\n4\n"), "{refused}");
+    let detached = fs::read_to_string(sandbox.home().join("detached")).unwrap();
+    let (turn, status) = detached.trim().split_once('\n').unwrap();
+    assert_eq!(status, "0");
+    assert_eq!(sandbox.sessctl(&["turns", "follow", turn]).stdout, "done\n");
+}
+
+#[test]
+fn an_id_that_was_announced_and_never_written_is_not_held_against_the_next_turn() {
+    let sandbox = with_agent("codex", FORGETFUL);
+    let killed = sandbox.sessctl(&["send", "--new", "codex", "hello"]);
+    assert_eq!(killed.status, 6, "{killed:?}");
+    let [ref id] = sandbox.ids()[..] else { panic!("{:?}", sandbox.ids()) };
+    let shown = |field: &str| sandbox.json(&["show", id])[field].as_str().map(str::to_owned);
+    assert_eq!(shown("provider_session_id").unwrap(), "00000000-0000-7000-8000-000000000001");
+    assert_eq!(shown("reason").unwrap(), "starting");
+    let next = sandbox.sessctl(&["send", id, "hello"]);
+    assert_eq!((next.status, &*next.stdout), (0, "done\n"), "{next:?}");
+    assert_eq!(shown("provider_session_id").unwrap(), "00000000-0000-7000-8000-000000000002");
 }

@@ -5,7 +5,12 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 
 use serde_json::json;
-use sessd_proto::turn::{Fallback, PROMPT_BYTES_MAX, SendRequest, SendResponse};
+use sessd_proto::client::Client;
+use sessd_proto::session::ShowRequest;
+use sessd_proto::turn::{
+    Fallback, PROMPT_BYTES_MAX, SendRequest, SendResponse, TURN_VARIABLE, Turn, TurnPage,
+    TurnState, TurnsRequest,
+};
 use sessd_proto::{Fault, FaultCode};
 use uuid::Uuid;
 
@@ -82,14 +87,19 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     }
     args.how.apply(&mut context.output);
     let mut client = context.connect()?;
+    let waits = !args.detach && !args.fork;
+    if let (Some(own), Some(to), true) = (context.env.get(TURN_VARIABLE), &selector, waits) {
+        must_not_wait_for_itself(&mut client, own, to)?;
+    }
     let environment = context.declared(&mut client)?;
     let cwd_given = args.cwd.is_some();
     let cwd = match args.cwd {
         Some(dir) => super::resume::existing(&dir)?,
         None => current_dir()?,
     };
-    let accepted = client.send(SendRequest {
-        turn_id: Uuid::new_v4().to_string(),
+    let turn_id = Uuid::new_v4().to_string();
+    let request = SendRequest {
+        turn_id: turn_id.clone(),
         selector,
         new_agent: args.new.or(args.agent),
         cwd,
@@ -103,6 +113,12 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         wait: args.wait,
         steal: args.steal,
         environment,
+    };
+    let accepted = client.send(request).map_err(|fault| match fault.code {
+        FaultCode::Deadline => {
+            fault.hint(format!("it may go on all the same: `sessctl turns show {turn_id}`"))
+        }
+        _ => fault,
     })?;
     if !context.output.is_json() {
         context.output.note(&format!("session: {}", accepted.session.id));
@@ -115,6 +131,27 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     }
     context.output.aside(&format!("turn: {} (goes on after Ctrl-C: `sessctl turns`)", turn.id));
     follow(context, &mut client, turn.id, 0, args.how)
+}
+
+/// Refuses a prompt to the session whose turn started this very command: the answer would wait for
+/// the end of that turn, and the turn for the answer.
+fn must_not_wait_for_itself(client: &mut Client, own: &str, to: &str) -> Result<(), Fault> {
+    let request = TurnsRequest { turn_id: Some(own.to_owned()), ..TurnsRequest::default() };
+    let Ok(TurnPage { turns, .. }) = client.turns(request) else { return Ok(()) };
+    // A key may have none yet; and who is in no session has nothing to wait for.
+    let Ok(session) = client.show(ShowRequest { selector: to.to_owned() }) else {
+        return Ok(());
+    };
+    let is_own = |turn: &Turn| turn.session_id == session.id && turn.state == TurnState::Running;
+    if !turns.iter().any(is_own) {
+        return Ok(());
+    }
+    let what = format!(
+        "this prompt comes from a turn of the session {} itself, and would wait for its end",
+        session.short_id()
+    );
+    Err(Fault::new(FaultCode::Busy, what)
+        .hint("let it run afterwards: `sessctl send --detach …`; or in a copy: `--fork`"))
 }
 
 /// The prompt with the files after it, each in an element of its own.

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sessd_proto::turn::{CancelRequest, Turn, TurnState};
+use sessd_proto::turn::{CancelRequest, TURN_VARIABLE, Turn, TurnState};
 use sessd_proto::{Environment, Fault};
 
 use super::Registry;
-use super::queues::TURN;
 use super::waiting::{Stop, Waiting, interrupted};
 use crate::clock::now;
 use crate::store::turns::{self as rows, Group, Pending};
@@ -134,5 +133,5 @@ fn end_processes(turn_id: &str, group: Option<Group>) {
         }
         None => None,
     };
-    process::kill_marked(&format!("{TURN}={turn_id}"), group);
+    process::kill_marked(&format!("{TURN_VARIABLE}={turn_id}"), group);
 }

@@ -10,7 +10,7 @@ use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::{Fault, FaultCode, LaunchPlan, Session, Status};
 
 use super::homes::KnownHome;
-use super::leases::busy;
+use super::leases::{busy, has_turns};
 use super::starting::{self, is_starting};
 use super::{Registry, agents, checks};
 use crate::failpoint;
@@ -140,8 +140,7 @@ impl Registry {
             return Err(busy(&row.session, &live));
         }
         if self.turns.has(&row.session.id) {
-            let what = format!("the session {} has turns to run", row.session.id);
-            return Err(Fault::new(FaultCode::Busy, what).hint("try again when they are done"));
+            return Err(has_turns(&row.session));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use rusqlite::Transaction;
-use sessd_proto::turn::TurnState;
+use sessd_proto::turn::{TURN_VARIABLE, TurnState};
 use sessd_proto::{Event, Fault, FaultCode, LaunchPlan};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -26,9 +26,6 @@ use crate::store::turns::{self as rows, Group};
 
 /// Batches of lines that may wait to be written down before the provider has to.
 const BATCHES_MAX: usize = 4;
-
-/// Tells a provider, and whatever it starts, in which turn it is.
-pub(super) const TURN: &str = "SESSD_TURN";
 
 /// Pause before what could not be written down is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -91,7 +88,10 @@ impl Registry {
             why = stopped(&mut stop) => Err(why),
             ready = self.its_turn(session_id, &run) => ready,
         };
-        let (_slot, known, row) = ready?;
+        let (_slot, known, mut row) = ready?;
+        if starting::waits_for_id(&row.session) {
+            row.session.provider_session_id = None;
+        }
         let (plan, launch) = self.plan_turn(&known, &row, &run.environment).await?;
         let plan = self.completed(&known, &launch, plan).await?;
         let mut ended = self.converse(&known, &row, plan, run).await;
@@ -169,7 +169,7 @@ impl Registry {
         let input = prompts::place(known.provider, &mut plan, asked.prompt);
         let mut base = self.env.base.clone();
         base.0.extend(environment.0);
-        base.0.insert(TURN.to_owned(), turn_id.clone());
+        base.0.insert(TURN_VARIABLE.to_owned(), turn_id.clone());
         self.start(&turn_id, row).await?;
         failpoint::reach("turn.started");
         let child = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;

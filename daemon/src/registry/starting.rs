@@ -214,9 +214,8 @@ impl Registry {
 
 /// The start of a session that waits for its id.
 fn start(row: &Stored, lease: &Lease) -> Option<Start> {
-    let waits = row.session.provider_session_id.is_none();
     let launch_dir = row.session.launch_dir.clone();
-    waits.then_some(Start { pid: lease.pid, since: lease.since, launch_dir })
+    waits_for_id(&row.session).then_some(Start { pid: lease.pid, since: lease.since, launch_dir })
 }
 
 /// What a process with a lease runs now: itself, or the one process it has started for it.
@@ -243,7 +242,7 @@ fn follow(
     let other = bindings::bound_to(tx, home_id, scope, id)?;
     match &row.session.provider_session_id {
         Some(old) if old == id => Ok(None),
-        None if bind(tx, &row, scope, id)? => Ok(None),
+        _ if waits_for_id(&row.session) && bind(tx, &row, scope, id)? => Ok(None),
         // Where its transcript is not there yet, the next sweep sees both.
         _ => match other {
             None => Ok(None),
@@ -346,6 +345,16 @@ fn must_be_uuid(id: &str) -> Result<(), Fault> {
 /// True if it was registered and nobody has begun it yet.
 pub(super) fn is_starting(session: &Session) -> bool {
     session.status == Status::Unknown && session.reason.as_deref() == Some(STARTING)
+}
+
+/// True if the provider has still to say which session it is: one that it announced and then
+/// never wrote is not there, and the next start gets another.
+pub(super) fn waits_for_id(session: &Session) -> bool {
+    let chooses = || {
+        let provider = providers::by_id(&session.provider);
+        provider.is_some_and(|provider| provider.capabilities().choose_id)
+    };
+    session.provider_session_id.is_none() || is_starting(session) && !chooses()
 }
 
 /// The home that an environment selects.
