@@ -6,24 +6,20 @@ use std::io;
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use sessd_proto::environment::is_supervisors;
 use sessd_proto::{Environment, LaunchPlan};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use self::pipes::{hand_out, keep_end, patience, text_of};
 use crate::{limits, process, system};
 
-/// A longer line is cut, in bytes: with everything that is no text in it replaced, it still fits
-/// into one answer.
-const LINE_BYTES_MAX: usize = 2 * 1024 * 1024;
-
-/// The end of standard error that is kept, in bytes.
-const STDERR_BYTES_MAX: usize = 4096;
+mod pipes;
 
 /// How long a group may take to obey SIGTERM, and to close its pipes after its leader's end.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -223,95 +219,12 @@ pub fn end_group(pgid: u32, signal: Signal) {
     }
 }
 
-/// Returns so long after the leader's end.
-async fn patience(mut end: watch::Receiver<()>, left: Duration) {
-    while end.changed().await.is_ok() {}
-    sleep(left).await;
-}
-
-/// Answers whether the pipe was closed: after the leader's end it is waited for, but not for long.
-/// What is in it already is read however long the listener takes.
-async fn hand_out(
-    mut stdout: impl AsyncRead + Unpin,
-    bytes_max: usize,
-    lines: mpsc::Sender<Vec<String>>,
-    end: watch::Receiver<()>,
-) -> Result<bool, Cause> {
-    let mut chunk = vec![0; 64 * 1024];
-    let mut line = Vec::new();
-    let mut total = 0;
-    let mut left = PATIENCE;
-    let is_closed = loop {
-        let (has_ended, since) = (end.has_changed().is_err(), Instant::now());
-        let length = tokio::select! {
-            biased;
-            length = stdout.read(&mut chunk) => length.map_err(|_| Cause::Io)?,
-            () = lines.closed() => return Err(Cause::Unheard),
-            () = patience(end.clone(), left) => break false,
-        };
-        if has_ended {
-            left = left.saturating_sub(since.elapsed());
-        }
-        total += length;
-        if total > bytes_max {
-            return Err(Cause::Flood);
-        }
-        if length == 0 {
-            break true;
-        }
-        let mut whole = Vec::new();
-        let mut rest = &chunk[..length];
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            push(&mut line, &rest[..end]);
-            whole.push(String::from_utf8_lossy(&line).into_owned());
-            line.clear();
-            rest = &rest[end + 1..];
-        }
-        push(&mut line, rest);
-        hand_over(whole, &lines).await;
-    };
-    if !line.is_empty() {
-        hand_over(vec![String::from_utf8_lossy(&line).into_owned()], &lines).await;
-    }
-    Ok(is_closed)
-}
-
-fn push(line: &mut Vec<u8>, bytes: &[u8]) {
-    let room = LINE_BYTES_MAX.saturating_sub(line.len());
-    line.extend_from_slice(&bytes[..bytes.len().min(room)]);
-}
-
-async fn hand_over(whole: Vec<String>, lines: &mpsc::Sender<Vec<String>>) {
-    if !whole.is_empty() {
-        // That nobody listens any more is seen before the next read.
-        let _ = lines.send(whole).await;
-    }
-}
-
-/// What was said, without the colours that some give it even where nobody sees them.
-fn text_of(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut pieces = text.split("\x1b[");
-    let mut plain = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let end = piece.find(|c: char| c.is_ascii_alphabetic()).map_or(piece.len(), |at| at + 1);
-        plain.push_str(&piece[end..]);
-    }
-    plain.trim().to_owned()
-}
-
-async fn keep_end(stderr: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
-    let mut chunk = vec![0; STDERR_BYTES_MAX];
-    if let Some(mut stderr) = stderr {
-        while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
-            kept.extend_from_slice(&chunk[..length]);
-            kept.drain(..kept.len().saturating_sub(STDERR_BYTES_MAX));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use tokio::time::sleep;
+
     use super::*;
 
     const LIMITS: Limits =
