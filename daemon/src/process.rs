@@ -82,7 +82,12 @@ pub fn end_holders(pipe: impl AsFd) {
         let mut links = open.filter_map(|fd| fs::read_link(fd.path()).ok());
         links.any(|link| link.as_os_str() == &*name)
     };
-    let found: Vec<OwnedFd> = others().filter(|(pid, _)| holds(*pid)).map(|it| it.1).collect();
+    // Between its fork and its exec a child of ours has everything open that we have; it runs our
+    // own program still, under our own name.
+    let ours = (std::process::id(), command(std::process::id()));
+    let begins = |pid: u32| (parent(pid), command(pid)) == (Some(ours.0), ours.1.clone());
+    let is_holder = |pid: u32| holds(pid) && !begins(pid);
+    let found: Vec<OwnedFd> = others().filter(|(pid, _)| is_holder(*pid)).map(|it| it.1).collect();
     for process in &found {
         let _ = pidfd_send_signal(process, Signal::TERM);
     }
