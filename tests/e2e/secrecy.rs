@@ -25,10 +25,22 @@ fn assert_not_in(path: &Path) {
     assert!(!contains(&bytes, SECRET), "the secret is in {}", path.display());
 }
 
+/// Says what it should not, on both ways, and fails.
+const TALKATIVE: &str = r#"#!/bin/sh
+read -r prompt
+echo "{\"type\":\"started\",\"data\":{\"provider_session_id\":\"$5\"}}"
+echo "{\"type\":\"text\",\"text\":\"it is $ANTHROPIC_API_KEY\"}"
+echo "refused: $ANTHROPIC_API_KEY" >&2
+exit 1
+"#;
+
 /// The built-in agent, which writes down each time that it gets the secret.
 fn have_a_witness(sandbox: &Sandbox) {
     let got = format!("[ \"$ANTHROPIC_API_KEY\" = {SECRET} ] && echo got >>~/got");
-    let script = format!("#!/bin/sh\n{got}\nexec \"$SESSD_BIN\" \"$@\"\n");
+    replace_agent(sandbox, &format!("#!/bin/sh\n{got}\nexec \"$SESSD_BIN\" \"$@\"\n"));
+}
+
+fn replace_agent(sandbox: &Sandbox, script: &str) {
     let program = sandbox.runtime_dir().join("agent");
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
@@ -88,6 +100,22 @@ fn variables_of_a_call_reach_the_provider_and_nothing_else() {
     assert!(files.iter().any(|path| path.ends_with("sessd.db")), "{files:?}");
     files.iter().for_each(|path| assert_not_in(path));
     assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+    files_below(&sandbox.state_dir()).iter().for_each(|path| assert_not_in(path));
+}
+
+#[test]
+fn a_secret_that_a_provider_repeats_is_hidden() {
+    let sandbox = Sandbox::new(BINARIES);
+    replace_agent(&sandbox, TALKATIVE);
+    for how in [&["--raw"][..], &["--json"], &["--stream-json", "--raw"]] {
+        let mut command = sandbox.command(BINARIES.sessctl);
+        command.args([&["send", "--new", "echo", "one"], how].concat());
+        let sent = sandbox.run(command.env("ANTHROPIC_API_KEY", SECRET), DEADLINE);
+        assert_eq!(sent.status, 6, "{sent:?}");
+        assert!(sent.stdout.contains("it is ***"), "{sent:?}");
+        assert!(format!("{sent:?}").contains("refused: ***"), "{sent:?}");
+        assert!(!format!("{sent:?}").contains(SECRET), "{sent:?}");
+    }
     files_below(&sandbox.state_dir()).iter().for_each(|path| assert_not_in(path));
 }
 

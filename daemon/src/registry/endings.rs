@@ -49,10 +49,10 @@ impl Registry {
     /// those wait again that can still be run.
     pub(super) async fn recover_turns(self: &Arc<Self>) -> Result<(), crate::store::Error> {
         for pending in self.store.read(rows::pending).await? {
-            let Pending { turn, asked, group } = pending;
-            if turn.state == TurnState::Queued && !asked.needs_environment {
+            let Pending { turn, needs_environment, group } = pending;
+            if turn.state == TurnState::Queued && !needs_environment {
                 let environment = Environment::default();
-                let waiting = Waiting { turn_id: turn.id, asked, environment, begins: false };
+                let waiting = Waiting { turn_id: turn.id, environment, begins: false };
                 self.wait_for_place(turn.session_id, waiting);
                 continue;
             }
@@ -110,8 +110,8 @@ impl Registry {
         if tokio::time::timeout(PATIENCE, ended).await.is_err() {
             tracing::warn!("turns do not end; the next daemon ends them");
         }
-        for Pending { turn, asked, .. } in self.store.read(rows::pending).await? {
-            if turn.state == TurnState::Running || asked.needs_environment {
+        for Pending { turn, needs_environment, .. } in self.store.read(rows::pending).await? {
+            if turn.state == TurnState::Running || needs_environment {
                 self.interrupt(turn).await?;
             }
         }

@@ -34,6 +34,7 @@ mod patience;
 mod places;
 mod prompts;
 pub mod queues;
+mod secrets;
 pub mod sessions;
 pub mod starting;
 pub mod surroundings;

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::homes::KnownHome;
 use super::outcomes::{Heard, answered_by_another, judge};
+use super::secrets::Secrets;
 use super::starting::must_begin_anew;
 use super::waiting::{Run, Stop, Waiting, stopped};
 use super::{Registry, leases, prompts, starting};
@@ -19,10 +20,10 @@ use crate::clock::now;
 use crate::failpoint;
 use crate::process;
 use crate::providers::Provider;
-use crate::runner::{Cause, Limits, Process};
+use crate::runner::{Cause, Ended, Limits, Process};
 use crate::store::leases::{self as leases_of_store, Lease};
 use crate::store::sessions::{self, Stored};
-use crate::store::turns::{self as rows, Group};
+use crate::store::turns::{self as rows, Asked, Group};
 
 /// Batches of lines that may wait to be written down before the provider has to.
 const BATCHES_MAX: usize = 4;
@@ -82,11 +83,13 @@ impl Registry {
     }
 
     async fn run_turn(self: &Arc<Self>, session_id: &str, run: Run) -> Result<(), Fault> {
+        let id = run.turn_id.clone();
+        let asked = self.store.read(move |c| rows::asked(c, &id)).await?.ok_or_else(deleted)?;
         let mut stop = run.stop.clone();
         let ready = tokio::select! {
             biased;
             why = stopped(&mut stop) => Err(why),
-            ready = self.its_turn(session_id, &run) => ready,
+            ready = self.its_turn(session_id, &run, &asked) => ready,
         };
         let (_slot, known, mut row) = ready?;
         if starting::waits_for_id(&row.session) {
@@ -94,7 +97,7 @@ impl Registry {
         }
         let (plan, launch) = self.plan_turn(&known, &row, &run.environment).await?;
         let plan = self.completed(&known, &launch, plan).await?;
-        let mut ended = self.converse(&known, &row, plan, run).await;
+        let mut ended = self.converse(&known, &row, plan, run, asked).await;
         if ended.is_ok() {
             ended = self.must_go_on(&known, &row).await;
         }
@@ -109,12 +112,12 @@ impl Registry {
         self: &Arc<Self>,
         session_id: &str,
         run: &Run,
+        asked: &Asked,
     ) -> Result<(Option<OwnedSemaphorePermit>, KnownHome, Stored), Fault> {
         loop {
             let id = session_id.to_owned();
             let row = self.store.read(move |c| sessions::by_id(c, &id)).await?;
-            let row =
-                row.ok_or_else(|| Fault::new(FaultCode::NotFound, "the session was deleted"))?;
+            let row = row.ok_or_else(deleted)?;
             let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
             let slot = match self.turns.slots.get(known.provider.id()).cloned() {
                 Some(slots) => slots.acquire_owned().await.ok(),
@@ -122,12 +125,12 @@ impl Registry {
             };
             let live = self.live(&row).await?;
             if !live.blocks() {
-                match self.ready(&known, row, run).await? {
+                match self.ready(&known, row, run, asked).await? {
                     Some(row) => return Ok((slot, known, row)),
                     None => continue,
                 }
             }
-            if !run.asked.wait {
+            if !asked.wait {
                 return Err(leases::busy(&row.session, &live));
             }
             drop(slot);
@@ -142,12 +145,13 @@ impl Registry {
         known: &KnownHome,
         row: Stored,
         run: &Run,
+        asked: &Asked,
     ) -> Result<Option<Stored>, Fault> {
         let row = match run.begins {
             true => row,
             false => self.check_begun(known, row).await?,
         };
-        if !must_begin_anew(&row.session, run.asked.fallback)? {
+        if !must_begin_anew(&row.session, asked.fallback)? {
             return Ok(Some(row));
         }
         let begin = move |tx: &Transaction<'_>| {
@@ -164,12 +168,15 @@ impl Registry {
         row: &Stored,
         mut plan: LaunchPlan,
         run: Run,
+        asked: Asked,
     ) -> Result<(), Fault> {
-        let Run { turn_id, asked, environment, mut stop, .. } = run;
+        let Run { turn_id, environment, mut stop, .. } = run;
         let input = prompts::place(known.provider, &mut plan, asked.prompt);
         let mut base = self.env.base.clone();
         base.0.extend(environment.0);
         base.0.insert(TURN_VARIABLE.to_owned(), turn_id.clone());
+        let given = plan.env.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let secrets = Secrets::of(base.0.iter().chain(given));
         self.start(&turn_id, row).await?;
         failpoint::reach("turn.started");
         let child = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;
@@ -193,13 +200,15 @@ impl Registry {
         };
         let (lines, incoming) = mpsc::channel(BATCHES_MAX);
         let talk = child.talk(input, limits, lines, stopped(&mut stop));
-        let (ended, heard) =
-            tokio::join!(talk, self.write_down(known.provider, row, &turn_id, asked.raw, incoming));
+        let provider = known.provider;
+        let write_down = self.write_down(provider, row, &turn_id, asked.raw, &secrets, incoming);
+        let (ended, heard) = tokio::join!(talk, write_down);
+        let ended = Ended { stderr: secrets.hide(ended.stderr), ..ended };
         // Its lease ends with it, or is seen to be dead where even that cannot be written down.
         let why = *stop.borrow();
         match (ended.cause, why) {
             (Some(Cause::Stopped), Some(why)) => Err(why.fault()),
-            _ => judge(known.provider, row, &ended, &heard?),
+            _ => judge(provider, row, &ended, &heard?),
         }
     }
 
@@ -243,11 +252,13 @@ impl Registry {
         row: &Stored,
         turn_id: &str,
         raw: bool,
+        secrets: &Secrets,
         mut lines: mpsc::Receiver<Vec<String>>,
     ) -> Result<Heard, Fault> {
         let mut heard = Heard::default();
         while let Some(batch) = lines.recv().await {
             let decode = |line: String| {
+                let line = secrets.hide(line);
                 let events = provider.decode(&line);
                 let own = Event { kind: "raw".to_owned(), text: Some(line), ..Event::default() };
                 raw.then_some(own).into_iter().chain(events)
@@ -285,6 +296,10 @@ impl Registry {
         }
         Ok(heard)
     }
+}
+
+fn deleted() -> Fault {
+    Fault::new(FaultCode::NotFound, "the session was deleted")
 }
 
 fn not_started(plan: &LaunchPlan, error: &std::io::Error) -> Fault {

@@ -192,7 +192,7 @@ impl Registry {
         request: SendRequest,
     ) -> Result<Option<Turn>, Fault> {
         let (turn, asked) = self.written(row, new.as_ref(), &request).await?;
-        let (wanted, written, ttl_ms) = (turn.clone(), asked.clone(), request.ttl_ms);
+        let (wanted, ttl_ms) = (turn.clone(), request.ttl_ms);
         let begins = new.is_some() || anew.is_some();
         let key = request.selector.clone().filter(|_| new.is_some() && !request.fork);
         let stored = self
@@ -222,14 +222,14 @@ impl Registry {
                 if let Some(ttl_ms) = ttl_ms {
                     marks::live_for(tx, &wanted.session_id, Some(ttl_ms))?;
                 }
-                rows::queue(tx, &wanted, &written)?;
+                rows::queue(tx, &wanted, &asked)?;
                 Ok(Some((wanted, true)))
             })
             .await?;
         let Some((turn, is_new)) = stored else { return Ok(None) };
         if is_new {
             let (turn_id, environment) = (turn.id.clone(), request.environment);
-            let waiting = Waiting { turn_id, asked, environment, begins };
+            let waiting = Waiting { turn_id, environment, begins };
             self.wait_for_place(turn.session_id.clone(), waiting);
         }
         Ok(Some(turn))

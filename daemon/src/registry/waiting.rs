@@ -9,7 +9,6 @@ use sessd_proto::{Environment, Fault, FaultCode};
 use tokio::sync::{Semaphore, watch};
 
 use crate::providers::{self, Provider};
-use crate::store::turns::Asked;
 
 /// Turns that wait for their place or run, by session.
 #[derive(Debug)]
@@ -46,11 +45,10 @@ pub(super) enum Stop {
     Interrupted,
 }
 
-/// A turn that waits, with what is kept in memory only.
+/// A turn that waits, with what is in memory only; the rest is written down.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) turn_id: String,
-    pub(super) asked: Asked,
     pub(super) environment: Environment,
     /// Whether it is the first of its session, so that there is nothing yet to be found.
     pub(super) begins: bool,
@@ -59,7 +57,6 @@ pub(super) struct Waiting {
 /// What a turn is run with.
 pub(super) struct Run {
     pub(super) turn_id: String,
-    pub(super) asked: Asked,
     pub(super) environment: Environment,
     pub(super) begins: bool,
     pub(super) stop: watch::Receiver<Option<Stop>>,
@@ -141,14 +138,13 @@ impl Queues {
     pub(super) fn next(&self, session_id: &str) -> Option<Run> {
         let mut sessions = self.sessions();
         let queue = sessions.get_mut(session_id)?;
-        let Some(Waiting { turn_id, asked, environment, begins }) = queue.waiting.pop_front()
-        else {
+        let Some(Waiting { turn_id, environment, begins }) = queue.waiting.pop_front() else {
             sessions.remove(session_id);
             return None;
         };
         let (stop, stopped) = watch::channel(None);
         queue.current = Some(Current { turn_id: turn_id.clone(), stop });
-        Some(Run { turn_id, asked, environment, begins, stop: stopped })
+        Some(Run { turn_id, environment, begins, stop: stopped })
     }
 }
 

@@ -40,8 +40,8 @@ pub struct Asked {
 pub struct Pending {
     /// The turn.
     pub turn: Turn,
-    /// What it was asked to be.
-    pub asked: Asked,
+    /// Whether it needs variables of the caller's, which are not written down.
+    pub needs_environment: bool,
     /// Its process group, once that is known.
     pub group: Option<Group>,
 }
@@ -86,6 +86,28 @@ pub fn by_id(connection: &Connection, id: &str) -> Result<Option<Turn>> {
     let sql = format!("SELECT {COLUMNS} FROM turns WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([id], turn).optional()?)
+}
+
+/// What a turn was asked to be.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn asked(connection: &Connection, id: &str) -> Result<Option<Asked>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT prompt, timeout_ms, raw, wait, fallback, needs_environment FROM turns
+         WHERE id = ?1",
+    )?;
+    let asked = statement.query_row([id], |row| {
+        Ok(Asked {
+            prompt: row.get(0)?,
+            timeout_ms: row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned),
+            raw: row.get(2)?,
+            wait: row.get(3)?,
+            fallback: row.get(4)?,
+            needs_environment: row.get(5)?,
+        })
+    });
+    Ok(asked.optional()?)
 }
 
 /// The turns that an id or the beginning of one means, at most a few; an exact match wins alone.
@@ -222,8 +244,7 @@ pub fn finish(
 /// Those of SQLite.
 pub fn pending(connection: &Connection) -> Result<Vec<Pending>> {
     let sql = format!(
-        "SELECT {COLUMNS}, prompt, timeout_ms, raw, wait, fallback, needs_environment, pgid,
-             start_ticks, boot_id
+        "SELECT {COLUMNS}, needs_environment, pgid, start_ticks, boot_id
          FROM turns WHERE state IN ('queued', 'running') ORDER BY rowid"
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -236,15 +257,8 @@ pub fn pending(connection: &Connection) -> Result<Vec<Pending>> {
                 boot_id: row.get("boot_id")?,
             }),
         };
-        let asked = Asked {
-            prompt: row.get("prompt")?,
-            timeout_ms: row.get::<_, Option<i64>>("timeout_ms")?.map(i64::cast_unsigned),
-            raw: row.get("raw")?,
-            wait: row.get("wait")?,
-            fallback: row.get("fallback")?,
-            needs_environment: row.get("needs_environment")?,
-        };
-        Ok(Pending { turn: turn(row)?, asked, group })
+        let needs_environment = row.get("needs_environment")?;
+        Ok(Pending { turn: turn(row)?, needs_environment, group })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -43,7 +43,9 @@ fn a_turn_is_accepted_once() {
     let mut pending = turns::pending(&connection).unwrap();
     assert_eq!(pending.len(), 1);
     let kept = pending.remove(0);
-    assert_eq!((kept.turn, kept.asked, kept.group), (turn, asked("hello\n you"), None));
+    assert_eq!((kept.turn, kept.needs_environment, kept.group), (turn, false, None));
+    assert_eq!(turns::asked(&connection, "turn").unwrap(), Some(asked("hello\n you")));
+    assert_eq!(turns::asked(&connection, "none").unwrap(), None);
 }
 
 #[test]
