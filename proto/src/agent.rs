@@ -76,7 +76,7 @@ pub struct ToolsResponse {
 pub struct ServerInfo {
     /// Its name.
     pub name: String,
-    /// `connected`, `failed` or a word of the provider's.
+    /// `connected`, `needs-auth`, `failed` or a word of the provider's.
     pub state: String,
     /// Why it is not connected.
     pub detail: Option<String>,

@@ -50,6 +50,7 @@ mod systemd_install;
 mod systemd_restarts;
 mod tidy;
 mod tools;
+mod tools_http;
 mod traps;
 mod trash;
 mod turn_checks;

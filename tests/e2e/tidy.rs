@@ -60,6 +60,12 @@ const RULES: &[Rule] = &[
         why: "a launch plan is run blindly",
     },
     Rule {
+        place: "daemon/src/mcp/",
+        forbidden: &["crate::providers", "crate::store", "crate::registry", "crate::listener"],
+        except: &[],
+        why: "a server is asked in the same way for whoever uses it",
+    },
+    Rule {
         place: "daemon/src/registry/",
         forbidden: &["crate::listener", "crate::jobs", "tarpc"],
         except: &[],
@@ -115,7 +121,7 @@ const NAMED: &[(&str, &str)] = &[
     // The process of the built-in agent is sessd itself.
     ("daemon/src/lib.rs", "providers::echo"),
     // A word of the protocol, for the place in a list.
-    ("daemon/src/mcp.rs", "\"cursor\""),
+    ("daemon/src/mcp/mod.rs", "\"cursor\""),
 ];
 
 const FILE_LINES_MAX: usize = 400;

@@ -43,6 +43,13 @@ pub const MCP_MEMORY: Cli = Cli {
     version: "2026.8.31",
 };
 
+/// An MCP server with an example of everything, which talks over HTTP when it is told to.
+pub const MCP_EVERYTHING: Cli = Cli {
+    name: "mcp-server-everything",
+    package: "@modelcontextprotocol/server-everything",
+    version: "2026.8.31",
+};
+
 /// A provider CLI that runs on this machine.
 #[derive(Clone, Debug)]
 pub struct Installed {
@@ -84,7 +91,9 @@ fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
 
     let home = tempfile::tempdir()?;
     let mut program = Command::new(staging.path().join("node_modules/.bin").join(name));
-    program.arg("--version").env("HOME", home.path());
+    // An MCP server has no version to tell; it ends with its input, of which there is none.
+    let is_server = package.starts_with("@modelcontextprotocol/");
+    program.arg(if is_server { "stdio" } else { "--version" }).env("HOME", home.path());
     succeed(&mut program)?;
     let manifest = staging.path().join("node_modules").join(package).join("package.json");
     let manifest: Value = serde_json::from_slice(&fs::read(manifest)?)?;

@@ -7,7 +7,7 @@ use crate::{Context, current_dir};
 
 /// Show which MCP servers and tools an agent or a session has when it is started
 ///
-/// Its provider is started, but no model; where that tells nothing, its MCP servers are.
+/// Its provider is started, but no model; where that tells nothing, its MCP servers are asked.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// An agent, or a session

@@ -12,15 +12,19 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::homes::KnownHome;
+use super::secrets::Secrets;
 use super::starting::first_home;
 use super::{Registry, agents};
-use crate::mcp;
+use crate::mcp::{self, Refusal};
 use crate::providers::{Launch, McpServer, Provider};
 use crate::runner::{self, Limits, Process};
 
 /// How long a provider may take to start with its servers, and how much it may say.
 const LIMITS: Limits =
     Limits { deadline: Duration::from_secs(45), output_bytes_max: 16 * 1024 * 1024 };
+
+/// What is repeated of why a server has no tools, in characters.
+const DETAIL_MAX: usize = 300;
 
 /// What is to be started, and where.
 struct Start {
@@ -167,15 +171,19 @@ async fn ask_server(name: &str, server: &McpServer, cwd: &str, base: Environment
                 cwd: own.clone().unwrap_or_else(|| cwd.to_owned()),
                 env: env.collect(),
             };
-            mcp::tools(&plan, &base).await.map_err(|why| ("failed", why))
+            mcp::stdio::tools(&plan, &base).await
         }
-        McpServer::Http { url, .. } => {
-            Err(("unknown", format!("{url} is asked by the provider only")))
-        }
+        McpServer::Http { url, headers } => mcp::http::tools(url, headers, &base).await,
     };
     let (state, detail, tools) = match asked {
         Ok(tools) => ("connected", None, tools),
-        Err((state, why)) => (state, Some(why), Vec::new()),
+        Err(Refusal::NeedsAuth(why)) => ("needs-auth", Some(why), Vec::new()),
+        Err(Refusal::Failed(why)) => ("failed", Some(why), Vec::new()),
     };
+    let secrets = Secrets::of_server(server);
+    // Cut afterwards, so that no half of one is left.
+    let cut = |why: String| why.chars().take(DETAIL_MAX).collect();
+    let detail = detail.map(|why| cut(secrets.hide(why)));
+    let tools = tools.into_iter().map(|tool| secrets.hide(tool)).collect();
     ServerInfo { name: name.to_owned(), state: state.to_owned(), detail, tools }
 }
