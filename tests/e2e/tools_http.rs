@@ -4,8 +4,8 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::{env, thread};
 
 use serde_json::Value;
@@ -30,29 +30,29 @@ fn have_agent(sandbox: &Sandbox, servers: &[(&str, String)]) {
     sandbox.write(".config/sessd/config.toml", config);
 }
 
-/// Starts the real server where it can be reached over HTTP; its port, and where its log is.
-fn start(sandbox: &Sandbox, program: &PathBuf) -> (u16, PathBuf) {
-    let log = sandbox.home().join("server.log");
-    let port = wait_until("a port that nobody takes meanwhile", DEADLINE, || {
+/// Starts the real server where it can be reached over HTTP, and keeps its log in a file.
+fn start(sandbox: &Sandbox, program: &Path, log: &Path) -> (Child, u16) {
+    wait_until("a port that nobody takes meanwhile", DEADLINE, || {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = sandbox.command(program);
         command.arg("streamableHttp").env("PORT", port.to_string());
-        command.stdin(Stdio::null()).stdout(File::create(&log).unwrap()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(File::create(log).unwrap()).stderr(Stdio::null());
         let mut server = command.spawn().unwrap();
         wait_until("an answer or the end of the server", DEADLINE, || {
             let is_there = TcpStream::connect(("127.0.0.1", port)).is_ok();
             let has_ended = server.try_wait().unwrap().is_some();
-            (is_there || has_ended).then_some((is_there && !has_ended).then_some(port))
+            (is_there || has_ended).then_some(is_there && !has_ended)
         })
-    });
-    (port, log)
+        .then_some((server, port))
+    })
 }
 
 #[test]
 fn tools_of_a_real_server_over_http_are_those_that_it_has_on_its_standard_streams() {
     let Some(installed) = npm::install(&MCP_EVERYTHING) else { return };
     let sandbox = Sandbox::new(BINARIES);
-    let (port, log) = start(&sandbox, &installed.program);
+    let log = sandbox.home().join("server.log");
+    let (mut server, port) = start(&sandbox, &installed.program, &log);
     let program = installed.program.display();
     let remote = format!("url = 'http://127.0.0.1:{port}/mcp'\nheaders = {{ X-Key = '{SECRET}' }}");
     let lost = format!("url = 'http://127.0.0.1:{port}/nowhere'");
@@ -76,7 +76,9 @@ fn tools_of_a_real_server_over_http_are_those_that_it_has_on_its_standard_stream
     assert_eq!(why, (&"failed".into(), &"it answers 404 Not Found".into()));
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("session termination request"), "the session was left open: {log}");
-    assert!(!format!("{told}").contains(SECRET), "{told}");
+    assert!(!told.to_string().contains(SECRET), "{told}");
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 /// A server that lets nobody in, and repeats in why what it was sent.
@@ -152,7 +154,8 @@ fn over_https_a_server_is_asked_only_if_the_system_trusts_it() {
     let mut openssl = sandbox.command("openssl");
     let made = sandbox.run(openssl.args(certificate.split_whitespace()), DEADLINE);
     assert_eq!(made.status, 0, "{made:?}");
-    sandbox.command("node").args(["-e", GUARD]).stdin(Stdio::null()).spawn().unwrap();
+    let mut guard = sandbox.command("node");
+    let mut guard = guard.args(["-e", GUARD]).stdin(Stdio::null()).spawn().unwrap();
     let port = wait_until("the port", DEADLINE, || fs::read_to_string(home.join("port")).ok());
     have_agent(&sandbox, &[("guarded", format!("url = 'https://127.0.0.1:{port}/mcp'"))]);
 
@@ -169,4 +172,6 @@ fn over_https_a_server_is_asked_only_if_the_system_trusts_it() {
     let server = &told["servers"][0];
     assert_eq!(server["state"], "needs-auth", "{server}");
     assert_eq!(fs::read_to_string(home.join("asked")).unwrap(), "POST");
+    guard.kill().unwrap();
+    guard.wait().unwrap();
 }
