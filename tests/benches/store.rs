@@ -7,7 +7,8 @@ use std::process::Command;
 
 use rusqlite::Connection;
 use sessd::store::Store;
-use sessd::store::bindings::{self, Discovered};
+use sessd::store::bindings;
+use sessd::store::intake::{self, Discovered};
 use sessd_proto::client::Client;
 use sessd_proto::session::ListRequest;
 use sessd_proto::{Status, Timestamp};
@@ -114,7 +115,7 @@ fn store_of(sessions: usize) -> PathBuf {
     for start in (0..sessions).step_by(10_000) {
         let transaction = connection.transaction().unwrap();
         for number in start..(start + 10_000).min(sessions) {
-            bindings::absorb(&transaction, &row_of(number, home_id)).unwrap();
+            intake::absorb(&transaction, &row_of(number, home_id)).unwrap();
         }
         transaction.commit().unwrap();
     }

@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::iter;
+use std::sync::PoisonError;
+use std::{iter, mem};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use rusqlite::Transaction;
 use sessd_proto::{Fault, Timestamp};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -16,7 +18,7 @@ use super::places::Met;
 use crate::clock::now;
 use crate::failpoint;
 use crate::providers::{Basis, Found, Listed, Retention};
-use crate::store::bindings::{self, Discovered};
+use crate::store::intake::{Discovered, Intake};
 use crate::store::{self, files};
 use crate::system;
 
@@ -50,26 +52,45 @@ impl Registry {
         if is_large {
             self.store.begin_import().await?;
         }
+        let is_first = !self.has_swept();
         let (read, rows) = mpsc::channel(2 * TOGETHER / BATCH);
         let reading = self.read_all(known, changed, retention, read);
-        let (read, written) = tokio::join!(reading, self.remember_all(known.id, rows));
+        let writing = self.remember_all(known.id, rows, is_large && is_first);
+        let (read, written) = tokio::join!(reading, writing);
         // The first sweep ends its imports itself, after the lists that wait for it.
-        if is_large && self.has_swept() {
-            self.end_import();
+        if is_large && !is_first {
+            self.end_import().await;
         }
         written?;
         read
     }
 
-    /// Does what imports leave for later. Not awaited: lists that wait for a sweep come first.
-    pub(super) fn end_import(&self) {
-        let store = self.store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.end_import().await {
-                tracing::warn!("after an import: {error}");
-            }
-            system::give_back_memory();
-        });
+    /// Does what imports leave for later. Nobody may sweep meanwhile: what is not yet remembered
+    /// would be read again.
+    pub(super) async fn end_import(&self) {
+        let unseen = mem::take(&mut *self.imported.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Err(error) = self.remember_files(unseen).await {
+            tracing::warn!("after an import: {error}");
+        }
+        if let Err(error) = self.store.end_import().await {
+            tracing::warn!("after an import: {error}");
+        }
+        system::give_back_memory();
+    }
+
+    /// Writes down what was seen of transcripts, in the order of the table.
+    async fn remember_files(&self, mut files: Vec<(i64, Listed)>) -> Result<(), Fault> {
+        files
+            .sort_unstable_by(|(a, one), (b, other)| (a, &one.location).cmp(&(b, &other.location)));
+        while !files.is_empty() {
+            let rest = files.split_off(files.len().min(ENOUGH));
+            let some = mem::replace(&mut files, rest);
+            let remember = move |tx: &Transaction<'_>| {
+                some.iter().try_for_each(|(home_id, seen)| remember_file(tx, *home_id, seen))
+            };
+            self.store.write(remember).await?;
+        }
+        Ok(())
     }
 
     /// Reads transcripts batch by batch.
@@ -121,6 +142,7 @@ impl Registry {
         &self,
         home_id: i64,
         mut read: mpsc::Receiver<Vec<Row>>,
+        files_later: bool,
     ) -> Result<(), Fault> {
         const TURN: usize = 200;
         let mut rows = VecDeque::new();
@@ -136,16 +158,25 @@ impl Registry {
             }
             let waits = self.store.waiting();
             let write = self.store.write(move |tx| {
-                let mut done = 0;
-                while !rows.is_empty() && (done < TURN || !waits()) {
-                    for row in rows.drain(..TURN.min(rows.len())) {
-                        remember(tx, home_id, &row)?;
-                        done += 1;
+                let mut intake = Intake::begin(tx)?;
+                let mut seen = Vec::new();
+                while !rows.is_empty() && (seen.len() < TURN || !waits()) {
+                    for (file, found) in rows.drain(..TURN.min(rows.len())) {
+                        found.map_or(Ok(()), |found| intake.absorb(&found))?;
+                        if !files_later {
+                            remember_file(tx, home_id, &file)?;
+                        }
+                        seen.push((home_id, file));
                     }
                 }
-                Ok(rows)
+                intake.end()?;
+                Ok((rows, seen))
             });
-            rows = write.await?;
+            let (rest, seen) = write.await?;
+            rows = rest;
+            if files_later {
+                self.imported.lock().unwrap_or_else(PoisonError::into_inner).extend(seen);
+            }
             failpoint::reach("import.written");
             self.store.make_indexes_of_many().await?;
         }
@@ -155,11 +186,8 @@ impl Registry {
 /// A transcript with what it says, if it is a session.
 type Row = (Listed, Option<Discovered>);
 
-fn remember(tx: &rusqlite::Transaction<'_>, home_id: i64, row: &Row) -> store::Result<()> {
-    let (Listed { location, stamp }, found) = row;
-    if let Some(found) = found {
-        bindings::absorb(tx, found)?;
-    }
+fn remember_file(tx: &Transaction<'_>, home_id: i64, file: &Listed) -> store::Result<()> {
+    let Listed { location, stamp } = file;
     files::remember(tx, home_id, location, (stamp.size, stamp.mtime_ns, stamp.inode))
 }
 

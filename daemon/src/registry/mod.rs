@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::clock::now;
 use crate::config::Config;
+use crate::providers::Listed;
 use crate::store::Store;
 use variables::Variables;
 
@@ -60,7 +61,9 @@ pub struct Registry {
     elsewhere: places::Places,
     /// The way to everything on PATH.
     programs: patience::Gate,
-    sweeping: tokio::sync::Mutex<()>,
+    sweeping: Arc<tokio::sync::Mutex<()>>,
+    /// What the first sweep has seen of transcripts, to be written down after it.
+    imported: Mutex<Vec<(i64, Listed)>>,
     cleaning: tokio::sync::Mutex<()>,
     swept: watch::Sender<bool>,
     turns: waiting::Queues,
@@ -90,7 +93,8 @@ impl Registry {
             homes: Mutex::default(),
             elsewhere: places::Places::default(),
             programs: patience::Gate::default(),
-            sweeping: tokio::sync::Mutex::default(),
+            sweeping: Arc::default(),
+            imported: Mutex::default(),
             cleaning: tokio::sync::Mutex::default(),
             swept: watch::Sender::new(false),
             turns,

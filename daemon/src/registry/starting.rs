@@ -18,8 +18,9 @@ use super::patience::LOOK;
 use crate::clock::now;
 use crate::process;
 use crate::providers::{self, Home, Launch, LiveSession, Provider, Start};
-use crate::store::bindings::{self, Discovered};
+use crate::store::bindings;
 use crate::store::fallback;
+use crate::store::intake::{self, Discovered};
 use crate::store::leases::{self, Lease};
 use crate::store::marks;
 use crate::store::sessions::{self, Stored};
@@ -313,7 +314,7 @@ pub(super) fn write_down(
     let NewSession { mut found, home, .. } = new;
     let path = home.path.to_string_lossy();
     found.home_id = bindings::remember_home(tx, &found.provider, &path, &home.env)?;
-    bindings::absorb(tx, &found)
+    intake::absorb(tx, &found)
 }
 
 fn starting(id: String, provider: &dyn Provider, cwd: &str, project: String) -> Discovered {

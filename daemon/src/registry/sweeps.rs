@@ -53,8 +53,15 @@ impl Registry {
         for home in self.known_homes().await? {
             sweeps.push(self.sweep_home(&home).await?);
         }
-        if !self.swept.send_replace(true) {
-            self.end_import();
+        if !self.has_swept() {
+            let alone = Arc::clone(&self.sweeping).lock_owned().await;
+            self.swept.send_replace(true);
+            // Not awaited: lists that wait for this sweep come first.
+            let registry = Arc::clone(self);
+            tokio::spawn(async move {
+                registry.end_import().await;
+                drop(alone);
+            });
         }
         Ok(sweeps)
     }

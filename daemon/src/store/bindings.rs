@@ -1,12 +1,12 @@
-//! Which provider session is a session's: homes, projects, bindings, and what discovery writes.
+//! Which provider session is a session's: homes and bindings.
 
 use std::collections::{BTreeMap, HashSet};
 
-use rusqlite::{Connection, OptionalExtension, named_params};
-use sessd_proto::{Kind, Status, Timestamp};
+use rusqlite::{Connection, OptionalExtension};
+use sessd_proto::Timestamp;
 
-use super::sessions::{Stored, is_past_ttl};
-use super::{Error, Result, events, trash};
+use super::sessions::Stored;
+use super::{Error, Result, events};
 
 /// A home that is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,55 +19,6 @@ pub struct HomeRow {
     pub path: String,
     /// Variables that select it; `None` means unset.
     pub env: BTreeMap<String, Option<String>>,
-}
-
-/// What a sweep found of one session.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Discovered {
-    /// The id for a session that is new to the registry.
-    pub id: String,
-    /// The provider's id of the provider.
-    pub provider: String,
-    /// Who was asked to begin it; the provider itself when empty.
-    pub agent: String,
-    /// What that agent asks its provider for, as JSON; nothing when empty.
-    pub launch: String,
-    /// The home it is in.
-    pub home_id: i64,
-    /// What makes the provider's id unique in the home.
-    pub scope: String,
-    /// The provider's own id of the session; empty while it is not known.
-    pub provider_session_id: String,
-    /// Where its transcript is.
-    pub location: String,
-    /// Root path of its project.
-    pub project: String,
-    /// Who talks in it.
-    pub kind: Kind,
-    /// Where the provider must be started for it.
-    pub launch_dir: String,
-    /// Where it last worked.
-    pub cwd: Option<String>,
-    /// Its title.
-    pub title: Option<String>,
-    /// The model that answered last.
-    pub model: Option<String>,
-    /// The git branch it last worked on.
-    pub git_branch: Option<String>,
-    /// Whether it can be resumed.
-    pub status: Status,
-    /// Why, when the status is not `active`.
-    pub reason: Option<String>,
-    /// Its first record.
-    pub created_at: Timestamp,
-    /// Its last record.
-    pub last_activity: Timestamp,
-    /// When the provider will delete it.
-    pub expires_at: Option<Timestamp>,
-    /// Our id of the session it was forked from.
-    pub parent_id: Option<String>,
-    /// When it was read.
-    pub at: Timestamp,
 }
 
 /// Remembers a home; answers its number.
@@ -100,160 +51,6 @@ pub fn homes(connection: &Connection) -> Result<Vec<HomeRow>> {
         Ok(HomeRow { id: row.get(0)?, provider: row.get(1)?, path: row.get(2)?, env })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// Writes what a sweep found: a new session, or what changed in a known one.
-///
-/// # Errors
-/// Those of SQLite.
-pub fn absorb(connection: &Connection, found: &Discovered) -> Result<()> {
-    let key = (found.home_id, &*found.scope, &*found.provider_session_id);
-    if let Some(stone) = trash::tombstone(connection, key)? {
-        if found.last_activity <= stone.at {
-            return trash::move_tombstone(connection, &stone, &found.location);
-        }
-        // Somebody went on with it: it matters again, and is who it was.
-        trash::unbury(connection, &stone.session_id)?;
-        return create(connection, &Discovered { id: stone.session_id, ..found.clone() });
-    }
-    match known(connection, key)? {
-        None => create(connection, found),
-        Some(Known { id, is_current: true }) => update(connection, &id, found),
-        // An earlier binding of a session that has moved on.
-        Some(Known { is_current: false, .. }) => Ok(()),
-    }
-}
-
-/// A session that has a provider's id, or had it.
-struct Known {
-    id: String,
-    is_current: bool,
-}
-
-/// Who has this id: somebody who was found before, or a session that was registered with it
-/// before its provider gave it a scope. Most of what is absorbed is new, so both are asked for
-/// at once, and nothing is changed but what was found.
-fn known(connection: &Connection, key: (i64, &str, &str)) -> Result<Option<Known>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT session_id, current, 0 AS registered FROM bindings
-         WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3
-         UNION ALL
-         SELECT session_id, current, 1 FROM bindings
-         WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3 AND location = ''",
-    )?;
-    let first = statement
-        .query_row(key, |row| Ok((Known { id: row.get(0)?, is_current: row.get(1)? }, row.get(2)?)))
-        .optional()?;
-    let Some((known, is_registered)) = first else { return Ok(None) };
-    if is_registered {
-        let mut statement = connection.prepare_cached(
-            "UPDATE bindings SET scope = ?2
-             WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3",
-        )?;
-        statement.execute(key)?;
-    }
-    Ok(Some(known))
-}
-
-fn create(connection: &Connection, found: &Discovered) -> Result<()> {
-    let project_id = project(connection, &found.project)?;
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO sessions (id, project_id, provider, agent, kind, launch_dir, cwd, title,
-             model, git_branch, status, reason, created_at, last_activity, checked_at,
-             status_since, expires_at, parent_id, launch)
-         VALUES (:id, :project_id, :provider, ifnull(nullif(:agent, ''), :provider), :kind,
-             :launch_dir, :cwd, :title, :model, :git_branch, :status, :reason, :created_at,
-             :last_activity, :at, :at, :expires_at, :parent_id, ifnull(nullif(:launch, ''), '[]'))",
-    )?;
-    statement.execute(named_params! {
-        ":id": found.id, ":project_id": project_id, ":provider": found.provider,
-        ":agent": found.agent, ":launch": found.launch,
-        ":kind": found.kind.as_str(), ":launch_dir": found.launch_dir, ":cwd": found.cwd,
-        ":title": found.title, ":model": found.model, ":git_branch": found.git_branch,
-        ":status": found.status.as_str(), ":reason": found.reason,
-        ":created_at": found.created_at.0, ":last_activity": found.last_activity.0,
-        ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
-        ":parent_id": found.parent_id,
-    })?;
-    bind(connection, &found.id, found)?;
-    events::append(connection, found.at, "discovered", Some(&found.id), &serde_json::json!({}))
-}
-
-fn bind(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO bindings (home_id, scope, provider_session_id, location, session_id)
-         VALUES (?1, ?2, nullif(?3, ''), ?4, ?5)",
-    )?;
-    let Discovered { home_id, scope, provider_session_id, location, .. } = found;
-    statement.execute((home_id, scope, provider_session_id, location, id))?;
-    Ok(())
-}
-
-fn update(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "SELECT status, launch_dir, project_id, trashed_at,
-                 iif(pinned OR EXISTS (SELECT 1 FROM tags WHERE session_id = s.id), NULL, ttl_ms)
-             FROM sessions s WHERE id = ?1",
-    )?;
-    type Old = (String, String, i64, Option<i64>, Option<i64>);
-    let (old_status, old_dir, old_project, trashed_at, ttl_ms): Old =
-        statement.query_row([id], |row| row.try_into())?;
-    let (status, reason) = if is_past_ttl(found.last_activity, ttl_ms, found.at) {
-        (Status::Expired, Some("ttl"))
-    } else {
-        (found.status, found.reason.as_deref())
-    };
-    // Somebody went on with it: it matters again.
-    let comes_back = trashed_at.is_some_and(|at| found.last_activity.0 > at);
-    // A directory that vanished with its repository still belongs to the project it was in.
-    let project_id = if old_dir == found.launch_dir && found.project == found.launch_dir {
-        old_project
-    } else {
-        project(connection, &found.project)?
-    };
-    let mut statement = connection.prepare_cached(
-        "UPDATE sessions SET project_id = :project_id, kind = :kind, launch_dir = :launch_dir,
-             cwd = ifnull(:cwd, cwd), title = ifnull(:title, title), model = ifnull(:model, model),
-             git_branch = ifnull(:git_branch, git_branch), status = :status, reason = :reason,
-             created_at = :created_at, last_activity = :last_activity, checked_at = :at,
-             expires_at = :expires_at, parent_id = ifnull(parent_id, :parent_id),
-             trashed_at = iif(:comes_back, NULL, trashed_at),
-             status_since = iif(status = :status, status_since, :at), revision = revision + 1
-         WHERE id = :id",
-    )?;
-    statement.execute(named_params! {
-        ":id": id, ":project_id": project_id, ":kind": found.kind.as_str(),
-        ":launch_dir": found.launch_dir, ":cwd": found.cwd, ":title": found.title,
-        ":model": found.model, ":git_branch": found.git_branch,
-        ":status": status.as_str(), ":reason": reason, ":comes_back": comes_back,
-        ":created_at": found.created_at.0, ":last_activity": found.last_activity.0,
-        ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
-        ":parent_id": found.parent_id,
-    })?;
-    let mut statement = connection.prepare_cached(
-        "UPDATE bindings SET location = ?1
-         WHERE home_id = ?2 AND scope = ?3 AND provider_session_id = ?4",
-    )?;
-    let Discovered { home_id, scope, provider_session_id, location, .. } = found;
-    statement.execute((location, home_id, scope, provider_session_id))?;
-    if comes_back {
-        let data = serde_json::json!({ "reason": "activity" });
-        events::append(connection, found.at, "undeleted", Some(id), &data)?;
-    }
-    if old_status == status.as_str() {
-        return Ok(());
-    }
-    let data = serde_json::json!({ "from": old_status, "to": status, "reason": reason });
-    events::append(connection, found.at, "status_changed", Some(id), &data)
-}
-
-fn project(connection: &Connection, root: &str) -> Result<i64> {
-    let mut statement = connection.prepare_cached("SELECT id FROM projects WHERE root = ?1")?;
-    if let Some(id) = statement.query_row([root], |row| row.get(0)).optional()? {
-        return Ok(id);
-    }
-    let mut statement = connection.prepare_cached("INSERT INTO projects (root) VALUES (?1)")?;
-    Ok(statement.insert([root])?)
 }
 
 /// The session that a provider's id means now, in this scope or in any, and since when there has

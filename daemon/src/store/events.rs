@@ -24,6 +24,19 @@ pub fn append(
     Ok(())
 }
 
+/// Appends that sessions were discovered: those whose rows come after one.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn append_discovered(connection: &Connection, after: i64) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO events (at, type, session_id)
+         SELECT status_since, 'discovered', id FROM sessions WHERE seq > ?1 ORDER BY seq",
+    )?;
+    statement.execute([after])?;
+    Ok(())
+}
+
 /// Rows that one cleanup forgets at most.
 const FORGOTTEN_MAX: i64 = 100_000;
 

@@ -14,11 +14,11 @@ use crate::failpoint;
 /// Sessions above which no index is put off any longer: without them, queries look at every row.
 const PUT_OFF_MAX: i64 = 20_000;
 
-/// All but the one of the first list, and those that a new session is not in.
+/// All but those of the first list, and those that a new session is not in.
 const PUT_OFF: &str = "SELECT name, sql FROM sqlite_schema
-    WHERE type = 'index' AND tbl_name = 'sessions'
-      AND (name = 'by_check' OR name GLOB 'list_*')
-      AND name <> 'list_activity' AND name NOT GLOB 'list_trash_*'";
+    WHERE type = 'index' AND (name IN ('by_check', 'binding_by_provider_session')
+      OR tbl_name = 'sessions' AND name GLOB 'list_*' AND name <> 'list_activity'
+      AND name NOT GLOB 'list_trash_*')";
 
 /// The indexes that are still to be made, by their SQL.
 #[derive(Clone, Debug, Default)]

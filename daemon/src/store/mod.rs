@@ -21,6 +21,7 @@ pub mod fallback;
 mod file;
 pub mod files;
 mod indexes;
+pub mod intake;
 pub mod job_runs;
 pub mod keys;
 pub mod leases;

@@ -7,8 +7,9 @@ use std::path::Path;
 use rusqlite::Connection;
 use sessd_proto::{Status, Timestamp};
 
-use super::bindings::{self, Discovered};
+use super::bindings;
 use super::file::prepare;
+use super::intake::Discovered;
 use super::migrations;
 use super::sessions::{self, Stored};
 

@@ -7,8 +7,9 @@ use rusqlite::Connection;
 use sessd_proto::session::{ListRequest, Sort};
 use sessd_proto::{FaultCode, Kind, Status, Timestamp};
 
-use super::super::bindings::{self, Discovered};
+use super::super::bindings;
 use super::super::indexes;
+use super::super::intake::{self, Discovered};
 use super::super::page::{self, EXAMINED_MAX, Walk};
 use super::super::sessions::{self, Stored};
 use super::super::{Error, Result};
@@ -36,7 +37,7 @@ fn crowd() -> Connection {
             expires_at: (number % 4 < 2).then_some(Timestamp(number * 13 % 4)),
             ..found(home, number)
         };
-        bindings::absorb(&connection, &row).unwrap();
+        intake::absorb(&connection, &row).unwrap();
     }
     connection
         .execute_batch(
@@ -220,7 +221,7 @@ fn combined_filters_examine_a_bounded_number_of_rows() {
 fn a_tagged_list_follows_its_sessions() {
     let (connection, home) = with_home();
     for number in [1, 2] {
-        bindings::absorb(&connection, &found(home, number)).unwrap();
+        intake::absorb(&connection, &found(home, number)).unwrap();
     }
     connection
         .execute_batch(
@@ -238,10 +239,10 @@ fn a_tagged_list_follows_its_sessions() {
     let last_activity = Timestamp(9);
     let created_at = Timestamp(9);
     let newer = Discovered { last_activity, created_at, ..found(home, 1) };
-    bindings::absorb(&connection, &newer).unwrap();
+    intake::absorb(&connection, &newer).unwrap();
     assert_eq!((order(Sort::Activity), order(Sort::Created)), (vec![1, 2], vec![1, 2]));
     let expires_at = Some(Timestamp(1));
-    bindings::absorb(&connection, &Discovered { expires_at, ..found(home, 2) }).unwrap();
+    intake::absorb(&connection, &Discovered { expires_at, ..found(home, 2) }).unwrap();
     assert_eq!(order(Sort::Expires), [2, 1]);
 }
 

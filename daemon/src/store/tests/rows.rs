@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use sessd_proto::{Json, Kind, Session, Status, Timestamp};
 
-use super::super::bindings::{self, Discovered};
+use super::super::bindings;
+use super::super::intake::{self, Discovered};
 use super::super::leases::{self, Lease};
 use super::super::sessions::{self, Checked, Outcome};
 use super::super::{files, job_runs};
@@ -77,7 +78,7 @@ proptest! {
     fn what_is_stored_is_what_comes_back(first in anything(), second in anything()) {
         let (connection, home_id) = with_home();
         let first = Discovered { home_id, ..first };
-        bindings::absorb(&connection, &first).unwrap();
+        intake::absorb(&connection, &first).unwrap();
         let row = stored(&connection, "id");
         prop_assert_eq!(&row.session, &seen(&first));
         prop_assert_eq!((row.home_id, &row.scope, &row.location),
@@ -88,7 +89,7 @@ proptest! {
             id: "another".to_owned(), home_id, scope: first.scope.clone(),
             provider_session_id: first.provider_session_id.clone(), ..second
         };
-        bindings::absorb(&connection, &again).unwrap();
+        intake::absorb(&connection, &again).unwrap();
         prop_assert_eq!(sessions::count(&connection).unwrap(), 1);
         let merged = Discovered {
             id: first.id.clone(),
@@ -130,11 +131,11 @@ proptest! {
 #[test]
 fn an_earlier_binding_changes_nothing() {
     let (connection, home) = with_home();
-    bindings::absorb(&connection, &found(home, 1)).unwrap();
+    intake::absorb(&connection, &found(home, 1)).unwrap();
     connection.execute("UPDATE bindings SET current = 0", []).unwrap();
     let before = stored(&connection, "id-0001");
     let title = Some("new".to_owned());
-    bindings::absorb(&connection, &Discovered { title, ..found(home, 1) }).unwrap();
+    intake::absorb(&connection, &Discovered { title, ..found(home, 1) }).unwrap();
     assert_eq!(stored(&connection, "id-0001"), before);
     assert_eq!(sessions::count(&connection).unwrap(), 1);
 }
@@ -142,7 +143,7 @@ fn an_earlier_binding_changes_nothing() {
 #[test]
 fn a_check_of_an_old_revision_changes_nothing() {
     let (connection, home) = with_home();
-    bindings::absorb(&connection, &found(home, 1)).unwrap();
+    intake::absorb(&connection, &found(home, 1)).unwrap();
     let row = stored(&connection, "id-0001");
     let checked = Checked {
         seq: row.seq,
@@ -151,7 +152,7 @@ fn a_check_of_an_old_revision_changes_nothing() {
         reason: Some("transcript_missing".to_owned()),
         at: Timestamp(2_000),
     };
-    bindings::absorb(&connection, &found(home, 1)).unwrap();
+    intake::absorb(&connection, &found(home, 1)).unwrap();
     let newer = stored(&connection, "id-0001");
     assert!(newer.session.revision > row.session.revision);
     assert_eq!(sessions::set_checked(&connection, &checked).unwrap(), Outcome::Raced);
@@ -177,7 +178,7 @@ fn the_oldest_checks_come_first_and_fresh_ones_not_at_all() {
     let (connection, home) = with_home();
     for (number, at) in [(1, 500), (2, 100), (3, 900), (4, 300)] {
         let at = Timestamp(at);
-        bindings::absorb(&connection, &Discovered { at, ..found(home, number) }).unwrap();
+        intake::absorb(&connection, &Discovered { at, ..found(home, number) }).unwrap();
     }
     let seqs = sessions::oldest_checks(&connection, 900, 2).unwrap();
     let ids = seqs.iter().map(|seq| sessions::by_seq(&connection, *seq).unwrap().unwrap());
@@ -187,7 +188,7 @@ fn the_oldest_checks_come_first_and_fresh_ones_not_at_all() {
 #[test]
 fn a_lease_ends_only_for_its_own_process() {
     let (connection, home) = with_home();
-    bindings::absorb(&connection, &found(home, 1)).unwrap();
+    intake::absorb(&connection, &found(home, 1)).unwrap();
     let lease = Lease {
         session_id: "id-0001".to_owned(),
         pid: u32::MAX,
@@ -209,7 +210,7 @@ fn a_lease_ends_only_for_its_own_process() {
 #[test]
 fn expiry_is_predicted_from_activity_or_from_the_file() {
     let (connection, home) = with_home();
-    bindings::absorb(&connection, &found(home, 1)).unwrap();
+    intake::absorb(&connection, &found(home, 1)).unwrap();
     let seen = (1, 5_000_000, 1);
     files::remember(&connection, home, "/home/1.jsonl", seen).unwrap();
     let predicted = |age_ms, modified| {

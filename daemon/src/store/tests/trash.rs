@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 use sessd_proto::{Session, Status, Timestamp};
 
-use super::super::bindings::{self, Discovered};
+use super::super::intake::{self, Discovered};
 use super::super::sessions::{self, Checked};
 use super::super::{files, marks, trash};
 use super::{found, stored, with_home};
@@ -20,7 +20,7 @@ fn registry(count: i64) -> (Connection, i64) {
 }
 
 fn sweep(connection: &Connection, found: &Discovered) {
-    bindings::absorb(connection, found).unwrap();
+    intake::absorb(connection, found).unwrap();
     files::remember(connection, found.home_id, &found.location, (1, 1, 1)).unwrap();
 }
 
