@@ -71,7 +71,7 @@ impl Context {
     /// The caller's variables, as far as providers declared an interest in them.
     fn declared(&self, client: &mut sessd_proto::client::Client) -> Result<Environment, Fault> {
         let names = client.environment(EnvironmentRequest {})?;
-        Ok(self.env.only(names.iter().map(String::as_str)))
+        Ok(self.env.only(names.iter().map(AsRef::as_ref)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! How to start a provider: plain data, run blindly by whoever holds it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -78,6 +79,9 @@ pub struct CreateResponse {
     /// The session; its status is `unknown`, its reason `starting`.
     pub session: Session,
 }
+
+/// The name of a variable; a daemon that answers many need not copy them.
+pub type Name = Cow<'static, str>;
 
 /// Asks which variables of the caller's environment providers want to know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -17,7 +17,7 @@ use crate::doctor::{DoctorReport, DoctorRequest};
 use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
 use crate::key::{DropKeyRequest, KeyRequest, KeysRequest, KeysResponse};
 use crate::launch::{
-    CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
+    CreateRequest, CreateResponse, EnvironmentRequest, Name, ResumeRequest, ResumeResponse,
 };
 use crate::provider::{ProvidersRequest, ProvidersResponse};
 use crate::session::{CheckRequest, ListRequest, Session, SessionPage, ShowRequest};
@@ -51,7 +51,7 @@ pub trait Sessd {
     /// Checks a session, gives the calling process its lease, and answers how to start it.
     async fn resume(request: ResumeRequest) -> Result<ResumeResponse, Fault>;
     /// Names of the variables that are worth sending with `resume` and `send`.
-    async fn environment(request: EnvironmentRequest) -> Result<Vec<String>, Fault>;
+    async fn environment(request: EnvironmentRequest) -> Result<Vec<Name>, Fault>;
     /// Queues a prompt; its output is read with `turn_output`.
     async fn send(request: SendRequest) -> Result<SendResponse, Fault>;
     /// Long poll for the output of a turn.

@@ -11,7 +11,7 @@ use sessd_proto::doctor::{DoctorReport, DoctorRequest, Finding, Level};
 use sessd_proto::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
 use sessd_proto::key::{DropKeyRequest, KeyRequest, KeysRequest, KeysResponse};
 use sessd_proto::launch::{
-    CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
+    CreateRequest, CreateResponse, EnvironmentRequest, Name, ResumeRequest, ResumeResponse,
 };
 use sessd_proto::peer::Peer;
 use sessd_proto::provider::{ProvidersRequest, ProvidersResponse};
@@ -103,7 +103,7 @@ impl Sessd for Handler {
         self,
         context: Context,
         request: EnvironmentRequest,
-    ) -> Result<Vec<String>, Fault> {
+    ) -> Result<Vec<Name>, Fault> {
         self.call(context, |registry, _| async move { Ok(registry.environment(&request)) }).await
     }
 

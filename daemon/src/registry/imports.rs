@@ -53,7 +53,7 @@ impl Registry {
             self.store.begin_import().await?;
         }
         let is_first = !self.has_swept();
-        let (read, rows) = mpsc::channel(2 * TOGETHER / BATCH);
+        let (read, rows) = mpsc::channel(ENOUGH / BATCH);
         let reading = self.read_all(known, changed, retention, read);
         let writing = self.remember_all(known.id, rows, is_large && is_first);
         let (read, written) = tokio::join!(reading, writing);

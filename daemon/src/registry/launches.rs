@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use sessd_proto::launch::{EnvironmentRequest, ResumeRequest, ResumeResponse};
+use sessd_proto::launch::{EnvironmentRequest, Name, ResumeRequest, ResumeResponse};
 use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::{Fault, FaultCode, LaunchPlan, Session, Status};
 
@@ -23,11 +23,11 @@ const LOOK: Duration = Duration::from_millis(250);
 impl Registry {
     /// Names of the variables that providers want to know.
     #[must_use]
-    pub fn environment(&self, _: &EnvironmentRequest) -> Vec<String> {
-        static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    pub fn environment(&self, _: &EnvironmentRequest) -> Vec<Name> {
+        static NAMES: LazyLock<Vec<Name>> = LazyLock::new(|| {
             let names = providers::ALL.iter().flat_map(|provider| provider.environment());
             let sorted: BTreeSet<_> = names.collect();
-            sorted.into_iter().map(|name| (*name).to_owned()).collect()
+            sorted.into_iter().map(|name| Name::from(*name)).collect()
         });
         NAMES.clone()
     }

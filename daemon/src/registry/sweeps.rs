@@ -86,6 +86,8 @@ impl Registry {
         // What the last sweep saw comes from the store while the disk is listed.
         let seen = self.store.read(move |c| files::of_home(c, home_id));
         let (scan, seen) = tokio::join!(scan, seen);
+        let seen = seen?;
+        let is_new = seen.is_empty();
         let trouble = match scan? {
             // As bad as it was, or as asking it has found it.
             None => self.home_trouble(known.id),
@@ -93,12 +95,12 @@ impl Registry {
             Some((Err(Unreadable::Denied(why)), _)) => Some(Trouble::Unreadable(why)),
             Some((Ok(listed), retention)) => {
                 sweep.listed = listed.len();
-                self.take_in(known, (listed, seen?), retention, &mut sweep).await?
+                self.take_in(known, (listed, seen), retention, &mut sweep).await?
             }
         };
         self.follow_leases(known).await?;
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
-        self.settle(known, trouble).await?;
+        self.settle(known, trouble, is_new).await?;
         system::give_back_memory();
         sweep.ms = started.elapsed().as_millis();
         Ok(sweep)
@@ -199,7 +201,12 @@ impl Registry {
     }
 
     /// Remembers the state of a home; one that is well again gets its verdicts back.
-    async fn settle(&self, known: &KnownHome, trouble: Option<Trouble>) -> Result<(), Fault> {
+    async fn settle(
+        &self,
+        known: &KnownHome,
+        trouble: Option<Trouble>,
+        is_new: bool,
+    ) -> Result<(), Fault> {
         let before = self.home_state(known.id).trouble;
         if let Some(trouble) = &trouble
             && before.as_ref() != Some(trouble)
@@ -210,7 +217,8 @@ impl Registry {
         }
         let well = trouble.is_none();
         self.set_home_state(known.id, |state| state.trouble = trouble);
-        if well && (before.is_some() || !self.has_swept()) {
+        // Of a home that is new nothing was held back.
+        if well && (before.is_some() || !is_new && !self.has_swept()) {
             let home_id = known.id;
             let rows = self
                 .store

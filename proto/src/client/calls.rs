@@ -11,7 +11,7 @@ use crate::doctor::{DoctorReport, DoctorRequest};
 use crate::job::{Job, JobsRequest, JobsResponse, RunJobRequest};
 use crate::key::{DropKeyRequest, KeyRequest, KeysRequest, KeysResponse};
 use crate::launch::{
-    CreateRequest, CreateResponse, EnvironmentRequest, ResumeRequest, ResumeResponse,
+    CreateRequest, CreateResponse, EnvironmentRequest, Name, ResumeRequest, ResumeResponse,
 };
 use crate::provider::{ProvidersRequest, ProvidersResponse};
 use crate::service::{DEADLINE_MS, STEAL_MS, SessdRequest, SessdResponse};
@@ -125,7 +125,7 @@ calls! {
     show: Show(ShowRequest) -> Session,
     check: Check(CheckRequest) -> SessionPage,
     resume: Resume(ResumeRequest) -> ResumeResponse,
-    environment: Environment(EnvironmentRequest) -> Vec<String>,
+    environment: Environment(EnvironmentRequest) -> Vec<Name>,
     send: Send(SendRequest) -> SendResponse,
     turn_output: TurnOutput(TurnOutputRequest) -> TurnOutput,
     providers: Providers(ProvidersRequest) -> ProvidersResponse,
