@@ -172,3 +172,19 @@ fn no_secret_is_an_argument_or_in_the_registry_or_readable_by_others() {
         assert!(!found, "{name} has a secret");
     }
 }
+
+#[test]
+fn files_for_starts_of_nobody_are_gone_with_the_next_daemon() {
+    let sandbox = configured(&config("opus", "server"));
+    let _calls = Calls::of(&sandbox, &["claude"]);
+    let new = answer(&sandbox, &["new", "my-claude"]);
+    let id = new["session"]["id"].as_str().unwrap();
+    assert_eq!(sandbox.sessctl(&["resume", id]).status, 0);
+    let name = "launch/00000000-0000-4000-8000-000000000000.mcp.json";
+    let stray = sandbox.state_dir().join(name);
+    fs::write(&stray, SECRET).unwrap();
+    sandbox.kill_daemon();
+    answer(&sandbox, &["list"]);
+    assert!(!stray.exists(), "what a killed daemon has left is left again");
+    assert!(!written(&sandbox, id).is_empty(), "a session has lost what its start needs");
+}

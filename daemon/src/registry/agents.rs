@@ -1,6 +1,8 @@
 //! Agents: what the configuration lets people start, and what a session asks its provider for at
 //! every start: what was stored with it, and what is behind the names in that now.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
@@ -12,7 +14,7 @@ use sessd_proto::{Environment, Fault, FaultCode};
 use super::Registry;
 use crate::config::{self, Agent, Flags};
 use crate::providers::{self, Home, Launch, LaunchFile, Provider};
-use crate::store::sessions::Stored;
+use crate::store::sessions::{self, Stored};
 
 /// Where files for starts are, below our own state.
 pub(super) const FOLDER: &str = "launch";
@@ -51,6 +53,20 @@ impl Registry {
             let hint = nearest.map_or_else(String::new, |it| format!("did you mean `{it}`? "));
             Fault::new(FaultCode::NotFound, what).hint(format!("{hint}all: `sessctl agents`"))
         })
+    }
+
+    /// Removes files for starts that belong to no session: a daemon that was killed could not.
+    pub(super) async fn forget_stray_files(&self) -> Result<(), crate::store::Error> {
+        let entries = fs::read_dir(self.paths.state.join(FOLDER)).into_iter().flatten().flatten();
+        let id = |name: OsString| Some(name.to_str()?.split_once('.')?.0.to_owned());
+        let ids: BTreeSet<String> = entries.filter_map(|entry| id(entry.file_name())).collect();
+        for id in ids {
+            let asked = id.clone();
+            if self.store.read(move |c| sessions::by_id(c, &asked)).await?.is_none() {
+                forget_files(&self.paths.state, &id).await;
+            }
+        }
+        Ok(())
     }
 
     /// What a session asks its provider for now.

@@ -101,6 +101,7 @@ impl Registry {
         });
         registry.recover_turns().await?;
         registry.recover_leases().await?;
+        registry.forget_stray_files().await?;
         Ok(registry)
     }
 
