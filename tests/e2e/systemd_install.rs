@@ -139,7 +139,9 @@ fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
 #[test]
 fn uninstall_leaves_nothing_of_ours_and_may_be_repeated() {
     let Some(manager) = installed() else { return };
-    assert_eq!(manager.sessctl(&["daemon", "install", "--linger"]).status, 1, "without logind");
+    let lingers = manager.sessctl(&["daemon", "install", "--linger"]);
+    assert_eq!(lingers.status, 1, "without logind: {lingers:?}");
+    assert!(lingers.stderr.contains("as root: `loginctl enable-linger "), "{lingers:?}");
     assert_eq!(manager.sessctl(&["daemon", "uninstall"]).status, 0);
     assert_eq!(names_below(&manager.units()), [""; 0]);
     assert_eq!(manager.sessctl(&["daemon", "uninstall"]).status, 0);

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use sessd_proto::client::Client;
-use sessd_proto::session::ShowRequest;
 use sessd_proto::turn::{
-    Fallback, PROMPT_BYTES_MAX, SendRequest, SendResponse, TURN_VARIABLE, Turn, TurnPage,
-    TurnState, TurnsRequest,
+    CancelRequest, Fallback, PROMPT_BYTES_MAX, SendRequest, SendResponse, TURN_VARIABLE, TurnState,
+    TurnsRequest,
 };
-use sessd_proto::{Fault, FaultCode};
+use sessd_proto::{Fault, FaultCode, Session};
 use uuid::Uuid;
 
 use crate::follow::{How, follow};
@@ -87,10 +86,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     }
     args.how.apply(&mut context.output);
     let mut client = context.connect()?;
-    let waits = !args.detach && !args.fork;
-    if let (Some(own), Some(to), true) = (context.env.get(TURN_VARIABLE), &selector, waits) {
-        must_not_wait_for_itself(&mut client, own, to)?;
-    }
+    let own = if args.detach { None } else { own_session(context, &mut client) };
     let environment = context.declared(&mut client)?;
     let cwd_given = args.cwd.is_some();
     let cwd = match args.cwd {
@@ -115,11 +111,15 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         environment,
     };
     let accepted = client.send(request).map_err(|fault| match fault.code {
-        FaultCode::Deadline => {
+        FaultCode::Deadline if fault.hint.is_none() => {
             fault.hint(format!("it may go on all the same: `sessctl turns show {turn_id}`"))
         }
         _ => fault,
     })?;
+    if own.is_some_and(|own| own == accepted.session.id) {
+        client.cancel(CancelRequest { turn_id })?;
+        return Err(waits_for_itself(&accepted.session));
+    }
     if !context.output.is_json() {
         context.output.note(&format!("session: {}", accepted.session.id));
     }
@@ -133,25 +133,22 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     follow(context, &mut client, turn.id, 0, args.how)
 }
 
-/// Refuses a prompt to the session whose turn started this very command: the answer would wait for
-/// the end of that turn, and the turn for the answer.
-fn must_not_wait_for_itself(client: &mut Client, own: &str, to: &str) -> Result<(), Fault> {
-    let request = TurnsRequest { turn_id: Some(own.to_owned()), ..TurnsRequest::default() };
-    let Ok(TurnPage { turns, .. }) = client.turns(request) else { return Ok(()) };
-    // A key may have none yet; and who is in no session has nothing to wait for.
-    let Ok(session) = client.show(ShowRequest { selector: to.to_owned() }) else {
-        return Ok(());
-    };
-    let is_own = |turn: &Turn| turn.session_id == session.id && turn.state == TurnState::Running;
-    if !turns.iter().any(is_own) {
-        return Ok(());
-    }
+/// The session in whose turn this very command was started.
+fn own_session(context: &Context, client: &mut Client) -> Option<String> {
+    let turn_id = Some(context.env.get(TURN_VARIABLE)?.to_owned());
+    let found = client.turns(TurnsRequest { turn_id, ..TurnsRequest::default() }).ok()?;
+    let running = found.turns.into_iter().find(|turn| turn.state == TurnState::Running)?;
+    Some(running.session_id)
+}
+
+/// The answer would wait for the end of the turn, and the turn for the answer.
+fn waits_for_itself(session: &Session) -> Fault {
     let what = format!(
         "this prompt comes from a turn of the session {} itself, and would wait for its end",
         session.short_id()
     );
-    Err(Fault::new(FaultCode::Busy, what)
-        .hint("let it run afterwards: `sessctl send --detach …`; or in a copy: `--fork`"))
+    Fault::new(FaultCode::Busy, what)
+        .hint("let it run afterwards: `sessctl send --detach …`; or in a copy: `--fork`")
 }
 
 /// The prompt with the files after it, each in an element of its own.

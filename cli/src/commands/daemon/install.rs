@@ -83,15 +83,20 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
     done.say("enabled", format!("{SOCKET} and {SERVICE}"));
     manager.call(&["start", SOCKET])?;
     done.say("started", format!("{SOCKET}; the first call starts the daemon"));
-    let lingers = match args.linger {
-        true => manager.run("loginctl", &["enable-linger"]),
-        false => Ok(()),
-    };
+    let lingers = if args.linger { linger(&manager) } else { Ok(()) };
     if args.linger && lingers.is_ok() {
         done.say("enabled", "lingering: it starts at boot and goes on after logout".to_owned());
     }
     done.print(context)?;
     lingers
+}
+
+/// Names the user: without that, who is in no session of logind's is refused.
+fn linger(manager: &Manager) -> Result<(), Fault> {
+    let user = rustix::process::getuid().as_raw().to_string();
+    let lingers = manager.run("loginctl", &["enable-linger", &user]);
+    let hint = format!("everything else is done; as root: `loginctl enable-linger {user}`");
+    lingers.map_err(|fault| fault.hint(hint))
 }
 
 fn print(context: &Context, files: &[UnitFile]) -> Result<(), Fault> {
