@@ -86,7 +86,7 @@ pub fn end_holders(pipe: impl AsFd) {
     // own program still, under our own name.
     let ours = (std::process::id(), command(std::process::id()));
     let begins = |pid: u32| (parent(pid), command(pid)) == (Some(ours.0), ours.1.clone());
-    let is_holder = |pid: u32| holds(pid) && !begins(pid);
+    let is_holder = |pid: u32| !begins(pid) && holds(pid);
     let found: Vec<OwnedFd> = others().filter(|(pid, _)| is_holder(*pid)).map(|it| it.1).collect();
     for process in &found {
         let _ = pidfd_send_signal(process, Signal::TERM);

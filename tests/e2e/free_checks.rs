@@ -2,12 +2,13 @@
 //! or leaves a trace in a provider's home.
 
 use std::fs;
+use std::time::Duration;
 
 use sessd_tests::model_server::ModelServer;
 use sessd_tests::real_cli::{self, RealCli};
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::tree::tree_hash;
-use sessd_tests::wait::DEADLINE;
+use sessd_tests::wait::{DEADLINE, pause, wait_until};
 
 use crate::BINARIES;
 use crate::scene::{Calls, NEVER, Scene, sessions, wait_until_settled};
@@ -112,7 +113,12 @@ fn looking_at_a_session_in_use_is_free() {
         // A database has its log and the index of that beside it.
         let bytes = |ending| fs::read(format!("{}{ending}", transcript.display())).ok();
         let state = || ["", "-wal", "-shm"].map(bytes);
-        let (asked, before) = (scene.server.requests().len(), state());
+        // What the terminal still does by itself is not ours.
+        let (asked, before) = wait_until("a terminal that does nothing", DEADLINE, || {
+            let before = (scene.server.requests().len(), state());
+            pause(Duration::from_secs(1));
+            (before == (scene.server.requests().len(), state())).then_some(before)
+        });
         let calls = scene.replace_cli();
         look_at_everything(&scene.sandbox, &[id]);
         assert!(state() == before, "{} was written", transcript.display());

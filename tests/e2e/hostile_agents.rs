@@ -2,7 +2,7 @@
 //! and the next turn works. Only what the real CLIs cannot be made to do; the agent is a script.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use sessd_tests::daemon::is_running;
@@ -31,7 +31,7 @@ away-and-hang) started "$@"; setsid sh -c 'echo $$ >~/stray; exec sleep 1000' & 
 lines) started "$@"; line 10485760; line 10485760; line 10485760; finished ;;
 itself)
     started "$@"
-    sessctl send "$5" hello 2>~/refused; echo $? >>~/refused
+    for to in "$5" --last; do sessctl send "$to" hello 2>>~/refused; echo $? >>~/refused; done
     sessctl send --detach "$5" hello >~/detached; echo $? >>~/detached
     finished ;;
 bytes) started "$@"; printf '\377\376{\200}\n'; finished ;;
@@ -56,12 +56,17 @@ fn sandbox() -> Sandbox {
 
 fn with_agent(provider: &str, script: &str) -> Sandbox {
     let sandbox = Sandbox::new(BINARIES);
+    replace_agent(&sandbox, provider, script);
+    sandbox
+}
+
+/// Puts a script in the place of a provider's program.
+fn replace_agent(sandbox: &Sandbox, provider: &str, script: &str) {
     let program = sandbox.write("agent", script);
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
     let config = format!("[programs]\n{provider} = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
-    sandbox
 }
 
 fn send(sandbox: &Sandbox, mode: &str) -> Output {
@@ -160,13 +165,16 @@ fn one_that_forks_away_takes_nothing_with_it() {
 
 #[test]
 fn one_that_sends_to_its_own_session_does_not_wait_for_itself() {
-    let sandbox = sandbox();
+    let sandbox = Sandbox::new(BINARIES);
+    let id = sandbox.new_session("hello");
+    assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
+    replace_agent(&sandbox, "echo", SCRIPT);
     sandbox.link("sessctl", Path::new(BINARIES.sessctl));
-    let ended = sandbox.sessctl(&["send", "--new", "echo", "itself"]);
+    let ended = sandbox.sessctl(&["send", &id, "itself"]);
     assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
     let refused = fs::read_to_string(sandbox.home().join("refused")).unwrap();
-    assert!(refused.contains("comes from a turn of the session"), "{refused}");
-    assert!(refused.ends_with("\n4\n"), "{refused}");
+    assert_eq!(refused.matches("comes from a turn of the session").count(), 2, "{refused}");
+    assert_eq!(refused.lines().filter(|line| *line == "4").count(), 2, "{refused}");
     let detached = fs::read_to_string(sandbox.home().join("detached")).unwrap();
     let (turn, status) = detached.trim().split_once('\n').unwrap();
     assert_eq!(status, "0");
@@ -176,12 +184,19 @@ fn one_that_sends_to_its_own_session_does_not_wait_for_itself() {
 #[test]
 fn an_id_that_was_announced_and_never_written_is_not_held_against_the_next_turn() {
     let sandbox = with_agent("codex", FORGETFUL);
+    let home = sandbox.dir(".codex/sessions");
     let killed = sandbox.sessctl(&["send", "--new", "codex", "hello"]);
     assert_eq!(killed.status, 6, "{killed:?}");
     let [ref id] = sandbox.ids()[..] else { panic!("{:?}", sandbox.ids()) };
     let shown = |field: &str| sandbox.json(&["show", id])[field].as_str().map(str::to_owned);
     assert_eq!(shown("provider_session_id").unwrap(), "00000000-0000-7000-8000-000000000001");
     assert_eq!(shown("reason").unwrap(), "starting");
+    // What cannot be looked through proves nothing.
+    let lost = home.join("2026");
+    symlink("/no/such", &lost).unwrap();
+    let doubtful = sandbox.sessctl(&["send", id, "hello"]);
+    assert!(doubtful.stderr.contains("cannot be seen now"), "{doubtful:?}");
+    fs::remove_file(&lost).unwrap();
     let next = sandbox.sessctl(&["send", id, "hello"]);
     assert_eq!((next.status, &*next.stdout), (0, "done\n"), "{next:?}");
     assert_eq!(shown("provider_session_id").unwrap(), "00000000-0000-7000-8000-000000000002");

@@ -78,7 +78,8 @@ fn open_session(scene: &Scene) -> Session {
 fn settled(scene: &Scene, id: &str) -> Session {
     wait_until("a session with a transcript", DEADLINE, || {
         run_job(&scene.sandbox, "discovery");
-        Some(show(&scene.sandbox, id)).filter(|session| session.status == Status::Active)
+        let is_whole = |it: &Session| it.status == Status::Active && it.title.is_some();
+        Some(show(&scene.sandbox, id)).filter(is_whole)
     })
 }
 

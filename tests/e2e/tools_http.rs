@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::{env, thread};
@@ -36,10 +36,12 @@ fn start(sandbox: &Sandbox, program: &Path, log: &Path) -> (Child, u16) {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = sandbox.command(program);
         command.arg("streamableHttp").env("PORT", port.to_string());
-        command.stdin(Stdio::null()).stdout(File::create(log).unwrap()).stderr(Stdio::null());
+        let out = File::create(log).unwrap();
+        let err = out.try_clone().unwrap();
+        command.stdin(Stdio::null()).stdout(out).stderr(err);
         let mut server = command.spawn().unwrap();
         wait_until("an answer or the end of the server", DEADLINE, || {
-            let is_there = TcpStream::connect(("127.0.0.1", port)).is_ok();
+            let is_there = fs::read_to_string(log).unwrap().contains("listening on port");
             let has_ended = server.try_wait().unwrap().is_some();
             (is_there || has_ended).then_some(is_there && !has_ended)
         })
@@ -74,8 +76,10 @@ fn tools_of_a_real_server_over_http_are_those_that_it_has_on_its_standard_stream
     assert_eq!(remote["tools"], local["tools"]);
     let why = (&lost["state"], &lost["detail"]);
     assert_eq!(why, (&"failed".into(), &"it answers 404 Not Found".into()));
-    let log = fs::read_to_string(log).unwrap();
-    assert!(log.contains("session termination request"), "the session was left open: {log}");
+    wait_until("the end of the session", DEADLINE, || {
+        let log = fs::read_to_string(&log).unwrap();
+        log.contains("session termination request").then_some(())
+    });
     assert!(!told.to_string().contains(SECRET), "{told}");
     server.kill().unwrap();
     server.wait().unwrap();

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use ureq::http::{Method, Request, Response, StatusCode, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, AsSendBody, Body, Proxy};
+use ureq::{Agent, AsSendBody, Body, Proxy, ProxyProtocol};
 
 use super::{ANSWERS_MAX, Channel, DEADLINE, Refusal, is_answer, one_line};
 
@@ -78,7 +78,7 @@ impl Requests {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(proxy(&address, env))
+            .proxy(proxy(&address, env)?)
             .user_agent(concat!("sessd/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls);
         Ok(Self {
@@ -238,20 +238,28 @@ fn all_headers(configured: &Environment) -> io::Result<HeaderMap> {
 }
 
 /// The proxy that the variables name for an address.
-fn proxy(address: &Uri, env: &Environment) -> Option<Proxy> {
+fn proxy(address: &Uri, env: &Environment) -> io::Result<Option<Proxy>> {
     let value = |name: &str| env.get(name).or_else(|| env.get(&name.to_ascii_lowercase()));
-    let host = address.host()?;
+    let host = address.host().unwrap_or_default();
     let is_exempt = |pattern: &str| {
         let domain = pattern.trim_start_matches('*').trim_start_matches('.');
         let below = host.strip_suffix(domain);
         pattern == "*" || below.is_some_and(|below| below.is_empty() || below.ends_with('.'))
     };
     if value("NO_PROXY").is_some_and(|all| all.split(',').map(str::trim).any(is_exempt)) {
-        return None;
+        return Ok(None);
     }
     let of_scheme =
         if address.scheme_str() == Some("https") { "HTTPS_PROXY" } else { "HTTP_PROXY" };
-    Proxy::new(value(of_scheme).or_else(|| value("ALL_PROXY"))?).ok()
+    let Some(named) = value(of_scheme).or_else(|| value("ALL_PROXY")) else { return Ok(None) };
+    // It is not repeated: there may be a password in it.
+    match Proxy::new(named) {
+        Ok(proxy) => match proxy.protocol() {
+            ProxyProtocol::Http | ProxyProtocol::Https => Ok(Some(proxy)),
+            _ => Err(io::Error::other("its proxy speaks SOCKS, which we do not")),
+        },
+        Err(_) => Err(io::Error::other("its proxy's address is none")),
+    }
 }
 
 /// Why a server took no message, with as much of its reason as can be had.
@@ -280,6 +288,10 @@ fn reason(said: &str) -> Option<String> {
 /// What went wrong, without the address that it went wrong with.
 fn failure(error: ureq::Error) -> io::Error {
     match error {
+        // Refused by the machine, not by the server.
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            io::Error::other(error)
+        }
         ureq::Error::Io(error) => error,
         ureq::Error::Timeout(_) => io::ErrorKind::TimedOut.into(),
         ureq::Error::BadUri(_) => io::Error::other("its url is none"),

@@ -53,9 +53,11 @@ impl Registry {
             self.store.begin_import().await?;
         }
         let is_first = !self.has_swept();
+        // In a registry that is filled for the first time there is nothing that needs them sooner.
+        let files_later = is_large && is_first && self.store.is_being_filled();
         let (read, rows) = mpsc::channel(ENOUGH / BATCH);
         let reading = self.read_all(known, changed, retention, read);
-        let writing = self.remember_all(known.id, rows, is_large && is_first);
+        let writing = self.remember_all(known.id, rows, files_later);
         let (read, written) = tokio::join!(reading, writing);
         // The first sweep ends its imports itself, after the lists that wait for it.
         if is_large && !is_first {
@@ -65,21 +67,19 @@ impl Registry {
         read
     }
 
-    /// Does what imports leave for later. Nobody may sweep meanwhile: what is not yet remembered
-    /// would be read again.
+    /// Does what imports leave for later.
     pub(super) async fn end_import(&self) {
-        let unseen = mem::take(&mut *self.imported.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Err(error) = self.remember_files(unseen).await {
-            tracing::warn!("after an import: {error}");
-        }
         if let Err(error) = self.store.end_import().await {
             tracing::warn!("after an import: {error}");
         }
         system::give_back_memory();
     }
 
-    /// Writes down what was seen of transcripts, in the order of the table.
-    async fn remember_files(&self, mut files: Vec<(i64, Listed)>) -> Result<(), Fault> {
+    /// Writes down, in the order of the table, what the first sweep has seen of transcripts. Who
+    /// sweeps next does so before: what is not remembered would be read again.
+    pub(super) async fn remember_imported(&self) -> Result<(), Fault> {
+        let mut files =
+            mem::take(&mut *self.imported.lock().unwrap_or_else(PoisonError::into_inner));
         files
             .sort_unstable_by(|(a, one), (b, other)| (a, &one.location).cmp(&(b, &other.location)));
         while !files.is_empty() {

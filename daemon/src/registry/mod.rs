@@ -61,7 +61,7 @@ pub struct Registry {
     elsewhere: places::Places,
     /// The way to everything on PATH.
     programs: patience::Gate,
-    sweeping: Arc<tokio::sync::Mutex<()>>,
+    sweeping: tokio::sync::Mutex<()>,
     /// What the first sweep has seen of transcripts, to be written down after it.
     imported: Mutex<Vec<(i64, Listed)>>,
     cleaning: tokio::sync::Mutex<()>,
@@ -93,7 +93,7 @@ impl Registry {
             homes: Mutex::default(),
             elsewhere: places::Places::default(),
             programs: patience::Gate::default(),
-            sweeping: Arc::default(),
+            sweeping: tokio::sync::Mutex::default(),
             imported: Mutex::default(),
             cleaning: tokio::sync::Mutex::default(),
             swept: watch::Sender::new(false),

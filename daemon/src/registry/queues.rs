@@ -19,7 +19,7 @@ use super::{Registry, leases, prompts, starting};
 use crate::clock::now;
 use crate::failpoint;
 use crate::process;
-use crate::providers::Provider;
+use crate::providers::{Launch, Provider};
 use crate::runner::{Cause, Ended, Limits, Process};
 use crate::store::leases::{self as leases_of_store, Lease};
 use crate::store::sessions::{self, Stored};
@@ -91,13 +91,11 @@ impl Registry {
             why = stopped(&mut stop) => Err(why),
             ready = self.its_turn(session_id, &run, &asked) => ready,
         };
-        let (_slot, known, mut row) = ready?;
-        if starting::waits_for_id(&row.session) {
-            row.session.provider_session_id = None;
-        }
+        let (_slot, known, row) = ready?;
+        let row = self.unwritten(&known, row)?;
         let (plan, launch) = self.plan_turn(&known, &row, &run.environment).await?;
         let plan = self.completed(&known, &launch, plan).await?;
-        let mut ended = self.converse(&known, &row, plan, run, asked).await;
+        let mut ended = self.converse(&known, &row, (plan, &launch), run, asked).await;
         if ended.is_ok() {
             ended = self.must_go_on(&known, &row).await;
         }
@@ -166,7 +164,7 @@ impl Registry {
         self: &Arc<Self>,
         known: &KnownHome,
         row: &Stored,
-        mut plan: LaunchPlan,
+        (mut plan, launch): (LaunchPlan, &Launch),
         run: Run,
         asked: Asked,
     ) -> Result<(), Fault> {
@@ -175,8 +173,7 @@ impl Registry {
         let mut base = self.env.base.clone();
         base.0.extend(environment.0);
         base.0.insert(TURN_VARIABLE.to_owned(), turn_id.clone());
-        let given = plan.env.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
-        let secrets = Secrets::of(base.0.iter().chain(given));
+        let secrets = Secrets::of_start(&plan, &base, launch);
         self.start(&turn_id, row).await?;
         failpoint::reach("turn.started");
         let child = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;

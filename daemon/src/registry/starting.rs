@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use rusqlite::Transaction;
 use sessd_proto::launch::{CreateRequest, CreateResponse, ResumeRequest};
 use sessd_proto::{Environment, Fault, FaultCode, Kind, LaunchPlan, Session, Status};
 use uuid::Uuid;
@@ -174,6 +175,26 @@ impl Registry {
         Ok((self.register(new, None).await?, plan))
     }
 
+    /// A session as its provider knows it: without an id that was announced and then never
+    /// written. That is seen only in a home that could be looked through.
+    pub(super) fn unwritten(&self, known: &KnownHome, mut row: Stored) -> Result<Stored, Fault> {
+        let session = &mut row.session;
+        if session.provider_session_id.is_none() || !waits_for_id(session) {
+            return Ok(row);
+        }
+        if let Some(trouble) = self.home_trouble(known.id) {
+            let what = format!(
+                "whether the session {} has begun cannot be seen now: {}",
+                session.short_id(),
+                trouble.describe()
+            );
+            return Err(Fault::new(FaultCode::StatusUnknown, what)
+                .hint("what the daemon sees: `sessctl doctor`"));
+        }
+        session.provider_session_id = None;
+        Ok(row)
+    }
+
     /// Brings leases of a home to the sessions that their processes have now: binds a session
     /// that waited for its id, and follows a process that has begun another one.
     pub(super) async fn follow_leases(self: &Arc<Self>, known: &KnownHome) -> Result<(), Fault> {
@@ -201,13 +222,12 @@ impl Registry {
                 .collect::<Vec<_>>()
         };
         let seen = self.ask_home(known, LOOK, look).await?;
+        let is_well = self.home_trouble(home_id).is_none();
         for (shown, lease) in seen.unwrap_or_default() {
-            let Some(moved) =
-                self.store.promise(move |tx| follow(tx, home_id, &lease, &shown)).await?
-            else {
-                continue;
-            };
-            self.watch_lease(moved);
+            let follow = move |tx: &Transaction<'_>| follow(tx, home_id, &lease, &shown, is_well);
+            if let Some(moved) = self.store.promise(follow).await? {
+                self.watch_lease(moved);
+            }
         }
         Ok(())
     }
@@ -230,12 +250,14 @@ fn shown_for(shown: &[LiveSession], pid: u32) -> Option<&LiveSession> {
     below.next().filter(|_| below.next().is_none())
 }
 
-/// Answers the lease that has moved, if it has.
+/// Answers the lease that has moved, if it has. Of a home that is not well, no session is known
+/// to have been never written.
 fn follow(
-    tx: &rusqlite::Transaction<'_>,
+    tx: &Transaction<'_>,
     home_id: i64,
     lease: &Lease,
     shown: &LiveSession,
+    is_well: bool,
 ) -> crate::store::Result<Option<Lease>> {
     let id = &shown.provider_session_id;
     let Some(row) = sessions::by_id(tx, &lease.session_id)? else { return Ok(None) };
@@ -243,7 +265,8 @@ fn follow(
     let other = bindings::bound_to(tx, home_id, scope, id)?;
     match &row.session.provider_session_id {
         Some(old) if old == id => Ok(None),
-        _ if waits_for_id(&row.session) && bind(tx, &row, scope, id)? => Ok(None),
+        None if bind(tx, &row, scope, id)? => Ok(None),
+        Some(_) if is_well && waits_for_id(&row.session) && bind(tx, &row, scope, id)? => Ok(None),
         // Where its transcript is not there yet, the next sweep sees both.
         _ => match other {
             None => Ok(None),
@@ -255,7 +278,7 @@ fn follow(
 /// Gives a session that waits for it the provider's id, once; `false` if that belongs to an
 /// older session, which the process has gone back to.
 pub(super) fn bind(
-    tx: &rusqlite::Transaction<'_>,
+    tx: &Transaction<'_>,
     row: &Stored,
     scope: Option<&str>,
     id: &str,
@@ -295,10 +318,7 @@ pub(super) fn must_begin_anew(session: &Session, may: bool) -> Result<bool, Faul
 }
 
 /// Lets a session begin anew under its id; `false` if it has changed since it was read.
-pub(super) fn begin_anew(
-    tx: &rusqlite::Transaction<'_>,
-    row: &Stored,
-) -> crate::store::Result<bool> {
+pub(super) fn begin_anew(tx: &Transaction<'_>, row: &Stored) -> crate::store::Result<bool> {
     let provider = providers::by_id(&row.session.provider);
     let chooses = provider.is_some_and(|provider| provider.capabilities().choose_id);
     // Not ours again: the provider may still have something under that.
@@ -307,10 +327,7 @@ pub(super) fn begin_anew(
 }
 
 /// Writes a new session down, with its home.
-pub(super) fn write_down(
-    tx: &rusqlite::Transaction<'_>,
-    new: NewSession,
-) -> crate::store::Result<()> {
+pub(super) fn write_down(tx: &Transaction<'_>, new: NewSession) -> crate::store::Result<()> {
     let NewSession { mut found, home, .. } = new;
     let path = home.path.to_string_lossy();
     found.home_id = bindings::remember_home(tx, &found.provider, &path, &home.env)?;

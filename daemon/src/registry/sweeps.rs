@@ -49,29 +49,38 @@ impl Registry {
                 self.remember_configured(provider, path).await?;
             }
         }
+        // An earlier attempt may have failed in a later home.
+        self.settle_imported().await?;
         let mut sweeps = Vec::new();
         for home in self.known_homes().await? {
-            sweeps.push(self.sweep_home(&home).await?);
+            let _one_at_a_time = self.sweeping.lock().await;
+            sweeps.push(self.sweep_alone(&home).await?);
         }
-        if !self.has_swept() {
-            let alone = Arc::clone(&self.sweeping).lock_owned().await;
-            self.swept.send_replace(true);
-            // Not awaited: lists that wait for this sweep come first.
-            let registry = Arc::clone(self);
-            tokio::spawn(async move {
-                registry.end_import().await;
-                drop(alone);
-            });
+        // Lists that wait for the first sweep come first.
+        if !self.swept.send_replace(true) {
+            self.settle_imported().await?;
+            self.end_import().await;
         }
         Ok(sweeps)
     }
 
-    /// Sweeps one home: stats first, then only what changed.
+    async fn settle_imported(&self) -> Result<(), Fault> {
+        let _one_at_a_time = self.sweeping.lock().await;
+        self.remember_imported().await
+    }
+
+    /// Sweeps one home.
     ///
     /// # Errors
     /// Those of the store.
     pub(super) async fn sweep_home(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
         let _one_at_a_time = self.sweeping.lock().await;
+        self.remember_imported().await?;
+        self.sweep_alone(known).await
+    }
+
+    /// Sweeps a home while nobody else sweeps one: stats first, then only what changed.
+    async fn sweep_alone(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
         self.follow_leases(known).await?;
         let started = Instant::now();
         let mut sweep = Sweep {
@@ -84,10 +93,11 @@ impl Registry {
         });
         let home_id = known.id;
         // What the last sweep saw comes from the store while the disk is listed.
-        let seen = self.store.read(move |c| files::of_home(c, home_id));
+        let seen = self.store.read(move |c| {
+            Ok((files::of_home(c, home_id)?, bindings::is_any_in_home(c, home_id)?))
+        });
         let (scan, seen) = tokio::join!(scan, seen);
-        let seen = seen?;
-        let is_new = seen.is_empty();
+        let (seen, has_sessions) = seen?;
         let trouble = match scan? {
             // As bad as it was, or as asking it has found it.
             None => self.home_trouble(known.id),
@@ -100,7 +110,7 @@ impl Registry {
         };
         self.follow_leases(known).await?;
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
-        self.settle(known, trouble, is_new).await?;
+        self.settle(known, trouble, has_sessions).await?;
         system::give_back_memory();
         sweep.ms = started.elapsed().as_millis();
         Ok(sweep)
@@ -205,7 +215,7 @@ impl Registry {
         &self,
         known: &KnownHome,
         trouble: Option<Trouble>,
-        is_new: bool,
+        has_sessions: bool,
     ) -> Result<(), Fault> {
         let before = self.home_state(known.id).trouble;
         if let Some(trouble) = &trouble
@@ -217,8 +227,7 @@ impl Registry {
         }
         let well = trouble.is_none();
         self.set_home_state(known.id, |state| state.trouble = trouble);
-        // Of a home that is new nothing was held back.
-        if well && (before.is_some() || !is_new && !self.has_swept()) {
+        if well && has_sessions && (before.is_some() || !self.has_swept()) {
             let home_id = known.id;
             let rows = self
                 .store

@@ -1,6 +1,7 @@
 //! Which servers and tools a start gives an agent or a session, found by starting what has to be
 //! started: the provider where it tells them, else the servers. No model is asked.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,7 +102,8 @@ impl Registry {
             return Ok(ToolsResponse { told_by: "servers".to_owned(), servers, ..response });
         };
         let plan = self.completed(&known, &launch, plan).await?;
-        let started = started(known.provider, &plan, &base, input).await?;
+        let secrets = Secrets::of_start(&plan, &base, &launch);
+        let started = started(known.provider, &plan, &base, input, &secrets).await?;
         let (tools, servers) = told(&started);
         Ok(ToolsResponse { told_by: "provider".to_owned(), tools, servers, ..response })
     }
@@ -113,6 +115,7 @@ async fn started(
     plan: &LaunchPlan,
     base: &Environment,
     input: &str,
+    secrets: &Secrets,
 ) -> Result<Value, Fault> {
     let failed = |what: String| {
         Fault::new(FaultCode::ProviderFailed, format!("{}: {what}", provider.id()))
@@ -137,7 +140,7 @@ async fn started(
     let (ended, started) = tokio::join!(talk, listen);
     started.ok_or_else(|| match ended.cause {
         Some(runner::Cause::Deadline) => failed("it did not start in time".to_owned()),
-        _ => failed(format!("it told no tools: {}", ended.stderr)),
+        _ => failed(format!("it told no tools: {}", secrets.hide(ended.stderr))),
     })
 }
 
@@ -180,10 +183,9 @@ async fn ask_server(name: &str, server: &McpServer, cwd: &str, base: Environment
         Err(Refusal::NeedsAuth(why)) => ("needs-auth", Some(why), Vec::new()),
         Err(Refusal::Failed(why)) => ("failed", Some(why), Vec::new()),
     };
-    let secrets = Secrets::of_server(server);
+    let secrets = Secrets::of(base.0.iter(), iter::once(server));
     // Cut afterwards, so that no half of one is left.
     let cut = |why: String| why.chars().take(DETAIL_MAX).collect();
     let detail = detail.map(|why| cut(secrets.hide(why)));
-    let tools = tools.into_iter().map(|tool| secrets.hide(tool)).collect();
     ServerInfo { name: name.to_owned(), state: state.to_owned(), detail, tools }
 }

@@ -22,8 +22,8 @@ pub(super) async fn patience(mut end: watch::Receiver<()>, left: Duration) {
     sleep(left).await;
 }
 
-/// Answers whether the pipe was closed: after the leader's end it is waited for, but not for long.
-/// What is in it already is read however long the listener takes.
+/// Answers whether the pipe was closed. After the leader's end that is not waited for long, but
+/// what the leader has left in it is read however long the listener takes.
 pub(super) async fn hand_out(
     mut stdout: impl AsyncRead + Unpin,
     bytes_max: usize,
@@ -33,17 +33,26 @@ pub(super) async fn hand_out(
     let mut chunk = vec![0; 64 * 1024];
     let mut line = Vec::new();
     let mut total = 0;
-    let mut left = PATIENCE;
+    // Since when there can be only what others have written since the leader's end.
+    let mut emptied = None;
     let is_closed = loop {
-        let (has_ended, since) = (end.has_changed().is_err(), Instant::now());
+        if lines.is_closed() {
+            return Err(Cause::Unheard);
+        }
+        let has_ended = end.has_changed().is_err();
+        let left =
+            PATIENCE.saturating_sub(emptied.map_or(Duration::ZERO, |at: Instant| at.elapsed()));
+        if left.is_zero() {
+            break false;
+        }
         let length = tokio::select! {
             biased;
             length = stdout.read(&mut chunk) => length.map_err(|_| Cause::Io)?,
             () = lines.closed() => return Err(Cause::Unheard),
             () = patience(end.clone(), left) => break false,
         };
-        if has_ended {
-            left = left.saturating_sub(since.elapsed());
+        if has_ended && length < chunk.len() {
+            emptied.get_or_insert_with(Instant::now);
         }
         total += length;
         if total > bytes_max {
@@ -81,9 +90,15 @@ async fn hand_over(whole: Vec<String>, lines: &mpsc::Sender<Vec<String>>) {
     }
 }
 
-/// What was said, without the colours that some give it even where nobody sees them.
+/// What was said, without the colours that some give it even where nobody sees them, and without
+/// the rest of a word whose beginning was not kept.
 pub(super) fn text_of(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
+    let is_blank = |byte: &u8| byte.is_ascii_whitespace();
+    let whole = match bytes.len() {
+        STDERR_BYTES_MAX => bytes.iter().position(is_blank).unwrap_or_default(),
+        _ => 0,
+    };
+    let text = String::from_utf8_lossy(&bytes[whole..]);
     let mut pieces = text.split("\x1b[");
     let mut plain = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {

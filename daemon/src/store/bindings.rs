@@ -126,6 +126,15 @@ fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
     Ok(())
 }
 
+/// True if a home has a session.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn is_any_in_home(connection: &Connection, home_id: i64) -> Result<bool> {
+    let any = "SELECT 1 FROM bindings WHERE home_id = ?1";
+    Ok(connection.prepare_cached(any)?.exists([home_id])?)
+}
+
 /// How many sessions a home is believed to have: those that expired long ago are no part of it,
 /// and subagents come and go with their sessions.
 ///

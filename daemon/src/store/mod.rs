@@ -156,6 +156,12 @@ impl Store {
         self.ballast.is_gone()
     }
 
+    /// True while the registry is filled for the first time.
+    #[must_use]
+    pub fn is_being_filled(&self) -> bool {
+        self.missing.is_any()
+    }
+
     /// Takes more memory and a longer log of changes for a large import: its rows go to places
     /// all over every index, and each page would be written again and again.
     ///

@@ -343,8 +343,13 @@ fn a_proxy_is_that_of_the_scheme_unless_the_host_is_exempt() {
         ("https://notcorp.example/mcp", Some("secure")),
     ];
     for (url, wanted) in cases {
-        let proxy = proxy(&Uri::from_static(url), &env);
+        let proxy = proxy(&Uri::from_static(url), &env).unwrap();
         assert_eq!(proxy.as_ref().map(Proxy::host), wanted, "{url}");
     }
-    assert!(proxy(&Uri::from_static("https://a.example"), &Environment::default()).is_none());
+    let somewhere = Uri::from_static("https://a.example");
+    assert!(proxy(&somewhere, &Environment::default()).unwrap().is_none());
+    for unusable in ["socks5://127.0.0.1:1080", "no proxy"] {
+        let env = Environment([("ALL_PROXY".to_owned(), unusable.to_owned())].into());
+        assert!(proxy(&somewhere, &env).is_err(), "{unusable}");
+    }
 }
