@@ -181,23 +181,39 @@ fn one_that_sends_to_its_own_session_does_not_wait_for_itself() {
     assert_eq!(sandbox.sessctl(&["turns", "follow", turn]).stdout, "done\n");
 }
 
-#[test]
-fn an_id_that_was_announced_and_never_written_is_not_held_against_the_next_turn() {
-    let sandbox = with_agent("codex", FORGETFUL);
-    let home = sandbox.dir(".codex/sessions");
+/// A session of codex whose id was announced before its program was killed.
+fn announced(sandbox: &Sandbox) -> String {
     let killed = sandbox.sessctl(&["send", "--new", "codex", "hello"]);
     assert_eq!(killed.status, 6, "{killed:?}");
     let [ref id] = sandbox.ids()[..] else { panic!("{:?}", sandbox.ids()) };
-    let shown = |field: &str| sandbox.json(&["show", id])[field].as_str().map(str::to_owned);
-    assert_eq!(shown("provider_session_id").unwrap(), "00000000-0000-7000-8000-000000000001");
-    assert_eq!(shown("reason").unwrap(), "starting");
-    // What cannot be looked through proves nothing.
-    let lost = home.join("2026");
-    symlink("/no/such", &lost).unwrap();
-    let doubtful = sandbox.sessctl(&["send", id, "hello"]);
-    assert!(doubtful.stderr.contains("cannot be seen now"), "{doubtful:?}");
-    fs::remove_file(&lost).unwrap();
+    let shown = sandbox.json(&["show", id]);
+    assert_eq!(shown["provider_session_id"], "00000000-0000-7000-8000-000000000001");
+    assert_eq!(shown["reason"], "starting");
+    id.clone()
+}
+
+#[track_caller]
+fn assert_goes_on(sandbox: &Sandbox, id: &str) {
     let next = sandbox.sessctl(&["send", id, "hello"]);
     assert_eq!((next.status, &*next.stdout), (0, "done\n"), "{next:?}");
-    assert_eq!(shown("provider_session_id").unwrap(), "00000000-0000-7000-8000-000000000002");
+    let shown = sandbox.json(&["show", id]);
+    assert_eq!(shown["provider_session_id"], "00000000-0000-7000-8000-000000000002");
+}
+
+#[test]
+fn an_id_that_was_announced_and_never_written_is_not_held_against_the_next_turn() {
+    let sandbox = with_agent("codex", FORGETFUL);
+    assert_goes_on(&sandbox, &announced(&sandbox));
+}
+
+#[test]
+fn an_announced_id_is_given_up_only_in_a_home_that_could_be_looked_through() {
+    let sandbox = with_agent("codex", FORGETFUL);
+    let lost = sandbox.dir(".codex/sessions").join("2026");
+    let id = announced(&sandbox);
+    symlink("/no/such", &lost).unwrap();
+    let doubtful = sandbox.sessctl(&["send", &id, "hello"]);
+    assert!(doubtful.stderr.contains("cannot be seen now"), "{doubtful:?}");
+    fs::remove_file(&lost).unwrap();
+    assert_goes_on(&sandbox, &id);
 }

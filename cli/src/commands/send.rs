@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use sessd_proto::client::Client;
+use sessd_proto::session::ShowRequest;
 use sessd_proto::turn::{
     CancelRequest, Fallback, PROMPT_BYTES_MAX, SendRequest, SendResponse, TURN_VARIABLE, TurnState,
     TurnsRequest,
@@ -86,7 +87,10 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     }
     args.how.apply(&mut context.output);
     let mut client = context.connect()?;
-    let own = if args.detach { None } else { own_session(context, &mut client) };
+    let own = if args.detach || args.fork { None } else { own_session(context, &mut client) };
+    if let Some(own) = &own {
+        must_not_end_itself(&mut client, own, selector.as_deref(), args.last && args.steal)?;
+    }
     let environment = context.declared(&mut client)?;
     let cwd_given = args.cwd.is_some();
     let cwd = match args.cwd {
@@ -110,12 +114,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         steal: args.steal,
         environment,
     };
-    let accepted = client.send(request).map_err(|fault| match fault.code {
-        FaultCode::Deadline if fault.hint.is_none() => {
-            fault.hint(format!("it may go on all the same: `sessctl turns show {turn_id}`"))
-        }
-        _ => fault,
-    })?;
+    let accepted = client.send(request).map_err(|fault| unanswered(fault, &turn_id))?;
     if own.is_some_and(|own| own == accepted.session.id) {
         client.cancel(CancelRequest { turn_id })?;
         return Err(waits_for_itself(&accepted.session));
@@ -133,12 +132,41 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     follow(context, &mut client, turn.id, 0, args.how)
 }
 
+/// What was not answered in time may have been accepted.
+fn unanswered(fault: Fault, turn_id: &str) -> Fault {
+    if fault.code != FaultCode::Deadline {
+        return fault;
+    }
+    let more = format!("it may go on all the same: `sessctl turns show {turn_id}`");
+    let hint = fault.hint.iter().map(String::as_str).chain([&*more]).collect::<Vec<_>>().join("; ");
+    fault.hint(hint)
+}
+
 /// The session in whose turn this very command was started.
 fn own_session(context: &Context, client: &mut Client) -> Option<String> {
     let turn_id = Some(context.env.get(TURN_VARIABLE)?.to_owned());
     let found = client.turns(TurnsRequest { turn_id, ..TurnsRequest::default() }).ok()?;
     let running = found.turns.into_iter().find(|turn| turn.state == TurnState::Running)?;
     Some(running.session_id)
+}
+
+/// Refuses before anything is done what can be known before. `--last` may mean any session.
+fn must_not_end_itself(
+    client: &mut Client,
+    own: &str,
+    selector: Option<&str>,
+    steals_any: bool,
+) -> Result<(), Fault> {
+    if steals_any {
+        let what = "--steal with --last may end the very turn that this command is called from";
+        return Err(Fault::new(FaultCode::Usage, what).hint("name the session"));
+    }
+    let Some(selector) = selector.map(str::to_owned) else { return Ok(()) };
+    // A key may have none yet; whatever else is wrong is found by the prompt itself.
+    match client.show(ShowRequest { selector }) {
+        Ok(session) if session.id == own => Err(waits_for_itself(&session)),
+        _ => Ok(()),
+    }
 }
 
 /// The answer would wait for the end of the turn, and the turn for the answer.

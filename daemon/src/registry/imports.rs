@@ -1,8 +1,8 @@
 //! Imports: what transcripts say comes into the store, many at a time.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::{iter, mem};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -68,25 +68,39 @@ impl Registry {
     }
 
     /// Does what imports leave for later.
-    pub(super) async fn end_import(&self) {
+    async fn end_import(&self) {
         if let Err(error) = self.store.end_import().await {
             tracing::warn!("after an import: {error}");
         }
         system::give_back_memory();
     }
 
-    /// Writes down, in the order of the table, what the first sweep has seen of transcripts. Who
-    /// sweeps next does so before: what is not remembered would be read again.
-    pub(super) async fn remember_imported(&self) -> Result<(), Fault> {
-        let mut files =
-            mem::take(&mut *self.imported.lock().unwrap_or_else(PoisonError::into_inner));
-        files
-            .sort_unstable_by(|(a, one), (b, other)| (a, &one.location).cmp(&(b, &other.location)));
+    /// Does what the first sweep has left for later.
+    pub(super) async fn end_first_sweep(&self) {
+        let homes: Vec<i64> = self.imported().keys().copied().collect();
+        for home_id in homes {
+            let _one_at_a_time = self.sweeping.lock().await;
+            if let Err(error) = self.remember_imported(home_id).await {
+                tracing::warn!("after an import: {error}");
+            }
+        }
+        self.end_import().await;
+    }
+
+    fn imported(&self) -> MutexGuard<'_, HashMap<i64, Vec<Listed>>> {
+        self.imported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes down, in the order of the table, what the first sweep has seen of the transcripts of
+    /// a home. Who sweeps that next does so before: what is not remembered would be read again.
+    pub(super) async fn remember_imported(&self, home_id: i64) -> Result<(), Fault> {
+        let mut files = self.imported().remove(&home_id).unwrap_or_default();
+        files.sort_unstable_by(|a, b| a.location.cmp(&b.location));
         while !files.is_empty() {
             let rest = files.split_off(files.len().min(ENOUGH));
             let some = mem::replace(&mut files, rest);
             let remember = move |tx: &Transaction<'_>| {
-                some.iter().try_for_each(|(home_id, seen)| remember_file(tx, *home_id, seen))
+                some.iter().try_for_each(|seen| remember_file(tx, home_id, seen))
             };
             self.store.write(remember).await?;
         }
@@ -166,7 +180,7 @@ impl Registry {
                         if !files_later {
                             remember_file(tx, home_id, &file)?;
                         }
-                        seen.push((home_id, file));
+                        seen.push(file);
                     }
                 }
                 intake.end()?;
@@ -175,7 +189,7 @@ impl Registry {
             let (rest, seen) = write.await?;
             rows = rest;
             if files_later {
-                self.imported.lock().unwrap_or_else(PoisonError::into_inner).extend(seen);
+                self.imported().entry(home_id).or_default().extend(seen);
             }
             failpoint::reach("import.written");
             self.store.make_indexes_of_many().await?;

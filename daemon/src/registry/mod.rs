@@ -19,6 +19,7 @@ use crate::store::Store;
 use variables::Variables;
 
 mod agents;
+mod binding;
 pub mod changes;
 pub mod checks;
 pub mod cleanup;
@@ -62,8 +63,8 @@ pub struct Registry {
     /// The way to everything on PATH.
     programs: patience::Gate,
     sweeping: tokio::sync::Mutex<()>,
-    /// What the first sweep has seen of transcripts, to be written down after it.
-    imported: Mutex<Vec<(i64, Listed)>>,
+    /// What the first sweep has seen of transcripts, by home, to be written down after it.
+    imported: Mutex<HashMap<i64, Vec<Listed>>>,
     cleaning: tokio::sync::Mutex<()>,
     swept: watch::Sender<bool>,
     turns: waiting::Queues,

@@ -15,7 +15,7 @@ use super::outcomes::{Heard, answered_by_another, judge};
 use super::secrets::Secrets;
 use super::starting::must_begin_anew;
 use super::waiting::{Run, Stop, Waiting, stopped};
-use super::{Registry, leases, prompts, starting};
+use super::{Registry, binding, leases, prompts, starting};
 use crate::clock::now;
 use crate::failpoint;
 use crate::process;
@@ -92,7 +92,7 @@ impl Registry {
             ready = self.its_turn(session_id, &run, &asked) => ready,
         };
         let (_slot, known, row) = ready?;
-        let row = self.unwritten(&known, row)?;
+        let row = self.unwritten(&known, row).await?;
         let (plan, launch) = self.plan_turn(&known, &row, &run.environment).await?;
         let plan = self.completed(&known, &launch, plan).await?;
         let mut ended = self.converse(&known, &row, (plan, &launch), run, asked).await;
@@ -277,7 +277,7 @@ impl Registry {
                 let append = move |tx: &Transaction<'_>| {
                     // Before anybody reads the first word of it.
                     if let (None, Some(theirs)) = (&row.session.provider_session_id, theirs)
-                        && !starting::bind(tx, &row, None, &theirs)?
+                        && !binding::bind(tx, &row, None, &theirs)?
                     {
                         return Err(answered_by_another(&row).into());
                     }

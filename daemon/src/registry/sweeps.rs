@@ -49,39 +49,27 @@ impl Registry {
                 self.remember_configured(provider, path).await?;
             }
         }
-        // An earlier attempt may have failed in a later home.
-        self.settle_imported().await?;
         let mut sweeps = Vec::new();
         for home in self.known_homes().await? {
-            let _one_at_a_time = self.sweeping.lock().await;
-            sweeps.push(self.sweep_alone(&home).await?);
+            sweeps.push(self.sweep_home(&home).await?);
         }
         // Lists that wait for the first sweep come first.
         if !self.swept.send_replace(true) {
-            self.settle_imported().await?;
-            self.end_import().await;
+            let registry = Arc::clone(self);
+            // A task of its own: a caller that goes away must not leave it undone.
+            tokio::spawn(async move { registry.end_first_sweep().await });
         }
         Ok(sweeps)
     }
 
-    async fn settle_imported(&self) -> Result<(), Fault> {
-        let _one_at_a_time = self.sweeping.lock().await;
-        self.remember_imported().await
-    }
-
-    /// Sweeps one home.
+    /// Sweeps one home: stats first, then only what changed.
     ///
     /// # Errors
     /// Those of the store.
     pub(super) async fn sweep_home(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
         let _one_at_a_time = self.sweeping.lock().await;
-        self.remember_imported().await?;
-        self.sweep_alone(known).await
-    }
-
-    /// Sweeps a home while nobody else sweeps one: stats first, then only what changed.
-    async fn sweep_alone(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
-        self.follow_leases(known).await?;
+        self.remember_imported(known.id).await?;
+        self.follow_leases(known, false).await?;
         let started = Instant::now();
         let mut sweep = Sweep {
             provider: known.provider.id().to_owned(),
@@ -94,10 +82,10 @@ impl Registry {
         let home_id = known.id;
         // What the last sweep saw comes from the store while the disk is listed.
         let seen = self.store.read(move |c| {
-            Ok((files::of_home(c, home_id)?, bindings::is_any_in_home(c, home_id)?))
+            Ok((files::of_home(c, home_id)?, bindings::had_transcripts(c, home_id)?))
         });
         let (scan, seen) = tokio::join!(scan, seen);
-        let (seen, has_sessions) = seen?;
+        let (seen, had_any) = seen?;
         let trouble = match scan? {
             // As bad as it was, or as asking it has found it.
             None => self.home_trouble(known.id),
@@ -108,9 +96,9 @@ impl Registry {
                 self.take_in(known, (listed, seen), retention, &mut sweep).await?
             }
         };
-        self.follow_leases(known).await?;
+        self.follow_leases(known, trouble.is_none()).await?;
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
-        self.settle(known, trouble, has_sessions).await?;
+        self.settle(known, trouble, had_any).await?;
         system::give_back_memory();
         sweep.ms = started.elapsed().as_millis();
         Ok(sweep)
@@ -215,7 +203,7 @@ impl Registry {
         &self,
         known: &KnownHome,
         trouble: Option<Trouble>,
-        has_sessions: bool,
+        had_any: bool,
     ) -> Result<(), Fault> {
         let before = self.home_state(known.id).trouble;
         if let Some(trouble) = &trouble
@@ -227,7 +215,7 @@ impl Registry {
         }
         let well = trouble.is_none();
         self.set_home_state(known.id, |state| state.trouble = trouble);
-        if well && has_sessions && (before.is_some() || !self.has_swept()) {
+        if well && had_any && (before.is_some() || !self.has_swept()) {
             let home_id = known.id;
             let rows = self
                 .store

@@ -1,7 +1,6 @@
 //! Which servers and tools a start gives an agent or a session, found by starting what has to be
 //! started: the provider where it tells them, else the servers. No model is asked.
 
-use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -183,7 +182,7 @@ async fn ask_server(name: &str, server: &McpServer, cwd: &str, base: Environment
         Err(Refusal::NeedsAuth(why)) => ("needs-auth", Some(why), Vec::new()),
         Err(Refusal::Failed(why)) => ("failed", Some(why), Vec::new()),
     };
-    let secrets = Secrets::of(base.0.iter(), iter::once(server));
+    let secrets = Secrets::of_server(server, &base);
     // Cut afterwards, so that no half of one is left.
     let cut = |why: String| why.chars().take(DETAIL_MAX).collect();
     let detail = detail.map(|why| cut(secrets.hide(why)));

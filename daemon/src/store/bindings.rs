@@ -126,12 +126,12 @@ fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
     Ok(())
 }
 
-/// True if a home has a session.
+/// True if a transcript was ever seen in a home.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn is_any_in_home(connection: &Connection, home_id: i64) -> Result<bool> {
-    let any = "SELECT 1 FROM bindings WHERE home_id = ?1";
+pub fn had_transcripts(connection: &Connection, home_id: i64) -> Result<bool> {
+    let any = "SELECT 1 FROM bindings WHERE home_id = ?1 AND location <> ''";
     Ok(connection.prepare_cached(any)?.exists([home_id])?)
 }
 

@@ -178,14 +178,16 @@ impl Store {
     /// Those of SQLite.
     pub async fn end_import(&self) -> Result<()> {
         let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
-        run(&self.slow, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?)).await?;
+        let copied =
+            run(&self.slow, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?));
+        let copied = copied.await;
         // Even if there is no room for them, the memory is given back.
         let made = self.make_indexes().await;
         let job = |connection: &mut Connection| {
             file::set_room(connection, RESTING)?;
             Ok(connection.execute_batch("PRAGMA shrink_memory")?)
         };
-        run(&self.main, job).await.and(made)
+        run(&self.main, job).await.and(made).and(copied)
     }
 
     /// Tells, within a job, whether other short jobs wait for it to end.
