@@ -31,6 +31,18 @@ pub async fn process_ended(pid: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets threads share what they allocate from, before there are any: by default each of a large
+/// piece of work has its own, which keeps what the others could use.
+pub(crate) fn share_memory() {
+    const ARENAS: libc::c_int = 4;
+    // SAFETY: the function takes no pointer and may be called at any time from any thread.
+    #[expect(unsafe_code, reason = "a function of the C library")]
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, ARENAS);
+    }
+}
+
 /// Gives memory that was freed back to the kernel. The allocator keeps what a large piece of
 /// work needed, as if the next one came at once.
 pub fn give_back_memory() {

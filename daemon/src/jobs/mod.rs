@@ -16,6 +16,7 @@ use tokio_cron_scheduler::JobScheduler;
 use crate::clock::now;
 use crate::registry::Registry;
 use crate::store::job_runs;
+use crate::system;
 use schedule::Schedule;
 
 pub mod cleanup;
@@ -110,6 +111,7 @@ impl Jobs {
         let run = store.write(move |tx| job_runs::start(tx, name, due, now())).await;
         let outcome = (entry.work)(Arc::clone(&self.registry)).await;
         entry.running.store(false, Ordering::Relaxed);
+        system::give_back_memory();
         let run = run?;
         let result = match &outcome {
             Ok(result) => Json(result.clone()),
