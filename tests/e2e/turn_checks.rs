@@ -1,8 +1,6 @@
 //! Promise: a prompt that has waited meets its session as that is when its turn comes.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
 
 use sessd_proto::FaultCode;
 use sessd_proto::launch::ResumeRequest;
@@ -16,7 +14,7 @@ use uuid::Uuid;
 use crate::BINARIES;
 use crate::echo::{ended, request, said};
 use crate::scene::{Scene, answer, run_job};
-use crate::turn_verbs::{agent, detach, gated, wait_for_state};
+use crate::turn_verbs::{agent, detach, gated, held, wait_for_state};
 
 /// Its first turn had begun, though nobody had seen its transcript yet.
 #[test]
@@ -121,11 +119,7 @@ fn a_panic_in_a_turn_ends_that_turn_only() {
 fn steal_ends_nobody_for_a_session_that_is_in_the_trash() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
-    let mut command = sandbox.command(BINARIES.sessctl);
-    command.args(["resume", &id]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut holder = command.spawn().unwrap();
-    let mut greeting = String::new();
-    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut greeting).unwrap();
+    let mut holder = held(&sandbox, &id);
     let registry = rusqlite::Connection::open(sandbox.state_dir().join("sessd.db")).unwrap();
     registry.execute("UPDATE sessions SET trashed_at = 1", []).unwrap();
     let refused = sandbox.sessctl(&["send", "--steal", &id, "two"]);

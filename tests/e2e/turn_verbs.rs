@@ -251,15 +251,21 @@ fn a_turn_has_a_deadline_of_its_own() {
     assert!(none.stderr.contains("between 1 ms and 1 h"), "{none:?}");
 }
 
+/// Somebody who has resumed a session of the built-in agent, which has greeted them.
+pub(crate) fn held(sandbox: &Sandbox, id: &str) -> Child {
+    let mut command = sandbox.command(BINARIES.sessctl);
+    command.args(["resume", id]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut holder = command.spawn().unwrap();
+    let mut greeting = String::new();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut greeting).unwrap();
+    holder
+}
+
 #[test]
 fn a_prompt_waits_for_whoever_has_the_session_if_it_is_to() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
-    let mut command = sandbox.command(BINARIES.sessctl);
-    command.args(["resume", &id]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut holder = command.spawn().unwrap();
-    let mut greeting = String::new();
-    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut greeting).unwrap();
+    let mut holder = held(&sandbox, &id);
     let busy = sandbox.sessctl(&["send", &id, "two"]);
     assert_fault(&busy, 4, "somebody has it");
     let pid = holder.id();
@@ -289,12 +295,8 @@ fn steal_ends_our_turn_or_asks_who_has_the_session() {
     gate.open(1);
     wait_for_state(&sandbox, &next, "succeeded");
 
-    let mut command = sandbox.command(BINARIES.sessctl);
-    command.args(["resume", &id]).stdin(Stdio::piped()).stdout(Stdio::piped());
     gate.open(1);
-    let mut holder = command.spawn().unwrap();
-    let mut greeting = String::new();
-    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut greeting).unwrap();
+    let mut holder = held(&sandbox, &id);
     assert_fault(&sandbox.sessctl(&["send", &id, "four"]), 4, "somebody has it");
     gate.open(1);
     let stolen = sandbox.sessctl(&["send", "--steal", &id, "four"]);
