@@ -95,7 +95,7 @@ fn create(path: &Path) -> Result<()> {
     let mut connection = Connection::open(&partial)?;
     // What is cut off here is thrown away, so nothing needs a way back.
     connection.pragma_update(None, "journal_mode", "OFF")?;
-    migrations::migrate(&mut connection, &partial, migrations::ALL)?;
+    migrations::make(&mut connection, migrations::VERSION)?;
     indexes::drop_put_off(&connection)?;
     connection.close().map_err(|(_, error)| error)?;
     fs::rename(&partial, path).map_err(|error| unopenable(path, &error))

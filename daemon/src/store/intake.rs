@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use sessd_proto::{Kind, Status, Timestamp};
 
 use super::sessions::is_past_ttl;
@@ -73,6 +73,8 @@ pub struct Intake<'a> {
     connection: &'a Connection,
     /// Those that were met, by their roots.
     projects: HashMap<String, i64>,
+    /// Whether a home has sessions that were registered before their provider gave them a scope.
+    registered: HashMap<i64, bool>,
     has_tombstones: bool,
     /// The row of the newest session before.
     last: i64,
@@ -89,7 +91,8 @@ impl<'a> Intake<'a> {
                  EXISTS (SELECT 1 FROM tombstones)",
         )?;
         let (last, has_tombstones) = statement.query_row([], |row| row.try_into())?;
-        Ok(Self { connection, projects: HashMap::new(), has_tombstones, last })
+        let (projects, registered) = (HashMap::new(), HashMap::new());
+        Ok(Self { connection, projects, registered, has_tombstones, last })
     }
 
     /// Writes what a sweep found: a new session, or what changed in a known one.
@@ -109,12 +112,45 @@ impl<'a> Intake<'a> {
             trash::unbury(connection, &stone.session_id)?;
             return self.create(&Discovered { id: stone.session_id, ..found.clone() });
         }
-        match known(connection, key)? {
+        match self.known(key)? {
             None => self.create(found),
             Some(Known { id, is_current: true }) => self.update(&id, found),
             // An earlier binding of a session that has moved on.
             Some(Known { is_current: false, .. }) => Ok(()),
         }
+    }
+
+    /// Who has this id: somebody who was found before, or a session that was registered with it
+    /// before its provider gave it a scope.
+    fn known(&mut self, key: Key<'_>) -> Result<Option<Known>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT session_id, current FROM bindings
+             WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3",
+        )?;
+        let known = |row: &Row<'_>| Ok(Known { id: row.get(0)?, is_current: row.get(1)? });
+        let found = statement.query_row(key, known).optional()?;
+        if found.is_some() || !self.has_registered(key.0)? {
+            return Ok(found);
+        }
+        let mut statement = self.connection.prepare_cached(
+            "UPDATE bindings SET scope = ?2
+             WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3 AND location = ''
+             RETURNING session_id, current",
+        )?;
+        Ok(statement.query_row(key, known).optional()?)
+    }
+
+    fn has_registered(&mut self, home_id: i64) -> Result<bool> {
+        if let Some(has) = self.registered.get(&home_id) {
+            return Ok(*has);
+        }
+        let mut statement = self.connection.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM bindings
+                 WHERE home_id = ?1 AND scope = '' AND location = '')",
+        )?;
+        let has = statement.query_row([home_id], |row| row.get(0))?;
+        self.registered.insert(home_id, has);
+        Ok(has)
     }
 
     fn create(&mut self, found: &Discovered) -> Result<()> {
@@ -235,35 +271,13 @@ impl<'a> Intake<'a> {
     }
 }
 
+/// What a provider's id of a session is unique with: home, scope, id.
+type Key<'a> = (i64, &'a str, &'a str);
+
 /// A session that has a provider's id, or had it.
 struct Known {
     id: String,
     is_current: bool,
-}
-
-/// Who has this id: somebody who was found before, or a session that was registered with it
-/// before its provider gave it a scope. Most of what is absorbed is new, so both are asked for
-/// at once, and nothing is changed but what was found.
-fn known(connection: &Connection, key: (i64, &str, &str)) -> Result<Option<Known>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT session_id, current, 0 AS registered FROM bindings
-         WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3
-         UNION ALL
-         SELECT session_id, current, 1 FROM bindings
-         WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3 AND location = ''",
-    )?;
-    let first = statement
-        .query_row(key, |row| Ok((Known { id: row.get(0)?, is_current: row.get(1)? }, row.get(2)?)))
-        .optional()?;
-    let Some((known, is_registered)) = first else { return Ok(None) };
-    if is_registered {
-        let mut statement = connection.prepare_cached(
-            "UPDATE bindings SET scope = ?2
-             WHERE home_id = ?1 AND scope = '' AND provider_session_id = ?3",
-        )?;
-        statement.execute(key)?;
-    }
-    Ok(Some(known))
 }
 
 fn bind(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {

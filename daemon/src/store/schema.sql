@@ -79,14 +79,6 @@ CREATE TABLE projects (
     root TEXT NOT NULL UNIQUE
 ) STRICT;
 
-CREATE TRIGGER tags_follow_sessions
-    AFTER UPDATE OF last_activity, created_at, expires_at ON sessions
-BEGIN
-    UPDATE tags SET last_activity = new.last_activity, created_at = new.created_at,
-        expires_key = new.expires_key
-    WHERE session_id = new.id;
-END;
-
 CREATE TABLE sessions (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -195,6 +187,14 @@ CREATE INDEX list_trash_activity ON sessions (last_activity, seq) WHERE trashed_
 CREATE INDEX list_trash_created ON sessions (created_at, seq) WHERE trashed_at IS NOT NULL;
 
 CREATE INDEX list_trash_expires ON sessions (expires_key, seq) WHERE trashed_at IS NOT NULL;
+
+CREATE TRIGGER tags_follow_sessions
+    AFTER UPDATE OF last_activity, created_at, expires_at ON sessions
+BEGIN
+    UPDATE tags SET last_activity = new.last_activity, created_at = new.created_at,
+        expires_key = new.expires_key
+    WHERE session_id = new.id;
+END;
 
 CREATE TABLE tags (
     session_id TEXT NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
