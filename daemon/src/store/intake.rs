@@ -129,7 +129,8 @@ impl<'a> Intake<'a> {
         )?;
         let known = |row: &Row<'_>| Ok(Known { id: row.get(0)?, is_current: row.get(1)? });
         let found = statement.query_row(key, known).optional()?;
-        if found.is_some() || !self.has_registered(key.0)? {
+        // Where there are no scopes, they were among those.
+        if found.is_some() || key.1.is_empty() || !self.has_registered(key.0)? {
             return Ok(found);
         }
         let mut statement = self.connection.prepare_cached(
