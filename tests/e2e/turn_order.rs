@@ -5,6 +5,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use sessd_proto::client::Client;
 use sessd_proto::turn::{SendRequest, TurnState, TurnsRequest};
 use sessd_tests::daemon::is_running;
@@ -107,6 +108,43 @@ fn a_thousand_prompts_wait_in_order_and_outlive_their_daemon() {
     assert_eq!(status["turns_pending"], TURNS - 3);
     let last = client.turns(TurnsRequest { limit: 1, ..TurnsRequest::default() }).unwrap();
     assert_eq!(last.turns[0].id, sent[TURNS - 1]);
+}
+
+/// Ended in order, or killed: the next daemon has all of them, and knows which it can run.
+#[test]
+fn thousands_of_prompts_outlive_their_daemon_however_it_ends() {
+    const TURNS: i64 = 2_000;
+    for is_killed in [false, true] {
+        let sandbox = Sandbox::new(BINARIES);
+        let gate = sandbox.gate();
+        gate.open(1);
+        let id = sandbox.new_session("one");
+        let registry = Connection::open(sandbox.state_dir().join("sessd.db")).unwrap();
+        // Every other one needs variables that only this daemon could know.
+        let queue = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?2)
+            INSERT INTO turns (id, session_id, state, prompt, agent, queued_at, needs_environment)
+            SELECT printf('%08d-turn', i), ?1, 'queued', 'more', 'echo', i, i % 2 FROM n";
+        registry.execute(queue, (&id, TURNS - 1)).unwrap();
+        match is_killed {
+            true => sandbox.kill_daemon(),
+            false => assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0),
+        }
+        assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+        let count = "SELECT count(*) FROM turns WHERE queued_at < ?1 AND state = ?2";
+        let count = |state: &str| -> i64 {
+            registry.query_row(count, (TURNS, state), |row| row.get(0)).unwrap()
+        };
+        wait_until("the first to run", DEADLINE, || (count("running") == 1).then_some(()));
+        assert_eq!([count("queued"), count("interrupted")], [TURNS / 2 - 1, TURNS / 2]);
+        let mut client = sandbox.client();
+        let lost = ended(&mut client, "00000001-turn").turn.fault.unwrap();
+        assert!(lost.message.contains("variables"), "{lost:?}");
+        gate.open(2);
+        for (turn, count) in ["00000000-turn", "00000002-turn"].iter().zip(2..) {
+            let said = said(&ended(&mut client, turn));
+            assert_eq!(said, format!("turn {count}, and you began with: one"));
+        }
+    }
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use sessd_proto::turn::{CancelRequest, TURN_VARIABLE, Turn, TurnState};
+use sessd_proto::turn::{CancelRequest, TURN_VARIABLE, Turn};
 use sessd_proto::{Environment, Fault};
 
 use super::Registry;
 use super::waiting::{Stop, Waiting, interrupted};
 use crate::clock::now;
-use crate::store::turns::{self as rows, Group, Pending};
+use crate::store::turns::{self as rows, Group};
 use crate::{process, runner, system};
 
 /// How long turns may take to end before the daemon does.
@@ -48,18 +48,13 @@ impl Registry {
     /// Ends the processes of turns that an earlier daemon ran, says so in their states, and lets
     /// those wait again that can still be run.
     pub(super) async fn recover_turns(self: &Arc<Self>) -> Result<(), crate::store::Error> {
-        for pending in self.store.read(rows::pending).await? {
-            let Pending { turn, needs_environment, group } = pending;
-            if turn.state == TurnState::Queued && !needs_environment {
-                let environment = Environment::default();
-                let waiting = Waiting { turn_id: turn.id, environment, begins: false };
-                self.wait_for_place(turn.session_id, waiting);
-                continue;
-            }
-            if turn.state == TurnState::Running {
-                end_processes(&turn.id, group);
-            }
-            self.interrupt(turn).await?;
+        for (turn_id, group) in self.store.read(rows::running).await? {
+            end_processes(&turn_id, group);
+        }
+        self.interrupt().await?;
+        for (turn_id, session_id) in self.store.read(rows::waiting).await? {
+            let environment = Environment::default();
+            self.wait_for_place(session_id, Waiting { turn_id, environment, begins: false });
         }
         self.turns.wake_followers();
         Ok(())
@@ -68,11 +63,8 @@ impl Registry {
     /// Ends what a turn has started that broke down in our own code, and waits until it has: the
     /// next one needs the session.
     pub(super) async fn clear_away(&self, turn_id: &str) -> Fault {
-        let group = match self.store.read(rows::pending).await {
-            Ok(pending) => pending.into_iter().find(|pending| pending.turn.id == turn_id),
-            Err(_) => None,
-        };
-        let group = group.and_then(|pending| pending.group);
+        let running = self.store.read(rows::running).await.unwrap_or_default();
+        let group = running.into_iter().find(|(id, _)| id == turn_id).and_then(|(_, group)| group);
         let leader = group.as_ref().map(|group| group.pgid);
         end_processes(turn_id, group);
         if let Some(leader) = leader {
@@ -81,17 +73,12 @@ impl Registry {
         Fault::internal("the turn broke down in the daemon; see its log")
     }
 
-    async fn interrupt(&self, turn: Turn) -> Result<(), crate::store::Error> {
-        let fault = match turn.state {
-            TurnState::Running => Stop::Interrupted.fault(),
-            _ => {
-                interrupted("the variables that it was sent with were only in the daemon's memory")
-            }
-        };
-        let finish = move |tx: &rusqlite::Transaction<'_>| {
-            rows::finish(tx, &turn.id, TurnState::Interrupted, now(), Some(&fault))
-        };
-        self.store.promise(finish).await
+    /// Writes down that the turns have ended that no daemon goes on with.
+    async fn interrupt(&self) -> Result<(), crate::store::Error> {
+        let running = Stop::Interrupted.fault();
+        let waiting =
+            interrupted("the variables that it was sent with were only in the daemon's memory");
+        self.store.promise(move |tx| rows::interrupt(tx, now(), &running, &waiting)).await
     }
 
     /// Ends running turns before the daemon does; those that wait are left to the next one, if it
@@ -110,11 +97,7 @@ impl Registry {
         if tokio::time::timeout(PATIENCE, ended).await.is_err() {
             tracing::warn!("turns do not end; the next daemon ends them");
         }
-        for Pending { turn, needs_environment, .. } in self.store.read(rows::pending).await? {
-            if turn.state == TurnState::Running || needs_environment {
-                self.interrupt(turn).await?;
-            }
-        }
+        self.interrupt().await?;
         self.turns.wake_followers();
         Ok(())
     }

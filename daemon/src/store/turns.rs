@@ -1,6 +1,7 @@
 //! Turns and their output, written while it arrives.
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use serde::Serialize;
 use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Fault, Timestamp};
 
@@ -33,17 +34,6 @@ pub struct Asked {
     pub fallback: bool,
     /// Whether it needs variables of the caller's, which are not written down.
     pub needs_environment: bool,
-}
-
-/// A turn that has not ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pending {
-    /// The turn.
-    pub turn: Turn,
-    /// Whether it needs variables of the caller's, which are not written down.
-    pub needs_environment: bool,
-    /// Its process group, once that is known.
-    pub group: Option<Group>,
 }
 
 /// What [`turn`] reads.
@@ -226,8 +216,7 @@ pub fn finish(
     at: Timestamp,
     fault: Option<&Fault>,
 ) -> Result<()> {
-    let fault = fault.map(serde_json::to_string).transpose();
-    let fault = fault.map_err(|error| Error::Other(error.to_string()))?;
+    let fault = fault.map(json).transpose()?;
     let mut statement = connection.prepare_cached(
         "UPDATE turns SET state = ?2, finished_at = ?3, fault = ?4
          WHERE id = ?1 AND state IN ('queued', 'running')",
@@ -238,28 +227,46 @@ pub fn finish(
     Ok(())
 }
 
-/// Turns that are queued or running, in the order of their acceptance.
+/// Ends all turns that no daemon goes on with: those that run, and those that wait and need
+/// variables of their caller's. One by one, thousands would take too long.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn pending(connection: &Connection) -> Result<Vec<Pending>> {
-    let sql = format!(
-        "SELECT {COLUMNS}, needs_environment, pgid, start_ticks, boot_id
-         FROM turns WHERE state IN ('queued', 'running') ORDER BY rowid"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let rows = statement.query_map([], |row| {
-        let group = match row.get::<_, Option<u32>>("pgid")? {
-            None => None,
-            Some(pgid) => Some(Group {
-                pgid,
-                start_ticks: row.get::<_, i64>("start_ticks")?.cast_unsigned(),
-                boot_id: row.get("boot_id")?,
-            }),
-        };
-        let needs_environment = row.get("needs_environment")?;
-        Ok(Pending { turn: turn(row)?, needs_environment, group })
-    })?;
+pub fn interrupt(
+    connection: &Connection,
+    at: Timestamp,
+    running: &Fault,
+    waiting: &Fault,
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE turns SET state = 'interrupted', finished_at = ?1,
+             fault = iif(state = 'running', ?2, ?3)
+         WHERE state IN ('queued', 'running') AND (state = 'running' OR needs_environment)",
+    )?;
+    statement.execute((at.0, json(running)?, json(waiting)?))?;
+    Ok(())
+}
+
+/// Turns that run, with the process group of each, once that is known.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn running(connection: &Connection) -> Result<Vec<(String, Option<Group>)>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, pgid, start_ticks, boot_id FROM turns WHERE state = 'running'",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get("id")?, group(row)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Turns that wait, with their sessions, in the order of their acceptance.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn waiting(connection: &Connection) -> Result<Vec<(String, String)>> {
+    let mut statement = connection
+        .prepare_cached("SELECT id, session_id FROM turns WHERE state = 'queued' ORDER BY rowid")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -283,8 +290,7 @@ pub fn append_output(connection: &Connection, id: &str, events: &[Event]) -> Res
          VALUES (?1, (SELECT ifnull(max(seq), 0) + 1 FROM turn_output WHERE turn_id = ?1), ?2)",
     )?;
     for event in events {
-        let event = serde_json::to_string(event).map_err(|e| Error::Other(e.to_string()))?;
-        statement.execute((id, event))?;
+        statement.execute((id, json(event)?))?;
     }
     Ok(())
 }
@@ -316,6 +322,16 @@ pub fn output(
         events.push(Event { seq: row.get(0)?, ..event });
     }
     Ok((events, false))
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::Other(error.to_string()))
+}
+
+fn group(row: &Row<'_>) -> rusqlite::Result<Option<Group>> {
+    let Some(pgid) = row.get("pgid")? else { return Ok(None) };
+    let start_ticks = row.get::<_, i64>("start_ticks")?.cast_unsigned();
+    Ok(Some(Group { pgid, start_ticks, boot_id: row.get("boot_id")? }))
 }
 
 fn turn(row: &Row<'_>) -> rusqlite::Result<Turn> {

@@ -40,10 +40,9 @@ fn a_turn_is_accepted_once() {
     let again = Turn { queued_at: Timestamp(9), ..turn.clone() };
     turns::queue(&connection, &again, &asked("something else")).unwrap();
     assert_eq!(turns::by_id(&connection, "turn").unwrap(), Some(turn.clone()));
-    let mut pending = turns::pending(&connection).unwrap();
-    assert_eq!(pending.len(), 1);
-    let kept = pending.remove(0);
-    assert_eq!((kept.turn, kept.needs_environment, kept.group), (turn, false, None));
+    let waiting = [(turn.id, turn.session_id)];
+    assert_eq!(turns::waiting(&connection).unwrap(), waiting);
+    assert!(turns::running(&connection).unwrap().is_empty());
     assert_eq!(turns::asked(&connection, "turn").unwrap(), Some(asked("hello\n you")));
     assert_eq!(turns::asked(&connection, "none").unwrap(), None);
 }
@@ -54,11 +53,13 @@ fn a_turn_ends_once() {
     let group = Group { pgid: 7, start_ticks: u64::MAX, boot_id: "boot".to_owned() };
     assert!(!turns::run_by(&connection, "turn", &group).unwrap(), "before it was begun");
     assert!(turns::start(&connection, "turn", Timestamp(2)).unwrap());
+    assert_eq!(turns::running(&connection).unwrap(), [("turn".to_owned(), None)]);
     assert!(!turns::start(&connection, "turn", Timestamp(2)).unwrap(), "begun twice");
     assert!(turns::is_running(&connection, "id-0001").unwrap());
     assert_eq!(turns::count(&connection).unwrap(), (0, 1));
     assert!(turns::run_by(&connection, "turn", &group).unwrap());
-    assert_eq!(turns::pending(&connection).unwrap()[0].group, Some(group));
+    let running = [("turn".to_owned(), Some(group))];
+    assert_eq!(turns::running(&connection).unwrap(), running);
     let fault = Fault::new(FaultCode::ProviderFailed, "no").hint("again");
     let interrupted = TurnState::Interrupted;
     turns::finish(&connection, "turn", interrupted, Timestamp(3), Some(&fault)).unwrap();
@@ -66,7 +67,31 @@ fn a_turn_ends_once() {
     let turn = turns::by_id(&connection, "turn").unwrap().unwrap();
     assert_eq!((turn.state, turn.fault), (interrupted, Some(fault)));
     assert_eq!((turn.started_at, turn.finished_at), (Some(Timestamp(2)), Some(Timestamp(3))));
-    assert!(turns::pending(&connection).unwrap().is_empty());
+    assert!(turns::running(&connection).unwrap().is_empty());
+}
+
+#[test]
+fn what_no_daemon_goes_on_with_is_interrupted_in_one_go() {
+    let (connection, turn) = with_turn();
+    for (number, needs_environment) in [true, false, true, false].into_iter().enumerate() {
+        let more = Turn { id: format!("more-{number}"), ..turn.clone() };
+        let asked = Asked { needs_environment, ..asked("more") };
+        turns::queue(&connection, &more, &asked).unwrap();
+    }
+    turns::start(&connection, "turn", Timestamp(2)).unwrap();
+    turns::start(&connection, "more-0", Timestamp(2)).unwrap();
+    let [running, waiting] = ["ran", "waited"].map(|it| Fault::new(FaultCode::Interrupted, it));
+    turns::interrupt(&connection, Timestamp(3), &running, &waiting).unwrap();
+    turns::interrupt(&connection, Timestamp(4), &waiting, &running).unwrap();
+    let became = |id: &str| {
+        let turn = turns::by_id(&connection, id).unwrap().unwrap();
+        (turn.state, turn.finished_at, turn.fault)
+    };
+    let ended = |fault: &Fault| (TurnState::Interrupted, Some(Timestamp(3)), Some(fault.clone()));
+    assert_eq!([became("turn"), became("more-0")], [ended(&running), ended(&running)]);
+    assert_eq!(became("more-2"), ended(&waiting));
+    let left = turns::waiting(&connection).unwrap();
+    assert_eq!(left.iter().map(|(id, _)| &**id).collect::<Vec<_>>(), ["more-1", "more-3"]);
 }
 
 #[test]
