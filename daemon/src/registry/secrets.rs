@@ -2,17 +2,29 @@
 //! they say is written down. Knows no provider.
 
 use std::cmp::Reverse;
+use std::fs;
 
 use sessd_proto::{Environment, LaunchPlan};
 
 use crate::providers::{Launch, McpServer};
 
 /// What makes a value a secret, in the name of its variable, header or parameter.
-const NAMES: [&str; 8] =
-    ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "HEADERS", "AUTHORIZATION", "COOKIE"];
+const NAMES: [&str; 10] = [
+    "KEY",
+    "TOKEN",
+    "SECRET",
+    "PASSWORD",
+    "PASSWD",
+    "PASSPHRASE",
+    "CREDENTIAL",
+    "HEADERS",
+    "AUTHORIZATION",
+    "COOKIE",
+];
 
-/// What makes it the name of a file, which may be known.
-const PLACES: [&str; 4] = ["FILE", "PATH", "DIR", "CREDENTIAL"];
+/// The same as the last word of a name: elsewhere they are parts of other words, or something
+/// about the secret follows, such as its type.
+const LAST_WORDS: [&str; 4] = ["AUTH", "PASS", "PAT", "PWD"];
 
 /// A shorter value is no secret worth hiding, and may be a part of any text, in bytes.
 const LENGTH_MIN: usize = 12;
@@ -31,7 +43,7 @@ impl Secrets {
     fn new(mut secrets: Vec<String>) -> Self {
         // As they stand in a line of JSON.
         let spelled = secrets.iter().map(|secret| serde_json::Value::from(&**secret).to_string());
-        let spelled: Vec<String> = spelled.map(|it| it.trim_matches('"').to_owned()).collect();
+        let spelled = spelled.map(|it| it[1..it.len() - 1].to_owned()).collect::<Vec<_>>();
         secrets.extend(spelled);
         secrets.sort_unstable_by(|a, b| (Reverse(a.len()), a).cmp(&(Reverse(b.len()), b)));
         secrets.dedup();
@@ -54,8 +66,7 @@ impl Secrets {
         if let McpServer::Http { url, headers } = server {
             let values = headers.0.values().flat_map(|value| with_and_without_scheme(value));
             secrets.extend(values.filter(|value| value.len() >= HEADER_LENGTH_MIN));
-            let parts = url.split(['/', '?', '&', '=', ':', '@']).skip(1);
-            let parts = parts.filter(|part| part.len() >= LENGTH_MIN && *part != host(url));
+            let parts = parts(url).filter(|part| part.len() >= LENGTH_MIN);
             secrets.extend(parts.map(str::to_owned));
         }
         Self::new(secrets)
@@ -74,44 +85,64 @@ fn pairs(variables: &Environment) -> impl Iterator<Item = (&str, &str)> {
     variables.0.iter().map(|(name, value)| (&**name, &**value))
 }
 
-/// What a tool server is given under a name: variables, headers, and parts of its address.
+/// What a tool server is given under a name: variables, headers, and what its address has for
+/// the user and as parameters. What else is in the address is a key, unless it may be a word.
 fn named(server: &McpServer) -> Vec<(&str, &str)> {
     let (url, headers) = match server {
         McpServer::Stdio { env, .. } => return pairs(env).collect(),
         McpServer::Http { url, headers } => (url, headers),
     };
-    let (address, query) = url.split_once('?').unwrap_or((url, ""));
-    let user = address.split('/').nth(2).and_then(|host| host.rsplit_once('@'));
-    let password = user.and_then(|(user, _)| user.split_once(':')).map(|(_, it)| ("PASSWORD", it));
-    let parameters = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs(headers).chain(parameters).chain(password).collect()
+    let authority = url.split(['/', '?', '#']).nth(2).unwrap_or_default();
+    let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
+    let parameters = url.split(['?', '&', '#']).skip(1).filter_map(|pair| pair.split_once('='));
+    let keys = parts(url).filter(|part| !may_be_word(part));
+    let keys = keys.chain(user.splitn(2, ':')).map(|key| ("KEY", key));
+    pairs(headers).chain(parameters).chain(keys).collect()
 }
 
-/// The host of an address.
-fn host(url: &str) -> &str {
-    let host = url.split('/').nth(2).unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    host.split(':').next().unwrap_or_default()
+/// What comes after the host in an address.
+fn parts(url: &str) -> impl Iterator<Item = &str> {
+    url.split(['/', '?', '&', '=', '#']).skip(3)
 }
 
-/// What nobody else is to read of a value, judged by its name.
+/// True of what any text may say: it has no digits, and capitals only at its beginning.
+fn may_be_word(part: &str) -> bool {
+    !part.chars().skip(1).any(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+}
+
+/// What nobody else is to read of a value, judged by its name. A path is no secret, whatever its
+/// name.
 fn secrets_in(name: &str, value: &str) -> Vec<String> {
     let name = name.to_ascii_uppercase();
-    let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    if !has(&NAMES) || value.starts_with('/') && has(&PLACES) {
+    let last = name.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    if !NAMES.iter().any(|part| name.contains(part)) && !LAST_WORDS.contains(&last) {
         return Vec::new();
     }
     let mut secrets = match name.contains("HEADERS") {
-        true => value.lines().flat_map(with_and_without_scheme).collect(),
+        true => value.lines().flat_map(|line| with_and_without_scheme(after_name(line))).collect(),
         false => with_and_without_scheme(value),
     };
-    secrets.retain(|secret| secret.len() >= LENGTH_MIN);
+    secrets.retain(|secret| secret.len() >= LENGTH_MIN && !is_path(secret));
     secrets
 }
 
-/// A value, and what of it comes after the name of a header and of a scheme.
+/// True of `/a/b` if there is a `/a`: a key may begin with a slash too. Only the names in `/` are
+/// read, as what is further down may be on a disk that does not answer.
+fn is_path(value: &str) -> bool {
+    let first = value.strip_prefix('/').and_then(|path| path.split_once('/'));
+    first.is_some_and(|(first, _)| {
+        let mut there = fs::read_dir("/").into_iter().flatten().flatten();
+        there.any(|entry| entry.file_name() == first)
+    })
+}
+
+/// The value of a header.
+fn after_name(line: &str) -> &str {
+    line.split_once(": ").map_or(line, |(_, value)| value)
+}
+
+/// A value, and what of it comes after the name of a scheme.
 fn with_and_without_scheme(value: &str) -> Vec<String> {
-    let value = value.split_once(": ").map_or(value, |(_, value)| value);
     let bare = value.split_once(' ').map(|(_, bare)| bare).filter(|bare| !bare.contains(' '));
     [Some(value), bare].into_iter().flatten().map(str::to_owned).collect()
 }
@@ -153,6 +184,76 @@ mod tests {
         ] {
             assert_eq!(secrets.hide(said.to_owned()), shown);
         }
+    }
+
+    fn of_url(url: &str) -> Secrets {
+        let server = McpServer::Http { url: url.to_owned(), headers: Environment::default() };
+        let mcp_servers = [("one".to_owned(), server)].into();
+        let launch = Launch { mcp_servers, ..Launch::default() };
+        Secrets::of_start(&LaunchPlan::default(), &Environment::default(), &launch)
+    }
+
+    #[test]
+    fn a_key_anywhere_in_an_address_is_hidden_and_its_words_are_not() {
+        for (url, shown) in [
+            ("https://a.example/api/mcp/s/sk0123456789/mcp", "https://a.example/api/mcp/s/***/mcp"),
+            ("https://a.example/s/AbCdEfGhIjKl?a=b", "https://a.example/s/***?a=b"),
+            ("https://sk-0123456789@a.example", "https://***@a.example"),
+            ("https://sk-0123456789:@a.example/mcp", "https://***:@a.example/mcp"),
+            ("https://a.example?k=0123456789ab#c", "https://a.example?k=***#c"),
+            ("https://mcp2.a.example:80080/mcp", "https://mcp2.a.example:80080/mcp"),
+            ("https://a.example/streamable-http/v2", "https://a.example/streamable-http/v2"),
+        ] {
+            let said = format!("MCP server {url}: 401");
+            assert_eq!(of_url(url).hide(said), format!("MCP server {shown}: 401"));
+        }
+    }
+
+    #[test]
+    fn the_host_of_a_server_is_no_secret_of_it() {
+        let url = "https://mcp.example.example?key=sk-987654321";
+        let server = McpServer::Http { url: url.to_owned(), headers: Environment::default() };
+        let secrets = Secrets::of_server(&server, &Environment::default());
+        assert_eq!(secrets.hide(url.to_owned()), "https://mcp.example.example?key=***");
+    }
+
+    #[test]
+    fn names_tell_secrets_from_what_only_sounds_like_them() {
+        let value = "0123456789ab";
+        for name in ["X-Auth", "GITLAB_PAT", "DB_PASS", "passwd", "MYSQL_PWD", "A_PASSPHRASE"] {
+            assert_eq!(secrets_in(name, value), [value], "{name}");
+        }
+        for name in
+            ["AUTHOR", "SOME_AUTH_TYPE", "PATTERN", "PATH", "PASSES", "BYPASS", "PAT_SIZE", "PWDS"]
+        {
+            assert!(secrets_in(name, value).is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_what_looks_like_no_path_whatever_its_name() {
+        for path in ["/home/me/.ssh/id_rsa", "/run/user/1000/keyring", "/tmp/no-such-file/key"] {
+            assert!(secrets_in("SSH_KEY", path).is_empty(), "{path}");
+        }
+        for secret in ["/no-such-folder/abc+", "/home01234567", "//home/0123456789"] {
+            assert_eq!(secrets_in("SOME_KEY", secret), [secret]);
+        }
+        assert_eq!(secrets_in("KEY_FILE", "0123456789ab"), ["0123456789ab"]);
+    }
+
+    #[test]
+    fn what_follows_a_colon_is_the_value_of_a_header_only() {
+        let value = "0123456789abcdef: x";
+        assert_eq!(secrets_in("X_SECRET", value), [value]);
+        assert_eq!(secrets_in("SOME_HEADERS", "x: 0123456789abcdef"), ["0123456789abcdef"]);
+    }
+
+    #[test]
+    fn a_line_of_json_without_a_secret_is_one_still() {
+        let secret = "0123456789ab\"";
+        let secrets = Secrets::new(vec![secret.to_owned()]);
+        let said = serde_json::json!({ "text": format!("it is {secret}") }).to_string();
+        assert_eq!(secrets.hide(said), r#"{"text":"it is ***"}"#);
     }
 
     #[test]
