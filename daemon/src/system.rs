@@ -34,6 +34,7 @@ pub async fn process_ended(pid: u32) -> io::Result<()> {
 /// Lets threads share what they allocate from, before there are any: by default each of a large
 /// piece of work has its own, which keeps what the others could use.
 pub(crate) fn share_memory() {
+    #[cfg(target_env = "gnu")]
     const ARENAS: libc::c_int = 4;
     // SAFETY: the function takes no pointer and may be called at any time from any thread.
     #[expect(unsafe_code, reason = "a function of the C library")]
