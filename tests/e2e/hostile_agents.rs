@@ -31,7 +31,9 @@ away-and-hang) started "$@"; setsid sh -c 'echo $$ >~/stray; exec sleep 1000' & 
 lines) started "$@"; line 10485760; line 10485760; line 10485760; finished ;;
 itself)
     started "$@"
-    for to in "$5" --last; do sessctl send "$to" hello 2>>~/refused; echo $? >>~/refused; done
+    for to in "$5" --last "--steal $5" "--detach --steal $5" "--steal --last"; do
+        sessctl send $to hello 2>>~/refused; echo $? >>~/refused
+    done
     sessctl send --detach "$5" hello >~/detached; echo $? >>~/detached
     finished ;;
 bytes) started "$@"; printf '\377\376{\200}\n'; finished ;;
@@ -173,8 +175,10 @@ fn one_that_sends_to_its_own_session_does_not_wait_for_itself() {
     let ended = sandbox.sessctl(&["send", &id, "itself"]);
     assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
     let refused = fs::read_to_string(sandbox.home().join("refused")).unwrap();
-    assert_eq!(refused.matches("comes from a turn of the session").count(), 2, "{refused}");
-    assert_eq!(refused.lines().filter(|line| *line == "4").count(), 2, "{refused}");
+    assert_eq!(refused.matches("comes from a turn of the session").count(), 4, "{refused}");
+    assert_eq!(refused.matches("may end the very turn").count(), 1, "{refused}");
+    let statuses = refused.lines().filter(|line| line.len() == 1);
+    assert_eq!(statuses.collect::<Vec<_>>(), ["4", "4", "4", "4", "2"], "{refused}");
     let detached = fs::read_to_string(sandbox.home().join("detached")).unwrap();
     let (turn, status) = detached.trim().split_once('\n').unwrap();
     assert_eq!(status, "0");

@@ -87,7 +87,9 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     }
     args.how.apply(&mut context.output);
     let mut client = context.connect()?;
-    let own = if args.detach || args.fork { None } else { own_session(context, &mut client) };
+    // Who neither waits for a turn nor ends one may send from everywhere.
+    let from_everywhere = args.fork || args.detach && !args.steal;
+    let own = if from_everywhere { None } else { own_session(context, &mut client) };
     if let Some(own) = &own {
         must_not_end_itself(&mut client, own, selector.as_deref(), args.last && args.steal)?;
     }
@@ -169,14 +171,16 @@ fn must_not_end_itself(
     }
 }
 
-/// The answer would wait for the end of the turn, and the turn for the answer.
+/// The answer would wait for the end of the turn, and the turn for the answer; or the turn would
+/// be ended, and this command with it, before the prompt is accepted.
 fn waits_for_itself(session: &Session) -> Fault {
     let what = format!(
-        "this prompt comes from a turn of the session {} itself, and would wait for its end",
+        "this prompt comes from a turn of the session {} itself, and would wait for its end or \
+         be lost with it",
         session.short_id()
     );
     Fault::new(FaultCode::Busy, what)
-        .hint("let it run afterwards: `sessctl send --detach …`; or in a copy: `--fork`")
+        .hint("let it run afterwards: `--detach` without --steal; or in a copy: `--fork`")
 }
 
 /// The prompt with the files after it, each in an element of its own.
