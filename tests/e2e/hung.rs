@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode};
-use sessd_proto::{LiveState, Session, Status};
+use sessd_proto::{FaultCode, LiveState, Session, Status};
+use sessd_tests::hung_disk::HungDisk;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::pause;
 use uuid::Uuid;
 
 use crate::BINARIES;
-use crate::scene::{NEVER, check, run_job, sessions, verdict};
+use crate::scene::{NEVER, check, fault, run_job, sessions, verdict};
 
 const UNREADABLE: (Status, Option<&str>) = (Status::Unknown, Some("home_unreadable"));
 
@@ -165,4 +166,18 @@ fn a_program_on_a_disk_that_hangs_holds_up_nobody() {
     release(&package);
     let providers = sandbox.json(&["providers"]);
     assert_eq!(providers["providers"][0]["program"], *program.to_string_lossy(), "{providers}");
+}
+
+#[test]
+fn a_prompt_for_a_directory_that_hangs_is_refused_and_names_no_turn() {
+    let sandbox = Sandbox::new(BINARIES);
+    let dir = sandbox.home().join("dead");
+    let Some(_disk) = HungDisk::mount(&dir) else { return };
+    let config = format!("[agents.there]\nprovider = \"echo\"\ndirectory = {dir:?}\n");
+    sandbox.write(".config/sessd/config.toml", config);
+    let refused = fault(&sandbox, &["send", "--new", "there", "hello"], 1);
+    assert_eq!((refused.code, refused.retryable), (FaultCode::Environment, Some(true)));
+    assert!(refused.message.ends_with("dead does not answer"), "{refused:?}");
+    assert!(!refused.hint.unwrap().contains("turns"));
+    assert_eq!(sandbox.json(&["turns"])["turns"], serde_json::json!([]));
 }

@@ -14,10 +14,11 @@ use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::tree::files_below;
 use sessd_tests::wait::{DEADLINE, pause, wait_until};
+use uuid::Uuid;
 
 use crate::BINARIES;
 use crate::echo::{ended, request, said};
-use crate::scene::Scene;
+use crate::scene::{Scene, fault};
 
 fn to(id: &str, prompt: &str) -> SendRequest {
     SendRequest { selector: Some(id.to_owned()), ..request(prompt) }
@@ -53,6 +54,17 @@ fn a_request_that_comes_twice_at_the_same_moment_runs_once() {
     };
     assert_eq!([said("one"), said("two"), said("uno")], [1, 1, 1]);
     assert_eq!(sandbox.ids().len(), 2);
+}
+
+/// The daemon waits for another one to come until it is too late.
+#[test]
+fn a_prompt_that_is_not_answered_in_time_names_its_turn() {
+    let mut sandbox = Sandbox::new(BINARIES);
+    sandbox.set_env("SESSD_MEET", "send.unknown");
+    let late = fault(&sandbox, &["send", "--new", "echo", "one"], 7);
+    let hint = late.hint.unwrap();
+    let (_, id) = hint.split_once("it may go on all the same: `sessctl turns show ").unwrap();
+    assert!(Uuid::parse_str(id.trim_end_matches('`')).is_ok(), "{hint}");
 }
 
 /// All that the built-in agent was ever told and said.

@@ -6,6 +6,7 @@
 )]
 
 pub mod daemon;
+pub mod hung_disk;
 pub mod large_home;
 pub mod model_server;
 pub mod npm;

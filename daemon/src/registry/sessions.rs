@@ -99,8 +99,11 @@ impl Registry {
         let look = move || project_root(&path);
         let project = self.elsewhere.pass(Path::new(dir), LOOK, look).await?;
         project.map_err(|_| {
-            Fault::new(FaultCode::Deadline, format!("the disk of {dir} does not answer"))
-                .hint("try another directory, or none: `sessctl list`")
+            // No deadline of a call: nothing was accepted that may go on.
+            let what = format!("the disk of {dir} does not answer");
+            let fault = Fault::new(FaultCode::Environment, what)
+                .hint("try another directory, or none: `sessctl list`");
+            Fault { retryable: Some(true), ..fault }
         })
     }
 

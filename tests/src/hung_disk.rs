@@ -1,0 +1,43 @@
+//! A disk that does not answer, in the place of a directory: whoever looks into it hangs.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::report;
+
+/// A file system whose server says nothing; who hangs is let go when it is dropped.
+pub struct HungDisk {
+    path: PathBuf,
+    server: Option<File>,
+}
+
+impl HungDisk {
+    /// Puts it in the place of a directory that is made if need be. `None`, loudly, where the
+    /// machine does not allow mounts.
+    pub fn mount(path: &Path) -> Option<Self> {
+        fs::create_dir_all(path).expect("our own directory");
+        let Some(server) = mounted(path) else {
+            report::skipped("no file systems of our own here (needs root and /dev/fuse)");
+            return None;
+        };
+        Some(Self { path: path.to_owned(), server: Some(server) })
+    }
+}
+
+fn mounted(path: &Path) -> Option<File> {
+    let server = File::options().read(true).write(true).open("/dev/fuse").ok()?;
+    // Its standard input is the server's side.
+    let mut mount = Command::new("mount");
+    mount.args(["-i", "-t", "fuse", "-o", "fd=0,rootmode=40000,user_id=0,group_id=0", "hung"]);
+    let output = mount.arg(path).stdin(server.try_clone().ok()?).output();
+    output.is_ok_and(|output| output.status.success()).then_some(server)
+}
+
+impl Drop for HungDisk {
+    fn drop(&mut self) {
+        // Before it is taken away, as that looks into it.
+        drop(self.server.take());
+        let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
