@@ -120,6 +120,25 @@ fn a_secret_that_a_provider_repeats_is_hidden() {
 }
 
 #[test]
+fn a_key_in_the_address_of_a_tool_server_is_in_no_fault_of_a_turn() {
+    let sandbox = Sandbox::new(BINARIES);
+    let url = format!("https://a.example/s/{SECRET}/mcp");
+    let program = sandbox.runtime_dir().join("agent");
+    fs::write(&program, format!("#!/bin/sh\necho 'MCP server {url}: 401' >&2\nexit 1\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let config = format!(
+        "[programs]\nclaude = {program:?}\n[mcp_servers.one]\nurl = {url:?}\n\
+         [agents.there]\nprovider = 'claude'\nmcp_servers = ['one']\n"
+    );
+    sandbox.write(".config/sessd/config.toml", config);
+    let sent = sandbox.sessctl(&["send", "--new", "there", "one"]);
+    assert_eq!(sent.status, 6, "{sent:?}");
+    assert!(sent.stderr.contains("MCP server https://a.example/s/***/mcp: 401"), "{sent:?}");
+    let turns = sandbox.json(&["turns"]).to_string();
+    assert!(turns.contains("/s/***/mcp: 401") && !turns.contains(SECRET), "{turns}");
+}
+
+#[test]
 fn prompts_are_in_no_list_of_processes() {
     for cli in [&Claude as &'static dyn RealCli, &Codex, &Gemini] {
         let Some(scene) = Scene::of(cli) else { continue };
