@@ -121,7 +121,9 @@ fn follow(
     match &row.session.provider_session_id {
         Some(old) if old == id => Ok(None),
         None if bind(tx, &row, scope, id)? => Ok(None),
-        Some(_) if was_seen && waits_for_id(&row.session) && bind(tx, &row, scope, id)? => Ok(None),
+        // What it announced may have been written since the last look.
+        Some(_) if waits_for_id(&row.session) && !was_seen => Ok(None),
+        Some(_) if waits_for_id(&row.session) && bind(tx, &row, scope, id)? => Ok(None),
         // Where its transcript is not there yet, the next sweep sees both.
         _ => match other {
             None => Ok(None),
@@ -155,4 +157,117 @@ pub(super) fn waits_for_id(session: &Session) -> bool {
         provider.is_some_and(|provider| provider.capabilities().choose_id)
     };
     session.provider_session_id.is_none() || is_starting(session) && !chooses()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::path::PathBuf;
+
+    use serde_json::json;
+    use sessd_proto::launch::CreateRequest;
+    use sessd_proto::paths::Paths;
+    use sessd_proto::{Environment, Status};
+    use tempfile::TempDir;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::registry::leases::lease_of;
+    use crate::registry::variables::Variables;
+
+    /// A home in which this process has begun a session.
+    struct Scene {
+        _dir: TempDir,
+        registry: Arc<Registry>,
+        known: KnownHome,
+        id: String,
+    }
+
+    impl Scene {
+        async fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            for name in [".codex/sessions/2026/01/03", ".codex/thread-writer-locks", "state"] {
+                fs::create_dir_all(path(name)).unwrap();
+            }
+            let cwd = dir.path().to_str().unwrap().to_owned();
+            let env = Environment([("HOME".to_owned(), cwd.clone())].into());
+            let [socket, state, config] = ["socket", "state", "config.toml"].map(path);
+            let (paths, env) = (Paths { socket, state, config }, Variables::meant(env));
+            let registry = Registry::open(Config::defaults().unwrap(), paths, env).await.unwrap();
+            let (id, agent) = (Uuid::new_v4().to_string(), "codex".to_owned());
+            let request = CreateRequest { id, agent, cwd, ..CreateRequest::default() };
+            let session = registry.create(request).await.unwrap().session;
+            let lease = lease_of(&session, std::process::id(), "interactive").unwrap();
+            registry.store().promise(move |tx| leases::put(tx, &lease)).await.unwrap();
+            let known = registry.known_homes().await.unwrap().remove(0);
+            Self { _dir: dir, registry, known, id: session.id }
+        }
+
+        fn file(&self, name: &str) -> PathBuf {
+            self.known.home.path.join(name)
+        }
+
+        /// As the program does for as long as it has a session open.
+        fn lock(&self, id: &str) -> File {
+            let lock = File::create(self.file(&format!("thread-writer-locks/{id}.lock"))).unwrap();
+            lock.lock().unwrap();
+            lock
+        }
+
+        async fn announce(&self, id: &str) {
+            let _lock = self.lock(id);
+            self.sweep().await;
+        }
+
+        fn write(&self, id: &str) {
+            let at = now().plus_ms(1_000);
+            let record =
+                |of: &str, payload| json!({ "timestamp": at, "type": of, "payload": payload });
+            let meta = record("session_meta", json!({ "id": id, "cwd": "/", "source": "cli" }));
+            let said = record("event_msg", json!({ "type": "user_message", "message": "Hello" }));
+            let text = format!("{meta}\n{said}\n");
+            let name = format!("sessions/2026/01/03/rollout-2026-01-03T10-00-00-{id}.jsonl");
+            fs::write(self.file(&name), text).unwrap();
+        }
+
+        async fn sweep(&self) {
+            self.registry.sweep_home(&self.known).await.unwrap();
+        }
+
+        async fn sessions(&self) -> Vec<Session> {
+            let all = |c: &rusqlite::Connection| sessions::by_seqs(c, 1..9);
+            let rows = self.registry.store().read(all).await.unwrap();
+            rows.into_iter().map(|row| row.session).collect()
+        }
+
+        /// Ends with one session, which has what its process has open.
+        async fn must_be_bound_to(&self, theirs: &str) {
+            let [one] = &self.sessions().await[..] else { panic!("it is there twice") };
+            let bound = (&*one.id, one.provider_session_id.as_deref(), one.status);
+            assert_eq!(bound, (&*self.id, Some(theirs), Status::Active));
+            let id = self.id.clone();
+            let lease = self.registry.store().read(move |c| leases::of_session(c, &id)).await;
+            assert!(lease.unwrap().is_some(), "its lease has gone elsewhere");
+        }
+    }
+
+    const ANNOUNCED: &str = "01900001-0000-7000-8000-000000000000";
+    const WRITTEN: &str = "01900002-0000-7000-8000-000000000000";
+
+    /// What the process has written was found by a sweep that did not come to see whose it is.
+    #[tokio::test]
+    async fn what_was_announced_and_never_written_gives_way_to_what_an_earlier_sweep_found() {
+        let scene = Scene::new().await;
+        scene.announce(ANNOUNCED).await;
+        scene.write(WRITTEN);
+        scene.sweep().await;
+        assert_eq!(scene.sessions().await.len(), 2);
+        let _lock = scene.lock(WRITTEN);
+        for _ in 0..2 {
+            scene.sweep().await;
+        }
+        scene.must_be_bound_to(WRITTEN).await;
+    }
 }
