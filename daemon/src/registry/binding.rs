@@ -78,8 +78,12 @@ impl Registry {
             seen.filter_map(|lease| Some((shown_for(&shown, lease.pid)?.clone(), lease)))
                 .collect::<Vec<_>>()
         };
-        let seen = self.ask_home(known, LOOK, look).await?;
-        for (shown, lease) in seen.unwrap_or_default() {
+        let seen = self.ask_home(known, LOOK, look).await?.unwrap_or_default();
+        if !seen.is_empty() {
+            // Who is bound here forgets what was seen of its transcript, to have it read again.
+            self.remember_imported(home_id).await?;
+        }
+        for (shown, lease) in seen {
             let follow = move |tx: &Transaction<'_>| follow(tx, home_id, &lease, &shown, was_seen);
             if let Some(moved) = self.store.promise(follow).await? {
                 self.watch_lease(moved);
@@ -264,6 +268,23 @@ mod tests {
         scene.write(WRITTEN);
         scene.sweep().await;
         assert_eq!(scene.sessions().await.len(), 2);
+        let _lock = scene.lock(WRITTEN);
+        for _ in 0..2 {
+            scene.sweep().await;
+        }
+        scene.must_be_bound_to(WRITTEN).await;
+    }
+
+    /// What is seen of transcripts in the first large import is written down after it.
+    #[tokio::test]
+    async fn what_a_first_import_has_found_is_read_again_as_the_session_that_waited() {
+        let scene = Scene::new().await;
+        scene.announce(ANNOUNCED).await;
+        scene.write(WRITTEN);
+        for number in 0..2_000 {
+            let name = format!("sessions/2026/01/03/rollout-{number}.jsonl");
+            fs::write(scene.file(&name), "").unwrap();
+        }
         let _lock = scene.lock(WRITTEN);
         for _ in 0..2 {
             scene.sweep().await;
