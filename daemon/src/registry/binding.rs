@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use sessd_proto::{Fault, FaultCode, Session};
 
 use super::Registry;
@@ -31,10 +31,13 @@ impl Registry {
             return Ok(row);
         }
         let home_id = known.id;
-        let had_any = self.store.read(move |c| bindings::had_transcripts(c, home_id)).await?;
-        // One that never was there is made with the first transcript.
-        let is_doubt = |trouble: &Trouble| *trouble != Trouble::Missing || had_any;
-        if let Some(trouble) = self.home_trouble(home_id).filter(is_doubt) {
+        let had_transcripts = move |c: &Connection| bindings::had_transcripts(c, home_id);
+        let doubt = match self.home_trouble(home_id) {
+            // One that never was there is made with the first transcript.
+            Some(Trouble::Missing) if !self.store.read(had_transcripts).await? => None,
+            doubt => doubt,
+        };
+        if let Some(trouble) = doubt {
             let what = format!(
                 "whether the session {} has begun cannot be seen now: {}",
                 session.short_id(),
@@ -240,8 +243,16 @@ mod tests {
             self.registry.sweep_home(&self.known).await.unwrap();
         }
 
+        /// The provider's id that the next start goes to.
+        async fn unwritten(&self) -> Result<Option<String>, Fault> {
+            let id = self.id.clone();
+            let row = self.registry.store().read(move |c| sessions::by_id(c, &id)).await?;
+            let row = self.registry.unwritten(&self.known, row.unwrap()).await?;
+            Ok(row.session.provider_session_id)
+        }
+
         async fn sessions(&self) -> Vec<Session> {
-            let all = |c: &rusqlite::Connection| sessions::by_seqs(c, 1..9);
+            let all = |c: &Connection| sessions::by_seqs(c, 1..9);
             let rows = self.registry.store().read(all).await.unwrap();
             rows.into_iter().map(|row| row.session).collect()
         }
@@ -290,5 +301,21 @@ mod tests {
             scene.sweep().await;
         }
         scene.must_be_bound_to(WRITTEN).await;
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_missing_raises_doubt_only_where_there_was_one() {
+        let scene = Scene::new().await;
+        scene.announce(ANNOUNCED).await;
+        let [there, away] = ["sessions", "away"].map(|name| scene.file(name));
+        fs::rename(&there, &away).unwrap();
+        scene.sweep().await;
+        assert_eq!(scene.unwritten().await.unwrap(), None);
+        fs::rename(&away, &there).unwrap();
+        scene.write(WRITTEN);
+        scene.sweep().await;
+        fs::rename(&there, &away).unwrap();
+        scene.sweep().await;
+        assert_eq!(scene.unwritten().await.unwrap_err().code, FaultCode::StatusUnknown);
     }
 }

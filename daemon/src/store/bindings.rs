@@ -126,7 +126,7 @@ fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
     Ok(())
 }
 
-/// True if a transcript was ever seen in a home.
+/// True if a session of a home is known of which a transcript was seen there.
 ///
 /// # Errors
 /// Those of SQLite.
