@@ -4,11 +4,13 @@
 use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read};
 use std::iter;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use memchr::{memchr, memrchr};
+use rustix::buffer::spare_capacity;
 use rustix::fs::OFlags;
+use rustix::io::{Errno, pread};
 
 use super::Stamp;
 
@@ -201,17 +203,16 @@ pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
 }
 
 fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+    let mut bytes = Vec::with_capacity(length);
+    while bytes.len() < length {
+        let at = offset + bytes.len() as u64;
+        match pread(file, spare_capacity(&mut bytes), at) {
             Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    bytes.truncate(filled);
+    bytes.truncate(length);
     Ok(bytes)
 }
 

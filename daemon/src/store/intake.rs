@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, named_params, params};
 use sessd_proto::{Kind, Status, Timestamp};
 
 use super::sessions::is_past_ttl;
@@ -57,6 +57,26 @@ pub struct Discovered {
     pub at: Timestamp,
 }
 
+/// What every session asks for.
+struct Statements<'a> {
+    find: CachedStatement<'a>,
+    create: CachedStatement<'a>,
+    bind: CachedStatement<'a>,
+}
+
+const FIND: &str = "SELECT session_id, current FROM bindings
+    WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3";
+
+const CREATE: &str = "INSERT INTO sessions
+        (id, project_id, provider, agent, launch, kind, launch_dir, cwd, title, model, git_branch,
+         status, reason, created_at, last_activity, expires_at, parent_id, checked_at,
+         status_since)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)";
+
+const BIND: &str = "INSERT INTO bindings
+        (home_id, scope, provider_session_id, location, session_id)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
+
 /// Writes what a sweep found of one session; see [`Intake`].
 ///
 /// # Errors
@@ -71,6 +91,7 @@ pub fn absorb(connection: &Connection, found: &Discovered) -> Result<()> {
 /// asked and written once.
 pub struct Intake<'a> {
     connection: &'a Connection,
+    statements: Statements<'a>,
     /// Those that were met, by their roots.
     projects: HashMap<String, i64>,
     /// Whether a home has sessions that were registered before their provider gave them a scope.
@@ -92,7 +113,12 @@ impl<'a> Intake<'a> {
         )?;
         let (last, has_tombstones) = statement.query_row([], |row| row.try_into())?;
         let (projects, registered) = (HashMap::new(), HashMap::new());
-        Ok(Self { connection, projects, registered, has_tombstones, last })
+        let statements = Statements {
+            find: connection.prepare_cached(FIND)?,
+            create: connection.prepare_cached(CREATE)?,
+            bind: connection.prepare_cached(BIND)?,
+        };
+        Ok(Self { connection, statements, projects, registered, has_tombstones, last })
     }
 
     /// Writes what a sweep found: a new session, or what changed in a known one.
@@ -123,12 +149,8 @@ impl<'a> Intake<'a> {
     /// Who has this id: somebody who was found before, or a session that was registered with it
     /// before its provider gave it a scope.
     fn known(&mut self, key: Key<'_>) -> Result<Option<Known>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT session_id, current FROM bindings
-             WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3",
-        )?;
         let known = |row: &Row<'_>| Ok(Known { id: row.get(0)?, is_current: row.get(1)? });
-        let found = statement.query_row(key, known).optional()?;
+        let found = self.statements.find.query_row(key, known).optional()?;
         // Where there are no scopes, they were among those.
         if found.is_some() || key.1.is_empty() || !self.has_registered(key.0)? {
             return Ok(found);
@@ -156,19 +178,13 @@ impl<'a> Intake<'a> {
 
     fn create(&mut self, found: &Discovered) -> Result<()> {
         let project_id = self.project(&found.project)?;
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO sessions (id, project_id, provider, agent, launch, kind, launch_dir, cwd,
-             title, model, git_branch, status, reason, created_at, last_activity, expires_at,
-             parent_id, checked_at, status_since)
-         VALUES (?1, ?2, ?3, ifnull(nullif(?4, ''), ?3), ifnull(nullif(?5, ''), '[]'), ?6, ?7, ?8,
-             ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)",
-        )?;
-        statement.execute(params![
+        let agent = unless_empty(&found.agent).unwrap_or(&found.provider);
+        self.statements.create.execute(params![
             found.id,
             project_id,
             found.provider,
-            found.agent,
-            found.launch,
+            agent,
+            unless_empty(&found.launch).unwrap_or("[]"),
             found.kind.as_str(),
             found.launch_dir,
             found.cwd,
@@ -183,7 +199,10 @@ impl<'a> Intake<'a> {
             found.parent_id,
             found.at.0,
         ])?;
-        bind(self.connection, &found.id, found)
+        let Discovered { home_id, scope, provider_session_id, location, id, .. } = found;
+        let provider_session_id = unless_empty(provider_session_id);
+        self.statements.bind.execute((home_id, scope, provider_session_id, location, id))?;
+        Ok(())
     }
 
     fn update(&mut self, id: &str, found: &Discovered) -> Result<()> {
@@ -281,12 +300,6 @@ struct Known {
     is_current: bool,
 }
 
-fn bind(connection: &Connection, id: &str, found: &Discovered) -> Result<()> {
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO bindings (home_id, scope, provider_session_id, location, session_id)
-         VALUES (?1, ?2, nullif(?3, ''), ?4, ?5)",
-    )?;
-    let Discovered { home_id, scope, provider_session_id, location, .. } = found;
-    statement.execute((home_id, scope, provider_session_id, location, id))?;
-    Ok(())
+fn unless_empty(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
