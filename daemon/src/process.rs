@@ -59,17 +59,21 @@ pub fn has_group(leader: u32) -> bool {
     leader.is_some_and(|leader| test_kill_process_group(leader).is_ok())
 }
 
-/// Kills what has this in its environment and is in a group, or leads one if none is named.
-pub fn kill_marked(marker: &str, group: Option<u32>) {
+/// Kills what has this in its environment and is in a group, or leads one if none is named;
+/// answers what that was.
+pub fn kill_marked(marker: &str, group: Option<u32>) -> Vec<u32> {
     let marker = [marker.as_bytes(), b"\0"].concat();
+    let mut killed = Vec::new();
     for (pid, process) in others() {
         let environ = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         if group_of(pid) == Some(group.unwrap_or(pid))
             && environ().windows(marker.len()).any(|part| part == marker)
         {
             let _ = pidfd_send_signal(&process, Signal::KILL);
+            killed.push(pid);
         }
     }
+    killed
 }
 
 /// Ends whoever else has a pipe open that we read, wherever that process has gone; first it is

@@ -21,6 +21,7 @@ echo $$ >~/leader
 case $mode in
 hang) started "$@"; exec sleep 1000 ;;
 deaf) started "$@"; trap '' TERM; while :; do sleep 1; done ;;
+vast) started "$@"; trap '' TERM; exec dd if=/dev/zero of=/dev/null bs=512M 2>&- ;;
 flood) started "$@"; yes "$(line 60000)" | head -c 1073741824 ;;
 signal) started "$@"; kill -9 $$ ;;
 away)
@@ -125,6 +126,30 @@ fn one_that_dies_by_a_signal_has_failed() {
     assert!(ended.stderr.contains("signal: 9"), "{ended:?}");
     assert_gone(&sandbox, "leader");
     assert_the_next_works(&sandbox);
+}
+
+/// What the daemon leaves behind that was killed takes its time to end, as its memory is large.
+#[test]
+fn one_that_outlives_its_daemon_is_not_in_the_way_of_the_next_turn() {
+    let sandbox = sandbox();
+    assert_the_next_works(&sandbox);
+    let [ref id] = sandbox.ids()[..] else { panic!("{:?}", sandbox.ids()) };
+    let send = |mode: &str| sandbox.sessctl(&["send", "--detach", id, mode]);
+    let vast = send("vast").stdout;
+    let memory = || {
+        let leader = fs::read_to_string(sandbox.home().join("leader")).ok()?;
+        fs::read_to_string(format!("/proc/{}/statm", leader.trim())).ok()
+    };
+    wait_until("an agent with memory", DEADLINE, || {
+        let pages = memory()?.split(' ').nth(1)?.parse::<u64>().ok()?;
+        (pages > 100_000).then_some(())
+    });
+    let next = send("hello").stdout;
+    sandbox.kill_daemon();
+    let next = sandbox.sessctl(&["turns", "follow", next.trim()]);
+    assert_eq!((next.status, &*next.stdout), (0, "done\n"), "{next:?}");
+    assert_eq!(sandbox.sessctl(&["turns", "follow", vast.trim()]).status, 6);
+    assert_gone(&sandbox, "leader");
 }
 
 #[test]

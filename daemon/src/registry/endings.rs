@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use rustix::process::Signal;
 use sessd_proto::turn::{CancelRequest, TURN_VARIABLE, Turn};
 use sessd_proto::{Environment, Fault};
@@ -14,7 +15,7 @@ use crate::clock::now;
 use crate::store::turns::{self as rows, Group};
 use crate::{process, runner, system};
 
-/// How long turns may take to end before the daemon does.
+/// How long turns may take to end before the daemon does, and processes that were killed.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// How often we look whether a turn has ended.
@@ -48,9 +49,8 @@ impl Registry {
     /// Ends the processes of turns that an earlier daemon ran, says so in their states, and lets
     /// those wait again that can still be run.
     pub(super) async fn recover_turns(self: &Arc<Self>) -> Result<(), crate::store::Error> {
-        for (turn_id, group) in self.store.read(rows::running).await? {
-            end_processes(&turn_id, group);
-        }
+        let running = self.store.read(rows::running).await?.into_iter();
+        must_end(running.flat_map(|(turn_id, group)| end_processes(&turn_id, group))).await;
         self.interrupt().await?;
         for (turn_id, session_id) in self.store.read(rows::waiting).await? {
             let environment = Environment::default();
@@ -60,16 +60,11 @@ impl Registry {
         Ok(())
     }
 
-    /// Ends what a turn has started that broke down in our own code, and waits until it has: the
-    /// next one needs the session.
+    /// Ends what a turn has started that broke down in our own code.
     pub(super) async fn clear_away(&self, turn_id: &str) -> Fault {
         let running = self.store.read(rows::running).await.unwrap_or_default();
         let group = running.into_iter().find(|(id, _)| id == turn_id).and_then(|(_, group)| group);
-        let leader = group.as_ref().map(|group| group.pgid);
-        end_processes(turn_id, group);
-        if let Some(leader) = leader {
-            let _ = tokio::time::timeout(PATIENCE, system::process_ended(leader)).await;
-        }
+        must_end(end_processes(turn_id, group)).await;
         Fault::internal("the turn broke down in the daemon; see its log")
     }
 
@@ -103,18 +98,25 @@ impl Registry {
     }
 }
 
-/// Ends what is left of a turn's processes. Its leader has been told by the kernel that the daemon
-/// is gone, but need not have obeyed, or may have left others.
-fn end_processes(turn_id: &str, group: Option<Group>) {
-    let group = match group {
-        Some(group) if group.boot_id != process::boot_id() => return,
-        Some(group) => {
-            if process::start_ticks(group.pgid) == Some(group.start_ticks) {
-                runner::end_group(group.pgid, Signal::KILL);
-            }
-            Some(group.pgid)
-        }
-        None => None,
-    };
-    process::kill_marked(&format!("{TURN_VARIABLE}={turn_id}"), group);
+/// Ends what is left of a turn's processes, and answers what that was. Its leader has been told by
+/// the kernel that the daemon is gone, but need not have obeyed, or may have left others.
+fn end_processes(turn_id: &str, group: Option<Group>) -> Vec<u32> {
+    if group.as_ref().is_some_and(|group| group.boot_id != process::boot_id()) {
+        return Vec::new();
+    }
+    let leader = group.as_ref().map(|group| group.pgid);
+    let mut ended = process::kill_marked(&format!("{TURN_VARIABLE}={turn_id}"), leader);
+    let is_there = |group: &Group| process::start_ticks(group.pgid) == Some(group.start_ticks);
+    if let Some(group) = group.filter(is_there) {
+        runner::end_group(group.pgid, Signal::KILL);
+        ended.push(group.pgid);
+    }
+    ended
+}
+
+/// Waits for what was killed, which takes its time to give back its memory: until it has ended,
+/// its session is busy, and the next turn would be refused.
+async fn must_end(killed: impl IntoIterator<Item = u32>) {
+    let ended = join_all(killed.into_iter().map(system::process_ended));
+    let _ = tokio::time::timeout(PATIENCE, ended).await;
 }
