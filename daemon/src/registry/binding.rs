@@ -87,7 +87,7 @@ impl Registry {
             self.remember_imported(home_id).await?;
         }
         for (shown, lease) in seen {
-            let follow = move |tx: &Transaction<'_>| follow(tx, home_id, &lease, &shown, was_seen);
+            let follow = move |tx: &Transaction<'_>| follow(tx, &lease, &shown, was_seen);
             if let Some(moved) = self.store.promise(follow).await? {
                 self.watch_lease(moved);
             }
@@ -116,23 +116,21 @@ fn shown_for(shown: &[LiveSession], pid: u32) -> Option<&LiveSession> {
 /// Answers the lease that has moved, if it has.
 fn follow(
     tx: &Transaction<'_>,
-    home_id: i64,
     lease: &Lease,
     shown: &LiveSession,
     was_seen: bool,
 ) -> crate::store::Result<Option<Lease>> {
-    let id = &shown.provider_session_id;
+    let LiveSession { provider_session_id: id, scope, .. } = shown;
+    let scope = scope.as_deref();
     let Some(row) = sessions::by_id(tx, &lease.session_id)? else { return Ok(None) };
-    let scope = shown.scope.as_deref();
-    let other = bindings::bound_to(tx, home_id, scope, id)?;
+    let waits = waits_for_id(&row.session);
     match &row.session.provider_session_id {
         Some(old) if old == id => Ok(None),
-        None if bind(tx, &row, scope, id)? => Ok(None),
         // What it announced may have been written since the last look.
-        Some(_) if waits_for_id(&row.session) && !was_seen => Ok(None),
-        Some(_) if waits_for_id(&row.session) && bind(tx, &row, scope, id)? => Ok(None),
+        Some(_) if waits && !was_seen => Ok(None),
+        _ if waits && bind(tx, &row, scope, id)? => Ok(None),
         // Where its transcript is not there yet, the next sweep sees both.
-        _ => match other {
+        _ => match bindings::bound_to(tx, row.home_id, scope, id)? {
             None => Ok(None),
             Some((other, _)) => leases::move_on(tx, lease, &other, now()).map(Some),
         },
