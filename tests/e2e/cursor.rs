@@ -182,13 +182,19 @@ fn live_cursor_at_work_is_seen() {
     assert!(sent.stdout.contains("turns=2"), "{sent:?}");
 }
 
-/// A one-shot run, in a process group of its own, whose model does not answer.
+/// A one-shot run, in a process group of its own, whose model does not answer; it asks only when
+/// it has written down what it asks.
 fn at_work(scene: &Scene, asked: &str) -> Child {
     let mut command = scene.sandbox.command(scene.program());
     command.args(CURSOR.one_shot_arguments(Some(asked), "beta [[sleep 600]]"));
     command.current_dir(&scene.project).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().unwrap()
+    let asked = scene.server.turn_requests().len();
+    let child = command.spawn().unwrap();
+    wait_until("a question to the model", DEADLINE, || {
+        (scene.server.turn_requests().len() > asked).then_some(())
+    });
+    child
 }
 
 #[test]

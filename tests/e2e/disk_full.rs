@@ -43,6 +43,7 @@ fn every_write_on_a_full_disk_is_done_or_says_why_not() {
     let Some((sandbox, disk)) = machine() else { return };
     let [one, two] = ["one", "two"].map(|prompt| sandbox.new_session(prompt));
     let daemon = sandbox.daemon_pid();
+    sandbox.wait_until_started();
     let listed = sandbox.ids();
     assert_eq!(problems(&sandbox), json!([]));
     let writes: [&[&str]; 14] = [
@@ -98,6 +99,7 @@ fn what_runs_on_a_full_disk_ends_well() {
         let busy = sandbox.json(&["list", "--busy"]);
         busy["sessions"][0]["id"].as_str().map(str::to_owned)
     });
+    sandbox.wait_until_started();
     disk.fill();
     assert_fault(&sandbox.sessctl(&["title", &id, "a title"]), 1, "full");
     disk.fill();

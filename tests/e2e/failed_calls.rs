@@ -2,7 +2,8 @@
 //! our deadline at the latest, and says what happened, what the provider said, and whether trying
 //! again helps and when. Every failure is the model server's, every provider the real one.
 
-use std::thread;
+use std::sync::{Mutex, PoisonError};
+use std::{iter, thread};
 
 use sessd_proto::{Fault, FaultCode, Session};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
@@ -94,21 +95,25 @@ fn failed_calls_of_gemini_are_told_and_change_nothing() {
 const HANGS: Case =
     case("[[sleep 600]]", &["took too long and was ended"], Some(true), "longer: --timeout");
 
-/// Sends a prompt that fails for each of the cases, on as many machines at once.
+/// How many machines are busy at once: more starts of real programs take too long together.
+const AT_ONCE: usize = 3;
+
+/// Sends a prompt that fails for each of the cases, each on a machine of its own.
 fn fails(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
     let failed = by_itself.iter().chain(&REFUSED).map(|case| (case, FaultCode::ProviderFailed));
     let ended = by_deadline.iter().map(|case| (case, FaultCode::Deadline));
+    // Those that only wait for their deadline begin first.
+    let cases = Mutex::new(ended.chain(failed));
+    let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
     thread::scope(|scope| {
-        for (case, code) in failed.chain(ended) {
-            scope.spawn(move || fails_as(cli, case, code));
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| iter::from_fn(next).for_each(|(case, code)| fails_as(cli, case, code)));
         }
     });
 }
 
 fn fails_as(cli: &'static dyn RealCli, case: &Case, code: FaultCode) {
-    let Some(mut scene) = Scene::of(cli) else { return };
-    // Longer than any of them needs for its first call, on a busy machine too.
-    scene.sandbox.set_env("SESSD_TURNS_DEADLINE_S", "25");
+    let Some(scene) = Scene::of(cli) else { return };
     let Case { directive, said, retryable, after_s, todo } = case;
     let project = scene.project.to_str().unwrap();
     let begin = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
@@ -117,7 +122,11 @@ fn fails_as(cli: &'static dyn RealCli, case: &Case, code: FaultCode) {
     let before = show(&scene.sandbox, id);
     let prompt = format!("beta {directive}");
     let status = i32::from(code.exit_code());
-    let words = ["send", "--fallback", "new", id, &prompt];
+    let mut words = vec!["send", "--fallback", "new", id, &prompt];
+    if code == FaultCode::Deadline {
+        // Longer than any of them needs for its first call, on a busy machine too.
+        words.extend(["--timeout", "40s"]);
+    }
     let told = fault(&scene.sandbox, &words, status);
     let Fault { message, hint, .. } = &told;
     let hint = hint.as_deref().unwrap_or_default();

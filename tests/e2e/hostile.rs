@@ -132,7 +132,7 @@ fn assert_comes_back(sandbox: &Sandbox, (bytes, count): (u64, usize), what: &str
 
 /// What was there before: memory and descriptors.
 fn at_rest(sandbox: &Sandbox) -> (u64, usize) {
-    sandbox.client();
+    sandbox.wait_until_started();
     (memory(sandbox), descriptors(sandbox))
 }
 
@@ -140,7 +140,6 @@ fn at_rest(sandbox: &Sandbox) -> (u64, usize) {
 fn a_million_fuzzed_frames_harm_nobody() {
     const FRAMES_A_ROUND: u64 = 2_000;
     let sandbox = started();
-    sandbox.json(&["list"]);
     let before = at_rest(&sandbox);
     let daemon = sandbox.daemon_pid();
     let (valid, wrong) = (valid_frames(), Preface { protocol: 99, ..Preface::current(false) });
@@ -199,7 +198,6 @@ fn misbehaving(sandbox: &Sandbox) -> Vec<UnixStream> {
 #[test]
 fn slow_clients_do_not_slow_down_others() {
     let sandbox = started();
-    sandbox.json(&["list"]);
     let before = at_rest(&sandbox);
     let call = || {
         let started = Instant::now();

@@ -73,7 +73,12 @@ fn replace_agent(sandbox: &Sandbox, provider: &str, script: &str) {
 }
 
 fn send(sandbox: &Sandbox, mode: &str) -> Output {
-    sandbox.sessctl(&["send", "--timeout", "5s", "--new", "echo", mode])
+    sandbox.sessctl(&["send", "--new", "echo", mode])
+}
+
+/// The same for what does not end by itself: long enough for its first words.
+fn send_for_a_while(sandbox: &Sandbox, mode: &str) -> Output {
+    sandbox.sessctl(&["send", "--timeout", "8s", "--new", "echo", mode])
 }
 
 /// The process that wrote its pid into this file is gone; nothing of the turn is left.
@@ -111,7 +116,7 @@ fn peak_mib(sandbox: &Sandbox) -> u64 {
 fn one_that_hangs_or_is_deaf_is_ended_by_the_deadline() {
     let sandbox = sandbox();
     for mode in ["hang", "deaf"] {
-        let ended = send(&sandbox, mode);
+        let ended = send_for_a_while(&sandbox, mode);
         assert_eq!((ended.status, &*ended.stdout), (7, ""), "{mode}: {ended:?}");
         assert_gone(&sandbox, "leader");
         assert_the_next_works(&sandbox);
@@ -183,7 +188,7 @@ fn one_that_forks_away_takes_nothing_with_it() {
     let ended = send(&sandbox, "away");
     assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
     assert_gone(&sandbox, "stray");
-    let ended = send(&sandbox, "away-and-hang");
+    let ended = send_for_a_while(&sandbox, "away-and-hang");
     assert_eq!(ended.status, 7, "{ended:?}");
     assert_gone(&sandbox, "stray");
     assert_gone(&sandbox, "leader");

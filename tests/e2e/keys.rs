@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
 use crate::cleanup::{DAY_MS, HOUR_MS, machine, pass};
+use crate::echo::sent;
 use crate::scene::{fault, show};
 
 const SEND: [&str; 4] = ["send", "@discord:42", "--agent", "echo"];
@@ -65,17 +66,17 @@ fn a_hundred_first_messages_on_one_key_begin_one_session() {
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
     let together = Barrier::new(CALLERS);
     let first_message = |number: usize| {
-        let mut client = sandbox.client();
-        together.wait();
-        let sent = client.send(SendRequest {
+        let client = sandbox.client();
+        let request = SendRequest {
             turn_id: Uuid::new_v4().to_string(),
             selector: Some("@discord:42".to_owned()),
             new_agent: Some("echo".to_owned()),
             cwd: sandbox.home().to_str().unwrap().to_owned(),
             prompt: format!("message {number}"),
             ..SendRequest::default()
-        });
-        let sent = sent.unwrap_or_else(|fault| panic!("{fault:?}"));
+        };
+        together.wait();
+        let sent = sent(&sandbox, client, &request);
         (sent.session.id, sent.turn.id)
     };
     let sent: Vec<_> = thread::scope(|scope| {

@@ -105,7 +105,7 @@ fn what_was_promised_survives_a_loss_of_power_at_any_moment() {
     sandbox.new_session("before");
     sandbox.json(&["jobs", "run", "discovery"]);
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
-    sandbox.json(&["list"]);
+    sandbox.wait_until_started();
     let main = sandbox.state_dir().join("sessd.db");
     let log = sandbox.state_dir().join("sessd.db-wal");
     let begun = fs::read(&main).unwrap();

@@ -86,8 +86,10 @@ fn a_daemon_that_finds_it_read_only_says_so_until_it_is_not() {
         assert_eq!(machine.sandbox.daemon_pid(), daemon, "it is another daemon");
         let status = machine.json(&["status"]);
         assert_eq!((&status["problems"], &status["sessions"]), (&json!([]), &json!(1)));
-        let jobs = machine.json(&["jobs"]);
-        assert!(jobs["jobs"][1]["last"]["finished"].is_string(), "no sweep was made: {jobs}");
+        wait_until("a sweep that has ended", DEADLINE, || {
+            let jobs = machine.json(&["jobs"]);
+            jobs["jobs"][1]["last"]["finished"].is_string().then_some(())
+        });
     }
 }
 

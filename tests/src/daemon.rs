@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
@@ -52,6 +52,66 @@ impl Sandbox {
         Client::connect(&socket).unwrap_or_else(|error| panic!("{socket:?}: {error:?}"))
     }
 
+    /// Waits until the daemon has done all that a start does. A list is answered long before:
+    /// jobs that were missed and the log's way back into the registry come after it.
+    #[track_caller]
+    pub fn wait_until_started(&self) {
+        self.json(&["status"]);
+        wait_until("the end of the start", DEADLINE, || self.is_started().then_some(()));
+        // Counted by the thread that copies the log back, after that.
+        self.json(&["status"]);
+    }
+
+    /// The watch is the last thing that a start begins. Where it is off or cannot be seen, the
+    /// last job of a first start has to do.
+    fn is_started(&self) -> bool {
+        let watched = !self.has_env("SESSD_DISCOVERY_WATCH", "false");
+        match self.watch().filter(|_| watched) {
+            Some(watch) => watch.is_ready,
+            None => {
+                let jobs = self.json(&["jobs"]);
+                let mut jobs = jobs["jobs"].as_array().expect("jobs").iter();
+                let heartbeat = jobs.find(|job| job["name"] == "heartbeat").expect("a job");
+                heartbeat["last"]["finished"].is_string()
+            }
+        }
+    }
+
+    /// Waits until the daemon hears of changes in the homes that are there.
+    #[track_caller]
+    pub fn wait_until_watching(&self) {
+        wait_until("a watch on a home", DEADLINE, || {
+            self.watch().is_none_or(|watch| watch.sees > 0).then_some(())
+        });
+    }
+
+    /// How far the daemon's watch is; `None` if its descriptors are closed to us.
+    fn watch(&self) -> Option<Watch> {
+        let daemon = format!("/proc/{}", self.daemon_pid()?);
+        let links = fs::read_dir(format!("{daemon}/fd")).ok()?.flatten();
+        let descriptors = links.filter_map(|link| {
+            let target = fs::read_link(link.path()).ok()?;
+            let about = format!("{daemon}/fdinfo/{}", link.file_name().to_str()?);
+            let about = fs::read_to_string(about).ok()?;
+            Some((link.file_name(), target, about))
+        });
+        let descriptors: Vec<_> = descriptors.collect();
+        let is = |target: &Path, kind: &str| target == Path::new(&format!("anon_inode:{kind}"));
+        let mut watch = Watch::default();
+        for (name, _, about) in descriptors.iter().filter(|(_, to, _)| is(to, "inotify")) {
+            watch.sees += about.lines().filter(|line| line.starts_with("inotify wd:")).count();
+            let is_it = |number: Option<&str>| number.is_some_and(|it| name == it);
+            // The last descriptor that it opens is the one that waits for the first.
+            let awaits = |about: &str| {
+                let mut lines = about.lines().filter_map(|line| line.strip_prefix("tfd:"));
+                lines.any(|line| is_it(line.split_whitespace().next()))
+            };
+            let mut polls = descriptors.iter().filter(|(_, to, _)| is(to, "[eventpoll]"));
+            watch.is_ready |= polls.any(|(_, _, about)| awaits(about));
+        }
+        Some(watch)
+    }
+
     /// Kills the daemon without warning and waits until it is gone.
     #[track_caller]
     pub fn kill_daemon(&self) {
@@ -96,6 +156,15 @@ impl Sandbox {
         let pipe = File::options().read(true).write(true).open(path).expect("our own pipe");
         Gate { pipe }
     }
+}
+
+/// How far a daemon's watch is.
+#[derive(Default)]
+struct Watch {
+    /// It is set up.
+    is_ready: bool,
+    /// The directories that it sees.
+    sees: usize,
 }
 
 /// What the built-in agent waits at.

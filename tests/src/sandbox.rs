@@ -122,6 +122,11 @@ impl Sandbox {
         self.environment.insert(name.to_owned(), value.into());
     }
 
+    /// Whether a variable has this value.
+    pub(crate) fn has_env(&self, name: &str, value: &str) -> bool {
+        self.environment.get(name).is_some_and(|set| set == value)
+    }
+
     /// Puts a program on the `PATH`, in the place of another of that name.
     pub fn link(&self, name: &str, program: &Path) {
         let link = self.root.path().join("bin").join(name);
