@@ -30,30 +30,28 @@ pub(crate) fn talking_to_a_daemon(sandbox: &Sandbox) -> Vec<Subject<'static>> {
 }
 
 /// Programs that list the sessions of a home: `agf` and `fr`, from nothing to their first list.
-pub(crate) fn indexing(home: &Path) -> Vec<(&'static str, Duration)> {
-    let agf = by_cargo("agf", "agf").map(|agf| ("agf list", agf, vec!["list"]));
-    let fr = by_pip("fast-resume", "fr").map(|fr| ("fr --list", fr, vec!["--list"]));
-    let measure = |(name, program, arguments): (&'static str, PathBuf, Vec<&str>)| {
-        let run = || from_nothing(&program, &arguments, home);
-        run()?;
-        let mut times = [run()?, run()?, run()?];
-        times.sort_unstable();
-        Some((name, times[1]))
+pub(crate) fn indexing(home: &Path) -> Vec<Subject<'_>> {
+    let agf = by_cargo("agf", "agf").map(|agf| ("agf list", agf, "list"));
+    let fr = by_pip("fast-resume", "fr").map(|fr| ("fr --list", fr, "--list"));
+    let subject = |(name, program, argument): (&'static str, PathBuf, &'static str)| {
+        let run = move || from_nothing(&program, argument, home);
+        Subject { name, run: Box::new(run) }
     };
-    [agf, fr].into_iter().flatten().filter_map(measure).collect()
+    [agf, fr].into_iter().flatten().map(subject).collect()
 }
 
 /// Runs a program in a fresh home that has the sessions and nothing else.
-fn from_nothing(program: &Path, arguments: &[&str], home: &Path) -> Option<Duration> {
+fn from_nothing(program: &Path, argument: &str, home: &Path) -> Duration {
     let fresh = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(home.join(".claude"), fresh.path().join(".claude")).unwrap();
     // Some list only providers whose program is on PATH.
     std::os::unix::fs::symlink("/usr/bin/true", fresh.path().join("claude")).unwrap();
     let path = format!("{}:/usr/bin:/bin", fresh.path().display());
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("HOME", fresh.path()).env("PATH", path);
+    command.arg(argument).env_clear().env("HOME", fresh.path()).env("PATH", path);
     let started = Instant::now();
-    quiet(&mut command).then(|| started.elapsed())
+    assert!(quiet(&mut command), "{}", program.display());
+    started.elapsed()
 }
 
 fn by_cargo(package: &str, program: &str) -> Option<PathBuf> {

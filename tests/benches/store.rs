@@ -63,7 +63,7 @@ fn depth(sandbox: &Sandbox, sessions: usize) {
             let request = ListRequest { after: after.clone(), ..ListRequest::default() };
             assert_eq!(client.list(request).unwrap().sessions.len(), 50);
         };
-        Subject { name, run: Box::new(run) }
+        Subject::new(name, run)
     };
     let deep = format!("activity.{key}.{seq}");
     let times = medians(&mut [page("first", None), page("deep", Some(deep))], 1_000);

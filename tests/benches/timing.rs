@@ -9,7 +9,20 @@ use sessd_tests::sandbox::Sandbox;
 /// Something to measure.
 pub(crate) struct Subject<'a> {
     pub name: &'static str,
-    pub run: Box<dyn FnMut() + 'a>,
+    /// Answers how long it took, without what it needs before and after.
+    pub run: Box<dyn FnMut() -> Duration + 'a>,
+}
+
+impl<'a> Subject<'a> {
+    /// A subject of which all counts.
+    pub(crate) fn new(name: &'static str, mut run: impl FnMut() + 'a) -> Self {
+        let timed = move || {
+            let started = Instant::now();
+            run();
+            started.elapsed()
+        };
+        Self { name, run: Box::new(timed) }
+    }
 }
 
 /// A subject that runs a whole process.
@@ -23,7 +36,7 @@ pub(crate) fn process(
         let status = command.status().unwrap();
         assert!(status.success(), "{name}: {status}");
     };
-    Subject { name, run: Box::new(run) }
+    Subject::new(name, run)
 }
 
 /// Makes the same command in a sandbox again and again.
@@ -51,11 +64,10 @@ pub(crate) fn medians(subjects: &mut [Subject<'_>], rounds: usize) -> Vec<Durati
     let mut times = vec![Vec::with_capacity(rounds); subjects.len()];
     for round in 0..rounds + 2 {
         for (subject, times) in subjects.iter_mut().zip(&mut times) {
-            let started = Instant::now();
-            (subject.run)();
+            let time = (subject.run)();
             // The first rounds warm the caches.
             if round >= 2 {
-                times.push(started.elapsed());
+                times.push(time);
             }
         }
     }

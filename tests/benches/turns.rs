@@ -71,10 +71,8 @@ fn overhead(provider: &str, rounds: usize, sandbox: &Sandbox, direct: impl Fn() 
         command.args(["send", "--new", provider, "-"]);
         command
     };
-    let mut subjects = [
-        Subject { name: "direct", run: Box::new(|| prompt(direct())) },
-        Subject { name: "send", run: Box::new(|| prompt(send())) },
-    ];
+    let mut subjects =
+        [Subject::new("direct", || prompt(direct())), Subject::new("send", || prompt(send()))];
     let times = medians(&mut subjects, rounds);
     let beyond = times[1].saturating_sub(times[0]);
     let measured = format!("{} beyond {}", ms(beyond), ms(times[0]));

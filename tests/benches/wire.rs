@@ -67,19 +67,13 @@ fn measure() {
     let mut client = Client::connect(&sandbox.runtime_dir().join("sessd/sessd.sock")).unwrap();
     let mut bytes = [0; 64];
     let mut subjects = [
-        Subject {
-            name: "plain",
-            run: Box::new(|| {
-                plain.write_all(&[7; 64]).unwrap();
-                plain.read_exact(&mut bytes).unwrap();
-            }),
-        },
-        Subject {
-            name: "rpc",
-            run: Box::new(|| {
-                client.environment(EnvironmentRequest {}).unwrap();
-            }),
-        },
+        Subject::new("plain", || {
+            plain.write_all(&[7; 64]).unwrap();
+            plain.read_exact(&mut bytes).unwrap();
+        }),
+        Subject::new("rpc", || {
+            client.environment(EnvironmentRequest {}).unwrap();
+        }),
     ];
     let times = medians(&mut subjects, ROUNDS);
     drop(subjects);

@@ -22,14 +22,17 @@ use crate::store::intake::{Discovered, Intake};
 use crate::store::{self, files};
 use crate::system;
 
-/// Batches that are read at the same time, oldest first; a home gives us at most three threads.
-const READERS: usize = 2;
+/// Batches that are read at the same time, oldest first: as many threads as a home gives us.
+const READERS: usize = 3;
+
+/// Transcripts above which an import gets more room.
+const LARGE: usize = 2_000;
 
 /// Transcripts that one thread reads in one go.
 const BATCH: usize = 200;
 
 /// Transcripts written in one go, while nobody else waits for the store.
-const TOGETHER: usize = 2_000;
+const TOGETHER: usize = 4_000;
 
 /// Transcripts that are worth a write while more are read: in a few, nearly as many pages change.
 const ENOUGH: usize = 1_000;
@@ -48,14 +51,14 @@ impl Registry {
         if changed.is_empty() {
             return Ok(true);
         }
-        let is_large = changed.len() > TOGETHER;
+        let is_large = changed.len() > LARGE;
         if is_large {
             self.store.begin_import().await?;
         }
         let is_first = !self.has_swept();
         // In a registry that is filled for the first time there is nothing that needs them sooner.
         let files_later = is_large && is_first && self.store.is_being_filled();
-        let (read, rows) = mpsc::channel(ENOUGH / BATCH);
+        let (read, rows) = mpsc::channel(TOGETHER / 2 / BATCH);
         let reading = self.read_all(known, changed, retention, read);
         let writing = self.remember_all(known.id, rows, files_later);
         let (read, written) = tokio::join!(reading, writing);

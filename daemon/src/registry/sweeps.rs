@@ -17,7 +17,6 @@ use crate::clock::now;
 use crate::providers::{Basis, Listed, Retention, Unreadable};
 use crate::store::files::{self, Seen};
 use crate::store::{bindings, sessions};
-use crate::system;
 
 /// Sessions that must vanish at once before the half rule applies; one is no pattern.
 const LOSS_MIN: usize = 2;
@@ -81,7 +80,7 @@ impl Registry {
         });
         let home_id = known.id;
         // What the last sweep saw comes from the store while the disk is listed.
-        let seen = self.store.read(move |c| {
+        let seen = self.store.read_slowly(move |c| {
             Ok((files::of_home(c, home_id)?, bindings::had_transcripts(c, home_id)?))
         });
         let (scan, seen) = tokio::join!(scan, seen);
@@ -99,7 +98,6 @@ impl Registry {
         self.follow_leases(known, trouble.is_none()).await?;
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
         self.settle(known, trouble, had_any).await?;
-        system::give_back_memory();
         sweep.ms = started.elapsed().as_millis();
         Ok(sweep)
     }
