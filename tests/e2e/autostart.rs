@@ -109,14 +109,13 @@ fn a_daemon_that_cannot_start_speaks_for_itself() {
         let script = format!(
             "#!/bin/sh\necho 'error: no room' >&2\necho 'hint: make some' >&2\nexit {status}\n"
         );
-        sandbox.write("sessd", script);
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        sandbox.script("sessd", script);
         let output = sandbox.sessctl(&["list"]);
         assert_eq!(output.status, expected, "{output:?}");
         let words = "error: the daemon does not start: no room\nhint: make some\n";
         assert_eq!(output.stderr, words);
     }
-    sandbox.write("sessd", "#!/bin/sh\nexit 0\n");
+    sandbox.script("sessd", "#!/bin/sh\nexit 0\n");
     let output = sandbox.sessctl(&["list"]);
     assert_fault(&output, 8, "a program that says it started and did not");
 }
@@ -225,12 +224,19 @@ fn a_newer_daemon_is_named_with_its_version_and_left_alone() {
     assert_eq!(sandbox.daemons(), [0; 0]);
 }
 
+/// Removes a folder in which somebody may make something at any moment.
+pub(crate) fn remove(folder: &Path) {
+    let away = folder.with_extension("away");
+    fs::rename(folder, &away).unwrap();
+    wait_until("an empty folder", DEADLINE, || fs::remove_dir_all(&away).ok());
+}
+
 /// A logout takes the folder with the socket away, and the daemon may outlive it.
 #[test]
 fn a_daemon_whose_socket_was_removed_takes_its_name_again() {
     let sandbox = Sandbox::new(BINARIES);
     let before = sandbox.json(&["status"])["pid"].clone();
-    fs::remove_dir_all(sandbox.socket().parent().unwrap()).unwrap();
+    remove(sandbox.socket().parent().unwrap());
     assert_eq!(sandbox.json(&["status"])["pid"], before);
     assert_eq!(sandbox.daemons().len(), 1);
 }

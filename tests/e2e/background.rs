@@ -59,8 +59,7 @@ fn it_holds_no_lock_of_the_script_that_called() {
 fn its_own_limits_do_not_reach_providers() {
     let sandbox = Sandbox::new(BINARIES);
     let told = "#!/bin/sh\necho $(umask) $(ulimit -Sn) $(ulimit -Sc) >~/limits\n";
-    let program = sandbox.write("telling-echo", told);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let program = sandbox.script("telling-echo", told);
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     let script = format!(
@@ -84,8 +83,7 @@ fn its_own_limits_do_not_reach_providers() {
 #[test]
 fn what_a_service_manager_told_the_caller_reaches_neither_daemon_nor_provider() {
     let sandbox = Sandbox::new(BINARIES);
-    sandbox.write("tell", "#!/bin/sh\nenv\n");
-    fs::set_permissions(sandbox.home().join("tell"), PermissionsExt::from_mode(0o700)).unwrap();
+    sandbox.script("tell", "#!/bin/sh\nenv\n");
     let id = sandbox.new_session("hello");
     assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
     let config = format!("[programs]\necho = {:?}\n", sandbox.home().join("tell"));

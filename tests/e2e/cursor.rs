@@ -81,8 +81,7 @@ fn an_answer_from_an_empty_chat_is_no_success() {
     let (_, id, folder) = one_chat(&scene);
     let thief =
         format!("#!/bin/sh\nrm -r '{}'\nexec '{}' \"$@\"\n", folder.display(), CURSOR.program);
-    let program = scene.sandbox.write("thief", thief);
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let program = scene.sandbox.script("thief", thief);
     scene.sandbox.link(scene.program(), &program);
     let sent = send(&scene, &[&id, "beta question"]);
     assert_failed(&sent, "answered in an empty one");

@@ -56,6 +56,9 @@ fn finds_what_the_cli_made(cli: &'static dyn RealCli) {
     let found = scene.session(&first);
     assert_says_what_happened(&scene, &found, start);
 
+    // The watch begins a little after the first list.
+    let transcript = cli.transcript(&scene.sandbox, &scene.project, &first).unwrap();
+    scene.sandbox.wait_until_watched(transcript.parent().unwrap());
     let second_turn = now();
     cli.one_shot_resume(&scene.sandbox, &scene.project, &first, "beta question");
     let later = wait_until("the second turn in the list", DEADLINE, || {

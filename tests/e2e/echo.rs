@@ -1,8 +1,6 @@
 //! Turns with the built-in agent: sending, order, repetition, and what a crash leaves.
 
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::Barrier;
 use std::thread;
@@ -334,8 +332,7 @@ fn prompts_that_make_no_sense_are_refused() {
 #[test]
 fn a_provider_that_dies_at_once_is_quoted() {
     let sandbox = Sandbox::new(BINARIES);
-    let program = sandbox.write("dying", "#!/bin/sh\necho 'no licence' >&2\nexit 3\n");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let program = sandbox.script("dying", "#!/bin/sh\necho 'no licence' >&2\nexit 3\n");
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     for _ in 0..30 {

@@ -2,7 +2,6 @@
 //! the two legal outcomes, whole, and doing it again ends well.
 
 use std::fs;
-use std::time::Duration;
 
 use rusqlite::Connection;
 use sessd_tests::large_home;
@@ -173,7 +172,7 @@ fn the_first_import_goes_on_where_it_was_stopped() {
         sandbox.set_env("SESSD_FAILPOINT", &place);
         // The list may be answered before the indexes are made.
         let _ = sandbox.sessctl(&["list"]);
-        wait_until(&format!("death at {place}"), Duration::from_secs(10), || {
+        wait_until(&format!("death at {place}"), DEADLINE, || {
             let lock = fs::File::open(sandbox.state_dir().join("sessd.lock")).unwrap();
             // The client has repeated its call with a second daemon, which may live.
             let log = fs::read_to_string(sandbox.state_dir().join("sessd.log")).unwrap();
@@ -236,8 +235,7 @@ fn resume_that_was_not_answered_is_repeated() {
             once.display(),
             sandbox.sessd()
         );
-        let program = sandbox.write("dies-once", script);
-        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let program = sandbox.script("dies-once", script);
         sandbox.set_env("SESSD_BIN", program.to_str().unwrap());
         let mut command = sandbox.command(BINARIES.sessctl);
         command.args(words);

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::thread;
 
@@ -119,12 +118,11 @@ fn a_lost_directory_is_no_lost_session() {
 #[test]
 fn a_failed_call_never_begins_anew() {
     let sandbox = Sandbox::new(BINARIES);
-    let program = sandbox.write(
+    let program = sandbox.script(
         "agent",
         "#!/bin/sh\n[ -e ~/failing ] && { echo 'HTTP 401' >&2; exit 1; }\n\
          exec \"$SESSD_BIN\" \"$@\"\n",
     );
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     let id = gone(&sandbox);

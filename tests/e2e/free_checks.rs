@@ -11,7 +11,7 @@ use sessd_tests::tree::tree_hash;
 use sessd_tests::wait::{DEADLINE, pause, wait_until};
 
 use crate::BINARIES;
-use crate::scene::{Calls, NEVER, Scene, sessions, wait_until_settled};
+use crate::scene::{Calls, NEVER, Scene, all_sessions, wait_until_settled};
 
 const NAMES: [&str; 8] =
     ["claude", "codex", "gemini", "qwen", "cursor-agent", "opencode", "kilo", "npm"];
@@ -66,7 +66,7 @@ fn trap_08_looking_is_free() {
     let beside = fs::read(sandbox.home().join(".claude.json")).ok();
     let calls = Calls::of(&sandbox, &NAMES);
 
-    let ids: Vec<_> = sessions(&sandbox, &["list"]).into_iter().map(|found| found.id).collect();
+    let ids: Vec<_> = all_sessions(&sandbox).into_iter().map(|found| found.id).collect();
     assert_eq!(ids.len(), 2 * clis.len());
     look_at_everything(&sandbox, &ids);
 

@@ -36,6 +36,7 @@ impl Home {
             write_session(&sandbox, &project);
         }
         let mut home = Self { sandbox, known: BTreeMap::new() };
+        home.sandbox.wait_until_started();
         home.known = home.sessions();
         assert_eq!(home.known.len(), count);
         assert!(home.known.values().all(|session| session.status == Status::Active));

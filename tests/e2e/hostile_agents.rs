@@ -2,7 +2,7 @@
 //! and the next turn works. Only what the real CLIs cannot be made to do; the agent is a script.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use sessd_tests::daemon::is_running;
@@ -65,8 +65,7 @@ fn with_agent(provider: &str, script: &str) -> Sandbox {
 
 /// Puts a script in the place of a provider's program.
 fn replace_agent(sandbox: &Sandbox, provider: &str, script: &str) {
-    let program = sandbox.write("agent", script);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let program = sandbox.script("agent", script);
     let config = format!("[programs]\n{provider} = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);

@@ -41,8 +41,8 @@ fn a_list_fits_the_terminal() {
         command.args(words);
         let mut shown = Terminal::spawn(command, 60, 80);
         assert!(shown.wait_exit(DEADLINE).success());
-        // What was written last may still be on its way to the screen.
-        shown.wait_for_text(last, DEADLINE);
+        shown.wait_for_all(DEADLINE);
+        assert!(shown.screen().contains(last), "{}", shown.screen());
         // A row that is broken at the screen's edge is one line here, and too long.
         for line in shown.screen().lines() {
             assert!(line.width() <= 80, "{words:?}: {line}");

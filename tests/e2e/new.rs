@@ -3,13 +3,13 @@
 
 use rusqlite::Connection;
 use serde_json::Value;
-use sessd_proto::{LiveState, Session, Status};
+use sessd_proto::{Live, LiveState, Session, Status};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::bad_input::assert_fault;
-use crate::scene::{Scene, answer, fault, is_in, run_job, sessions, show};
+use crate::scene::{Scene, answer, fault, is_in, run_job, sessions, show, wait_for_live};
 use crate::{BINARIES, CURSOR};
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
@@ -159,6 +159,7 @@ fn new_codex_that_goes_back_to_an_old_session_takes_the_lease_there() {
     let lease = "INSERT INTO leases VALUES (?1, ?2, ?3, ?4, 'interactive', 0)";
     let boot_id = sessd::process::boot_id();
     registry.execute(lease, (&new, terminal.pid(), start_ticks, boot_id)).unwrap();
+    wait_for_live(&scene.sandbox, &old, "an old session in use", Live::blocks);
     run_job(&scene.sandbox, "discovery");
     assert_eq!(show(&scene.sandbox, &old).provider_session_id, Some(asked));
     assert_eq!(show(&scene.sandbox, &new).provider_session_id, None);

@@ -47,8 +47,7 @@ fn machine() -> (Sandbox, PathBuf) {
         synced.display(),
         BINARIES.sessd,
     );
-    let daemon = sandbox.write("synced/sessd", script);
-    fs::set_permissions(&daemon, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let daemon = sandbox.script("synced/sessd", script);
     sandbox.set_env("SESSD_BIN", daemon.to_str().unwrap());
     for job in ["DISCOVERY", "HEARTBEAT", "CLEANUP"] {
         sandbox.set_env(&format!("SESSD_{job}_SCHEDULE"), NEVER);

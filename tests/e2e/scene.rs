@@ -2,12 +2,12 @@
 //! variables of its own, and the answers of `sessctl` as values.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use sessd_proto::session::SessionPage;
 use sessd_proto::{Fault, Live, Session, Status};
 use sessd_tests::model_server::ModelServer;
 use sessd_tests::real_cli::{Answer, RealCli};
@@ -177,9 +177,7 @@ impl Calls {
     pub(crate) fn of(sandbox: &Sandbox, names: &[&str]) -> Self {
         let log = sandbox.runtime_dir().join("calls");
         let script = format!("#!/bin/sh\necho \"${{0##*/}} $*\" >>{}\n", log.display());
-        let program = sandbox.runtime_dir().join("recorder");
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let program = sandbox.script(sandbox.runtime_dir().join("recorder"), script);
         names.iter().for_each(|name| sandbox.link(name, &program));
         Self { log }
     }
@@ -204,6 +202,16 @@ pub(crate) fn answer(sandbox: &Sandbox, arguments: &[&str]) -> Value {
 pub(crate) fn sessions(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Session> {
     let mut answer = answer(sandbox, arguments);
     serde_json::from_value(answer["sessions"].take()).expect("sessions")
+}
+
+/// All sessions, when those that were there at the start have been found.
+#[track_caller]
+pub(crate) fn all_sessions(sandbox: &Sandbox) -> Vec<Session> {
+    wait_until("the end of the first sweep", DEADLINE, || {
+        let page: SessionPage =
+            serde_json::from_value(answer(sandbox, &["list", "--all"])).expect("a list");
+        (!page.discovering).then_some(page.sessions)
+    })
 }
 
 /// A session after a check.

@@ -2,7 +2,6 @@
 //! in nobody's list of processes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
@@ -41,9 +40,7 @@ fn have_a_witness(sandbox: &Sandbox) {
 }
 
 fn replace_agent(sandbox: &Sandbox, script: &str) {
-    let program = sandbox.runtime_dir().join("agent");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let program = sandbox.script(sandbox.runtime_dir().join("agent"), script);
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
 }
@@ -123,9 +120,8 @@ fn a_secret_that_a_provider_repeats_is_hidden() {
 fn a_key_in_the_address_of_a_tool_server_is_in_no_fault_of_a_turn() {
     let sandbox = Sandbox::new(BINARIES);
     let url = format!("https://a.example/s/{SECRET}/mcp");
-    let program = sandbox.runtime_dir().join("agent");
-    fs::write(&program, format!("#!/bin/sh\necho 'MCP server {url}: 401' >&2\nexit 1\n")).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let script = format!("#!/bin/sh\necho 'MCP server {url}: 401' >&2\nexit 1\n");
+    let program = sandbox.script(sandbox.runtime_dir().join("agent"), script);
     let config = format!(
         "[programs]\nclaude = {program:?}\n[mcp_servers.one]\nurl = {url:?}\n\
          [agents.there]\nprovider = 'claude'\nmcp_servers = ['one']\n"

@@ -1,9 +1,6 @@
 //! Promise: who has a session may be asked to end or waited for, if we started it. Nobody is
 //! killed, and nobody else is asked.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-
 use sessd_tests::daemon::is_running;
 use sessd_tests::real_cli::{self, Claude, RealCli};
 use sessd_tests::sandbox::Sandbox;
@@ -58,8 +55,7 @@ fn steal_kills_nobody_who_does_not_end() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let script = "#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do read -r line; done\n";
-    let program = sandbox.write("deaf", script);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let program = sandbox.script("deaf", script);
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);

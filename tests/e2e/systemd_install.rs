@@ -245,11 +245,12 @@ fn logs_come_from_the_journal_with_priorities_while_the_unit_runs() {
     let status = manager.property("sessd.service", "StatusText");
     assert!(status.starts_with("degraded: "), "{status}");
     assert_eq!(manager.property("sessd.service", "NRestarts"), "0");
-    let journal = manager.journal("json");
     let message = |text: &str| {
-        let mut lines = journal.lines().map(|l| serde_json::from_str(l).unwrap());
-        let is_it = |l: &serde_json::Value| l["MESSAGE"].as_str().unwrap().starts_with(text);
-        lines.find(is_it).unwrap_or_else(|| panic!("no {text:?}: {journal}"))
+        wait_until(&format!("{text:?} in the journal"), DEADLINE, || {
+            let journal = manager.journal("json");
+            let mut lines = journal.lines().map(|l| serde_json::from_str(l).unwrap());
+            lines.find(|l: &serde_json::Value| l["MESSAGE"].as_str().unwrap().starts_with(text))
+        })
     };
     assert_eq!(message("degraded: ")["PRIORITY"], "3");
     assert_eq!(message("listening on ")["PRIORITY"], "6");

@@ -2,7 +2,6 @@
 //! where they belong.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use sessd_proto::{FaultCode, Status};
@@ -202,8 +201,7 @@ fn trap_01_a_stray_thread_of_codex_is_not_taken_for_the_session() {
     let real = fs::canonicalize(scene.sandbox.home().join("../bin/codex")).unwrap();
     let script =
         format!("#!/bin/sh\nexec {} exec --json --skip-git-repo-check -- -\n", real.display());
-    let stray = scene.sandbox.write("stray", script);
-    fs::set_permissions(&stray, fs::Permissions::from_mode(0o700)).unwrap();
+    let stray = scene.sandbox.script("stray", script);
     scene.sandbox.link("codex", &stray);
     let failed = fault(&scene.sandbox, &["send", &id, "beta question"], 6);
     assert!(failed.message.contains("another session"), "{}", failed.message);

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use serde_json::Value;
@@ -158,6 +158,12 @@ fn follow_goes_on_after_its_daemon_and_its_sender_are_gone() {
     let turn = detach(&sandbox, &[&id, "three"]);
     wait_for_state(&sandbox, &turn, "running");
     let follower = spawn(&sandbox, &["turns", "follow", "--stream-json", &turn]);
+    let files = format!("/proc/{}/fd", follower.id());
+    wait_until("a follower that has connected", DEADLINE, || {
+        let mut links = fs::read_dir(&files).ok()?.flatten();
+        let is_socket = |path: PathBuf| path.to_string_lossy().starts_with("socket:");
+        links.any(|link| fs::read_link(link.path()).is_ok_and(is_socket)).then_some(())
+    });
     sandbox.kill_daemon();
     let followed = follower.wait_with_output().unwrap();
     assert_eq!(followed.status.code(), Some(6), "{followed:?}");

@@ -10,7 +10,7 @@ use sessd_proto::Status::{self, Active, Expired, Invalid};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::tree::tree_hash;
 
-use crate::scene::{Scene, check, sessions, verdict};
+use crate::scene::{Scene, all_sessions, check, verdict};
 
 type Verdict = (Status, Option<&'static str>);
 /// What becomes of a transcript; `None` if it is removed.
@@ -160,7 +160,7 @@ fn agree(cli: &'static dyn RealCli, own: &[Case]) {
         cases.iter().map(|(name, ..)| scene.sandbox.home().join("cases").join(name)).collect();
     values.iter().for_each(|value| scene.copy_home(value));
     configure_homes(&mut scene, &values);
-    let known: Vec<_> = sessions(&scene.sandbox, &["list", "--all"]);
+    let known = all_sessions(&scene.sandbox);
     assert_eq!(known.len(), 2 * (cases.len() + 1));
 
     for ((name, damage, expected), value) in cases.iter().zip(&values) {

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode};
@@ -14,6 +14,7 @@ use sessd_proto::client::Client;
 
 use crate::sandbox::{Sandbox, traces};
 use crate::wait::{DEADLINE, wait_until};
+use crate::watch::Watch;
 
 impl Sandbox {
     /// What the client answers in JSON; panics with its words when it fails.
@@ -77,39 +78,18 @@ impl Sandbox {
         }
     }
 
-    /// Waits until the daemon hears of changes in the homes that are there.
+    /// Waits until the daemon hears of changes in a directory.
     #[track_caller]
-    pub fn wait_until_watching(&self) {
-        wait_until("a watch on a home", DEADLINE, || {
-            self.watch().is_none_or(|watch| watch.sees > 0).then_some(())
+    pub fn wait_until_watched(&self, directory: &Path) {
+        let inode = fs::metadata(directory).expect("a directory").ino();
+        wait_until("a watch on a directory", DEADLINE, || {
+            self.watch().is_none_or(|watch| watch.inodes.contains(&inode)).then_some(())
         });
     }
 
     /// How far the daemon's watch is; `None` if its descriptors are closed to us.
     fn watch(&self) -> Option<Watch> {
-        let daemon = format!("/proc/{}", self.daemon_pid()?);
-        let links = fs::read_dir(format!("{daemon}/fd")).ok()?.flatten();
-        let descriptors = links.filter_map(|link| {
-            let target = fs::read_link(link.path()).ok()?;
-            let about = format!("{daemon}/fdinfo/{}", link.file_name().to_str()?);
-            let about = fs::read_to_string(about).ok()?;
-            Some((link.file_name(), target, about))
-        });
-        let descriptors: Vec<_> = descriptors.collect();
-        let is = |target: &Path, kind: &str| target == Path::new(&format!("anon_inode:{kind}"));
-        let mut watch = Watch::default();
-        for (name, _, about) in descriptors.iter().filter(|(_, to, _)| is(to, "inotify")) {
-            watch.sees += about.lines().filter(|line| line.starts_with("inotify wd:")).count();
-            let is_it = |number: Option<&str>| number.is_some_and(|it| name == it);
-            // The last descriptor that it opens is the one that waits for the first.
-            let awaits = |about: &str| {
-                let mut lines = about.lines().filter_map(|line| line.strip_prefix("tfd:"));
-                lines.any(|line| is_it(line.split_whitespace().next()))
-            };
-            let mut polls = descriptors.iter().filter(|(_, to, _)| is(to, "[eventpoll]"));
-            watch.is_ready |= polls.any(|(_, _, about)| awaits(about));
-        }
-        Some(watch)
+        Watch::of(self.daemon_pid()?)
     }
 
     /// Kills the daemon without warning and waits until it is gone.
@@ -117,7 +97,10 @@ impl Sandbox {
     pub fn kill_daemon(&self) {
         let pid = self.daemon_pid().expect("a daemon to kill");
         let _ = kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL);
-        wait_until("the end of the daemon", DEADLINE, || (!is_running(pid)).then_some(()));
+        // A thread of it that still writes keeps the lock and the files for a while.
+        wait_until("the end of the daemon", DEADLINE, || {
+            (!is_running(pid) && self.holder() != Some(pid)).then_some(())
+        });
     }
 
     /// The daemons that live in this sandbox, found without asking any of them.
@@ -148,23 +131,13 @@ impl Sandbox {
         let path = self.home().join("gate");
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a new pipe");
         let script = "#!/bin/sh\nread -r pass <~/gate && exec \"$SESSD_BIN\" \"$@\"\n";
-        let program = self.write("gated-echo", script);
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).expect("our own file");
+        let program = self.script("gated-echo", script);
         let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
         self.write(".config/sessd/config.toml", config);
         // Open at both ends, so that passes may be written before anybody waits for one.
         let pipe = File::options().read(true).write(true).open(path).expect("our own pipe");
         Gate { pipe }
     }
-}
-
-/// How far a daemon's watch is.
-#[derive(Default)]
-struct Watch {
-    /// It is set up.
-    is_ready: bool,
-    /// The directories that it sees.
-    sees: usize,
 }
 
 /// What the built-in agent waits at.

@@ -20,6 +20,7 @@ pub mod systemd;
 pub mod terminal;
 pub mod tree;
 pub mod wait;
+mod watch;
 
 /// How often a test that depends on chance repeats itself: `SESSD_TEST_ROUNDS`, else a few times.
 pub fn rounds(few: u64) -> u64 {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, TryLockError};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
@@ -117,6 +118,14 @@ impl Sandbox {
         path
     }
 
+    /// Writes a script below the home that may be executed at once.
+    pub fn script(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.home().join(name);
+        fs::create_dir_all(path.parent().expect("the home at least")).expect("our own directory");
+        write_program(&path, text.as_ref());
+        path
+    }
+
     /// Sets a variable for every program started from now on.
     pub fn set_env(&mut self, name: &str, value: impl Into<String>) {
         self.environment.insert(name.to_owned(), value.into());
@@ -174,7 +183,7 @@ impl Sandbox {
 
     /// The daemon that lives, as its lock tells. One that was started directly has no trace of
     /// the sandbox in its arguments, and its environment is closed to all but root.
-    fn holder(&self) -> Option<i32> {
+    pub(crate) fn holder(&self) -> Option<i32> {
         let lock = fs::File::open(self.state_dir().join("sessd.lock")).ok()?;
         let is_held = matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock));
         is_held.then(|| self.daemon_pid()).flatten()
@@ -206,6 +215,16 @@ impl Drop for Sandbox {
     }
 }
 
+/// Writes a program, by a process of its own: what any other test starts at the same moment has
+/// what this process writes to open for a while, and so long the kernel executes none of it.
+pub(crate) fn write_program(path: &Path, text: &[u8]) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$0\" && chmod 700 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut shell = shell.spawn().expect("a shell");
+    shell.stdin.take().expect("it is piped").write_all(text).expect("a pipe");
+    assert!(shell.wait().expect("our own child").success(), "{} is not written", path.display());
+}
+
 /// What may name a sandbox in a process: its environment and its arguments, as far as they can
 /// be read.
 pub(crate) fn traces(pid: i32) -> Vec<u8> {
@@ -222,6 +241,7 @@ fn find_program(name: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::is_running;
 
     #[test]
     fn nothing_survives_the_sandbox() {
@@ -239,7 +259,7 @@ mod tests {
         drop(sandbox);
         assert!(!root.exists());
         // Without a parent of its own a killed process may stay a zombie, but runs no more.
-        let status = fs::read_to_string(format!("/proc/{pid}/status", pid = pid.as_raw_pid()));
-        assert!(status.map_or(true, |status| status.contains("State:\tZ")));
+        let ended = poll(DEADLINE, || (!is_running(pid.as_raw_pid())).then_some(()));
+        assert!(ended.is_some(), "it runs on");
     }
 }

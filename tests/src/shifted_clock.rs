@@ -2,7 +2,6 @@
 //! namespace. Both are real to the programs in the sandbox and to nobody else.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -44,8 +43,7 @@ impl ShiftedClock {
             clock.uptime.display(),
             sandbox.sessd(),
         );
-        let daemon = sandbox.write("clock/sessd", script);
-        fs::set_permissions(&daemon, fs::Permissions::from_mode(0o700)).expect("our own file");
+        let daemon = sandbox.script("clock/sessd", script);
         sandbox.set_env("SESSD_BIN", daemon.to_str().expect("a UTF-8 path"));
         Some(clock)
     }

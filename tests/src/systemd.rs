@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::report;
-use crate::sandbox::{Binaries, Output};
+use crate::sandbox::{Binaries, Output, write_program};
 use crate::wait::{DEADLINE, poll, wait_until};
 
 /// The user that everything runs as.
@@ -115,7 +115,7 @@ impl UserManager {
         fs::create_dir_all(folder).expect("our own directory");
         // Renamed into its place, as a program that runs cannot be overwritten.
         let partial = path.with_extension("partial");
-        fs::write(&partial, content).expect("our own file");
+        write_program(&partial, content.as_bytes());
         fs::set_permissions(&partial, fs::Permissions::from_mode(mode)).expect("our own file");
         chown(&partial, Some(USER), Some(USER)).expect("root may");
         fs::rename(partial, &path).expect("our own file");

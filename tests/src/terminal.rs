@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::num::NonZero;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use pty_process::Size;
@@ -43,6 +43,7 @@ pub struct Terminal {
     child: Child,
     pty: Arc<Pty>,
     parser: Arc<Mutex<Parser<Answers>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -56,10 +57,10 @@ impl Terminal {
         let child = child.unwrap_or_else(|error| panic!("{name}: {error}"));
         let [rows, cols] = [rows, cols].map(|side| NonZero::new(side).expect("a screen"));
         let parser = Parser::new_with_callbacks(rows, cols, 0, Answers::default());
-        let terminal = Self { child, pty: Arc::new(pty), parser: Arc::new(Mutex::new(parser)) };
-        let (pty, parser) = (Arc::clone(&terminal.pty), Arc::clone(&terminal.parser));
-        thread::spawn(move || read_on(&pty, &parser));
-        terminal
+        let (pty, parser) = (Arc::new(pty), Arc::new(Mutex::new(parser)));
+        let (input, screen) = (Arc::clone(&pty), Arc::clone(&parser));
+        let reader = thread::spawn(move || read_on(&input, &screen));
+        Self { child, pty, parser, reader }
     }
 
     /// The text on the screen, without trailing blanks.
@@ -117,6 +118,13 @@ impl Terminal {
         let status = poll(deadline, || self.child.try_wait().expect("our own child"));
         status
             .unwrap_or_else(|| panic!("no end after {deadline:?}; its screen:\n{}", self.screen()))
+    }
+
+    /// Waits until all that was written is on the screen, of a program that leaves nothing behind.
+    #[track_caller]
+    pub fn wait_for_all(&self, deadline: Duration) {
+        let all = poll(deadline, || self.reader.is_finished().then_some(()));
+        assert!(all.is_some(), "somebody still has the terminal:\n{}", self.screen());
     }
 
     fn parser(&self) -> MutexGuard<'_, Parser<Answers>> {
