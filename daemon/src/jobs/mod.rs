@@ -149,15 +149,18 @@ impl Jobs {
     ///
     /// # Errors
     /// When there is no such job, or what went wrong in it.
-    pub async fn run(&self, request: RunJobRequest) -> Result<Job, Fault> {
-        let entry = self.table.iter().find(|entry| entry.name == request.job);
-        let entry = entry.ok_or_else(|| {
+    pub async fn run(self: &Arc<Self>, request: RunJobRequest) -> Result<Job, Fault> {
+        let index = self.table.iter().position(|entry| entry.name == request.job);
+        let index = index.ok_or_else(|| {
             let names: Vec<_> = self.table.iter().map(|entry| entry.name).collect();
             Fault::new(FaultCode::NotFound, format!("there is no job `{}`", request.job))
                 .hint(format!("jobs: {}", names.join(", ")))
         })?;
-        self.run_entry(entry, now()).await?;
-        self.describe(entry).await
+        let jobs = Arc::clone(self);
+        // A task of its own: it ends, and is seen to end, even if the caller goes away.
+        let run = tokio::spawn(async move { jobs.run_entry(&jobs.table[index], now()).await });
+        run.await.map_err(Fault::internal)??;
+        self.describe(&self.table[index]).await
     }
 
     async fn describe(&self, entry: &Entry) -> Result<Job, Fault> {
@@ -181,4 +184,27 @@ fn entry(name: &'static str, expression: &str, work: Work) -> Result<Entry, Faul
         one_at_a_time: tokio::sync::Mutex::default(),
         running: AtomicBool::new(false),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_run_ends_even_if_its_caller_goes_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let jobs = Jobs::new(Registry::of_folder(dir.path()).await).unwrap();
+        let cleanup = || RunJobRequest { job: "cleanup".to_owned() };
+        timeout(Duration::ZERO, jobs.run(cleanup())).await.unwrap_err();
+        // After the one before it.
+        jobs.run(cleanup()).await.unwrap();
+        let runs = "SELECT count(*) FROM job_runs WHERE finished IS NOT NULL";
+        let count =
+            jobs.registry.store().read(|c| Ok(c.query_row(runs, [], |row| row.get::<_, i64>(0))?));
+        assert_eq!(count.await.unwrap(), 2);
+    }
 }

@@ -170,16 +170,13 @@ mod tests {
     use std::path::PathBuf;
 
     use serde_json::json;
+    use sessd_proto::Status;
     use sessd_proto::launch::CreateRequest;
-    use sessd_proto::paths::Paths;
-    use sessd_proto::{Environment, Status};
     use tempfile::TempDir;
     use uuid::Uuid;
 
     use super::*;
-    use crate::config::Config;
     use crate::registry::leases::lease_of;
-    use crate::registry::variables::Variables;
 
     /// A home in which this process has begun a session.
     struct Scene {
@@ -192,15 +189,11 @@ mod tests {
     impl Scene {
         async fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let path = |name: &str| dir.path().join(name);
-            for name in [".codex/sessions/2026/01/03", ".codex/thread-writer-locks", "state"] {
-                fs::create_dir_all(path(name)).unwrap();
+            for name in ["sessions/2026/01/03", "thread-writer-locks"] {
+                fs::create_dir_all(dir.path().join(".codex").join(name)).unwrap();
             }
             let cwd = dir.path().to_str().unwrap().to_owned();
-            let env = Environment([("HOME".to_owned(), cwd.clone())].into());
-            let [socket, state, config] = ["socket", "state", "config.toml"].map(path);
-            let (paths, env) = (Paths { socket, state, config }, Variables::meant(env));
-            let registry = Registry::open(Config::defaults().unwrap(), paths, env).await.unwrap();
+            let registry = Registry::of_folder(dir.path()).await;
             let (id, agent) = (Uuid::new_v4().to_string(), "codex".to_owned());
             let request = CreateRequest { id, agent, cwd, ..CreateRequest::default() };
             let session = registry.create(request).await.unwrap().session;

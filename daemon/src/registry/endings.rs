@@ -46,12 +46,15 @@ impl Registry {
         }
     }
 
-    /// Ends the processes of turns that an earlier daemon ran, says so in their states, and lets
-    /// those wait again that can still be run.
-    pub(super) async fn recover_turns(self: &Arc<Self>) -> Result<(), crate::store::Error> {
+    /// Ends the processes of turns that an earlier daemon ran, and says so in their states.
+    pub(super) async fn recover_turns(&self) -> Result<(), crate::store::Error> {
         let running = self.store.read(rows::running).await?.into_iter();
         must_end(running.flat_map(|(turn_id, group)| end_processes(&turn_id, group))).await;
-        self.interrupt().await?;
+        self.interrupt().await
+    }
+
+    /// Lets turns of an earlier daemon wait again that can still be run.
+    pub(super) async fn queue_again(self: &Arc<Self>) -> Result<(), crate::store::Error> {
         for (turn_id, session_id) in self.store.read(rows::waiting).await? {
             let environment = Environment::default();
             self.wait_for_place(session_id, Waiting { turn_id, environment, begins: false });

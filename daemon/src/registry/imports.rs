@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::{iter, mem};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -101,11 +101,16 @@ impl Registry {
         files.sort_unstable_by(|a, b| a.location.cmp(&b.location));
         while !files.is_empty() {
             let rest = files.split_off(files.len().min(ENOUGH));
-            let some = mem::replace(&mut files, rest);
+            let some = Arc::new(mem::replace(&mut files, rest));
+            let seen = Arc::clone(&some);
             let remember = move |tx: &Transaction<'_>| {
-                some.iter().try_for_each(|seen| remember_file(tx, home_id, seen))
+                seen.iter().try_for_each(|seen| remember_file(tx, home_id, seen))
             };
-            self.store.write(remember).await?;
+            if let Err(error) = self.store.write(remember).await {
+                files.extend(some.iter().cloned());
+                self.imported().insert(home_id, files);
+                return Err(error.into());
+            }
         }
         Ok(())
     }
@@ -267,4 +272,27 @@ fn session_id(known: &KnownHome, scope: &str, provider_session_id: &str) -> Stri
     let home = known.home.path.to_string_lossy();
     let name = [known.provider.id(), &home, scope, provider_session_id].join("\0");
     Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::Stamp;
+
+    #[tokio::test]
+    async fn what_cannot_be_written_down_yet_is_not_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of_folder(dir.path()).await;
+        let seen = |number: usize| Listed {
+            location: format!("{number:04}"),
+            stamp: Stamp { size: 1, mtime_ns: 2, inode: 3 },
+        };
+        let all: Vec<_> = (0..2 * ENOUGH + 1).map(seen).collect();
+        registry.imported().insert(1, all.clone());
+        // Of no home that is known.
+        registry.remember_imported(1).await.unwrap_err();
+        let mut kept = registry.imported().remove(&1).unwrap();
+        kept.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        assert_eq!(kept, all);
+    }
 }

@@ -103,7 +103,21 @@ impl Registry {
         registry.recover_turns().await?;
         registry.recover_leases().await?;
         registry.forget_stray_files().await?;
+        // Last: none may run in a registry that cannot be opened after all.
+        registry.queue_again().await?;
         Ok(registry)
+    }
+
+    /// That of somebody whose home is this folder.
+    #[cfg(test)]
+    pub(crate) async fn of_folder(home: &std::path::Path) -> Arc<Self> {
+        std::fs::create_dir_all(home.join("state")).unwrap();
+        let [socket, state, config] =
+            ["socket", "state", "config.toml"].map(|name| home.join(name));
+        let env = [("HOME".to_owned(), home.to_str().unwrap().to_owned())].into();
+        let env = Variables::meant(sessd_proto::Environment(env));
+        let (config, paths) = (Config::defaults().unwrap(), Paths { socket, state, config });
+        Self::open(config, paths, env).await.unwrap()
     }
 
     /// The configuration.

@@ -52,8 +52,9 @@ impl Registry {
         for home in self.known_homes().await? {
             sweeps.push(self.sweep_home(&home).await?);
         }
-        // Lists that wait for the first sweep come first.
-        if !self.swept.send_replace(true) {
+        // Lists that wait for the first sweep come first. What a full disk has kept from being
+        // made then is made after a later one.
+        if !self.swept.send_replace(true) || self.store.is_being_filled() {
             let registry = Arc::clone(self);
             // A task of its own: a caller that goes away must not leave it undone.
             tokio::spawn(async move { registry.end_first_sweep().await });
@@ -61,11 +62,19 @@ impl Registry {
         Ok(sweeps)
     }
 
-    /// Sweeps one home: stats first, then only what changed.
+    /// Sweeps one home, to the end even if the caller goes away: half of an import would be made
+    /// again, and keep the memory it took.
     ///
     /// # Errors
     /// Those of the store.
     pub(super) async fn sweep_home(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
+        let (registry, known) = (Arc::clone(self), known.clone());
+        let sweep = tokio::spawn(async move { registry.sweep_whole(&known).await });
+        sweep.await.map_err(Fault::internal)?
+    }
+
+    /// Stats first, then only what changed.
+    async fn sweep_whole(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
         let _one_at_a_time = self.sweeping.lock().await;
         self.remember_imported(known.id).await?;
         self.follow_leases(known, false).await?;
@@ -227,5 +236,53 @@ impl Registry {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// So many that the first import leaves for later what it has seen of their files.
+    const MANY: usize = 2_100;
+
+    #[tokio::test]
+    async fn a_first_import_is_made_once_even_if_its_caller_goes_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let project = dir.path().join(".claude/projects/-x");
+        fs::create_dir_all(&project).unwrap();
+        for _ in 0..MANY {
+            let record = r#"{"type":"user","timestamp":"2026-01-02T03:04:05Z","cwd":"/",
+                "message":{"role":"user","content":"Hello"}}"#;
+            let name = format!("{}.jsonl", Uuid::new_v4());
+            fs::write(project.join(name), record.replace('\n', "")).unwrap();
+        }
+        let registry = Registry::of_folder(dir.path()).await;
+        registry.remember_homes(&registry.env.base, true).await.unwrap();
+        let homes = registry.known_homes().await.unwrap();
+        let known = homes.into_iter().find(|known| known.provider.id() == "claude").unwrap();
+        timeout(Duration::ZERO, registry.sweep_home(&known)).await.unwrap_err();
+        let again = registry.sweep_home(&known).await.unwrap();
+        assert_eq!((again.listed, again.read), (MANY, 0));
+        let count = move |c: &rusqlite::Connection| bindings::count_in_home(c, known.id);
+        assert_eq!(registry.store().read(count).await.unwrap(), MANY as i64);
+    }
+
+    #[tokio::test]
+    async fn indexes_that_could_not_be_made_after_the_first_sweep_are_made_after_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of_folder(dir.path()).await;
+        registry.swept.send_replace(true);
+        assert!(registry.store().is_being_filled());
+        registry.sweep().await.unwrap();
+        while registry.store().is_being_filled() {
+            tokio::task::yield_now().await;
+        }
     }
 }
