@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
-use sessd_proto::session::SessionPage;
+use sessd_proto::session::ListRequest;
 use sessd_proto::{Fault, Live, Session, Status};
 use sessd_tests::model_server::ModelServer;
 use sessd_tests::real_cli::{Answer, RealCli};
@@ -207,11 +207,12 @@ pub(crate) fn sessions(sandbox: &Sandbox, arguments: &[&str]) -> Vec<Session> {
 /// All sessions, when those that were there at the start have been found.
 #[track_caller]
 pub(crate) fn all_sessions(sandbox: &Sandbox) -> Vec<Session> {
+    answer(sandbox, &["status"]);
     wait_until("the end of the first sweep", DEADLINE, || {
-        let page: SessionPage =
-            serde_json::from_value(answer(sandbox, &["list", "--all"])).expect("a list");
-        (!page.discovering).then_some(page.sessions)
-    })
+        let page = sandbox.client().list(ListRequest::default()).ok()?;
+        (!page.discovering).then_some(())
+    });
+    sessions(sandbox, &["list", "--all"])
 }
 
 /// A session after a check.
