@@ -36,6 +36,11 @@ pub(crate) fn sweeps(files: usize) {
     let idle = format!("{:.1} MB", resident_mb(&sandbox, "VmRSS"));
     row("daemon memory, idle afterwards", &at, &idle, "≤ 15 MB");
     rescan(&sandbox, &home, &at);
+    for job in ["heartbeat", "discovery"] {
+        assert_eq!(sandbox.sessctl(&["jobs", "run", job]).status, 0);
+    }
+    let rest = format!("{:.1} MB", resident_mb(&sandbox, "VmRSS"));
+    row("daemon memory, idle after a heartbeat and sweeps", &at, &rest, "≤ 15 MB");
 }
 
 /// From nothing to a list with every session counted.

@@ -111,6 +111,7 @@ impl Jobs {
         let run = store.write(move |tx| job_runs::start(tx, name, due, now())).await;
         let outcome = (entry.work)(Arc::clone(&self.registry)).await;
         entry.running.store(false, Ordering::Relaxed);
+        let _ = store.shrink().await;
         system::give_back_memory();
         let run = run?;
         let result = match &outcome {

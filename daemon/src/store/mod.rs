@@ -183,11 +183,16 @@ impl Store {
         let copied = copied.await;
         // Even if there is no room for them, the memory is given back.
         let made = self.make_indexes().await;
-        let job = |connection: &mut Connection| {
-            file::set_room(connection, RESTING)?;
-            Ok(connection.execute_batch("PRAGMA shrink_memory")?)
-        };
-        run(&self.main, job).await.and(made).and(copied)
+        let rested = run(&self.main, |connection| Ok(file::set_room(connection, RESTING)?)).await;
+        rested.and(self.shrink().await).and(made).and(copied)
+    }
+
+    /// Gives back the memory that holds pages of the file; who asks next reads them again.
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub async fn shrink(&self) -> Result<()> {
+        run(&self.main, |connection| Ok(connection.execute_batch("PRAGMA shrink_memory")?)).await
     }
 
     /// Tells, within a job, whether other short jobs wait for it to end.
