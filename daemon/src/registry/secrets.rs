@@ -23,11 +23,17 @@ const NAMES: [&str; 10] = [
 ];
 
 /// The same as the last word of a name: elsewhere they are parts of other words, or something
-/// about the secret follows, such as its type.
+/// about the secret follows, such as its type. `PWD` alone is the shell's own.
 const LAST_WORDS: [&str; 4] = ["AUTH", "PASS", "PAT", "PWD"];
 
 /// A shorter value is no secret worth hiding, and may be a part of any text, in bytes.
 const LENGTH_MIN: usize = 12;
+
+/// One as short as `n8n` is a word whatever it is made of, in bytes.
+const SHORT_WORD_MAX: usize = 3;
+
+/// A word may have a number behind it, such as a year.
+const NUMBER_LENGTH_MAX: usize = 4;
 
 /// The same of a header, where nothing but a complaint about it is read.
 const HEADER_LENGTH_MIN: usize = 6;
@@ -86,7 +92,7 @@ fn pairs(variables: &Environment) -> impl Iterator<Item = (&str, &str)> {
 }
 
 /// What a tool server is given under a name: variables, headers, and what its address has for
-/// the user and as parameters. What else is in the address is a key, unless it may be a word.
+/// the user and as parameters. What else is in the address is a key, unless it may be a name.
 fn named(server: &McpServer) -> Vec<(&str, &str)> {
     let (url, headers) = match server {
         McpServer::Stdio { env, .. } => return pairs(env).collect(),
@@ -95,7 +101,7 @@ fn named(server: &McpServer) -> Vec<(&str, &str)> {
     let authority = url.split(['/', '?', '#']).nth(2).unwrap_or_default();
     let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
     let parameters = url.split(['?', '&', '#']).skip(1).filter_map(|pair| pair.split_once('='));
-    let keys = parts(url).filter(|part| !may_be_word(part));
+    let keys = parts(url).filter(|part| !may_be_name(part));
     let keys = keys.chain(user.splitn(2, ':')).map(|key| ("KEY", key));
     pairs(headers).chain(parameters).chain(keys).collect()
 }
@@ -105,21 +111,37 @@ fn parts(url: &str) -> impl Iterator<Item = &str> {
     url.split(['/', '?', '&', '=', '#']).skip(3)
 }
 
-/// True of what any text may say: it has no digits, and capitals only at its beginning.
-fn may_be_word(part: &str) -> bool {
-    !part.chars().skip(1).any(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+/// True of what any text may say: words between hyphens and the like. What cannot be told: a key
+/// that is small letters only or in short groups is a name; a name with digits before letters or
+/// a long number, or a long word with many capitals, is a key.
+fn may_be_name(part: &str) -> bool {
+    part.split(|c: char| !c.is_alphanumeric()).all(may_be_word)
 }
 
-/// What nobody else is to read of a value, judged by its name. A path is no secret, whatever its
-/// name.
+/// True of letters, and a short number behind them. A long one has few capitals: of the letters
+/// of a random one, every other is.
+fn may_be_word(word: &str) -> bool {
+    let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    let capitals = letters.chars().filter(char::is_ascii_uppercase).count();
+    word.len() <= SHORT_WORD_MAX
+        || word.len() - letters.len() <= NUMBER_LENGTH_MAX
+            && !letters.contains(|c: char| c.is_ascii_digit())
+            && (word.len() < LENGTH_MIN || capitals * 3 <= letters.len())
+}
+
+/// What nobody else is to read of a value, judged by its name. An absolute path with two names or
+/// more is no secret, whatever its name; `/a` and relative ones may be.
 fn secrets_in(name: &str, value: &str) -> Vec<String> {
+    if name == "PWD" {
+        return Vec::new();
+    }
     let name = name.to_ascii_uppercase();
     let last = name.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     if !NAMES.iter().any(|part| name.contains(part)) && !LAST_WORDS.contains(&last) {
         return Vec::new();
     }
     let mut secrets = match name.contains("HEADERS") {
-        true => value.lines().flat_map(|line| with_and_without_scheme(after_name(line))).collect(),
+        true => value.lines().flat_map(header_values).flat_map(with_and_without_scheme).collect(),
         false => with_and_without_scheme(value),
     };
     secrets.retain(|secret| secret.len() >= LENGTH_MIN && !is_path(secret));
@@ -136,9 +158,14 @@ fn is_path(value: &str) -> bool {
     })
 }
 
-/// The value of a header.
-fn after_name(line: &str) -> &str {
-    line.split_once(": ").map_or(line, |(_, value)| value)
+/// What follows in `name: value`, which may have commas, or each time in `name=value,name=value`,
+/// which may also be one value without a name.
+fn header_values(line: &str) -> Vec<&str> {
+    if let Some((_, value)) = line.split_once(": ") {
+        return vec![value];
+    }
+    let pairs = line.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(_, value)| value.trim()).chain([line]).collect()
 }
 
 /// A value, and what of it comes after the name of a scheme.
@@ -210,6 +237,38 @@ mod tests {
     }
 
     #[test]
+    fn names_in_an_address_stay_readable_and_keys_do_not() {
+        for name in [
+            "DefinitelyTyped",
+            "customer-portal2",
+            "sequentialThinking",
+            "MicrosoftSQLServer2022",
+            "@modelcontextprotocol",
+            "server-2025-06-18",
+            "n8n-workflows",
+            "OpenAI_GraphQL.tools",
+        ] {
+            let said = format!("mcp__{name}__list in /home/me/{name}");
+            assert_eq!(of_url(&format!("https://a.example/{name}/mcp")).hide(said.clone()), said);
+        }
+        for key in [
+            "5f2b9c0de1a4",
+            "da39a3ee5e6b4b0d3255bfef95601890",
+            "c0ffee00-dead-beef-cafe-0123456789ab",
+            "550E8400-E29B-41D4-A716-446655440000",
+            "sk-proj-Zx8Qw1Lm0PvTn4",
+            "mcp-server-AbCdEfGhIjKl",
+            "QWxhZGRpbjpvcGVuIHNlc2FtZQ",
+            "q7Rt_2nVx-Lw9ZbK3s",
+            "JBSWY3DPEHPK3PXP",
+            "customer-20250618",
+        ] {
+            let url = format!("https://a.example/{key}/mcp");
+            assert_eq!(of_url(&url).hide(url), "https://a.example/***/mcp", "{key}");
+        }
+    }
+
+    #[test]
     fn the_host_of_a_server_is_no_secret_of_it() {
         let url = "https://mcp.example.example?key=sk-987654321";
         let server = McpServer::Http { url: url.to_owned(), headers: Environment::default() };
@@ -231,6 +290,14 @@ mod tests {
     }
 
     #[test]
+    fn where_the_daemon_was_started_is_no_secret() {
+        for name in ["PWD", "OLDPWD"] {
+            assert!(secrets_in(name, "/repositories").is_empty(), "{name}");
+        }
+        assert_eq!(secrets_in("pwd", "0123456789ab"), ["0123456789ab"]);
+    }
+
+    #[test]
     fn a_secret_is_what_looks_like_no_path_whatever_its_name() {
         for path in ["/home/me/.ssh/id_rsa", "/run/user/1000/keyring", "/tmp/no-such-file/key"] {
             assert!(secrets_in("SSH_KEY", path).is_empty(), "{path}");
@@ -246,6 +313,21 @@ mod tests {
         let value = "0123456789abcdef: x";
         assert_eq!(secrets_in("X_SECRET", value), [value]);
         assert_eq!(secrets_in("SOME_HEADERS", "x: 0123456789abcdef"), ["0123456789abcdef"]);
+    }
+
+    #[test]
+    fn each_of_several_headers_in_one_line_has_its_value() {
+        let shown = |value, said: &str| {
+            Secrets::new(secrets_in("OTEL_EXPORTER_OTLP_HEADERS", value)).hide(said.to_owned())
+        };
+        let value = "api-key=abcdef0123456, authorization=Basic YWJjZGVmMDE=,x=y";
+        assert_eq!(
+            shown(value, "abcdef0123456 or YWJjZGVmMDE= of api-key"),
+            "*** or *** of api-key"
+        );
+        assert_eq!(shown("YWJjZGVmMDE=", "YWJjZGVmMDE="), "***");
+        let media = "application/json";
+        assert_eq!(shown("Accept: application/json, text/event-stream", media), media);
     }
 
     #[test]
