@@ -37,7 +37,7 @@ struct Entry {
     expression: String,
     schedule: Schedule,
     work: Work,
-    one_at_a_time: tokio::sync::Mutex<()>,
+    one_at_a_time: Arc<tokio::sync::Mutex<()>>,
     running: AtomicBool,
 }
 
@@ -99,13 +99,13 @@ impl Jobs {
 
     /// Runs a job that is due; trouble is in its result and in the log.
     async fn fire(&self, entry: &Entry, due: Timestamp) {
+        let _one_at_a_time = entry.one_at_a_time.lock().await;
         if let Err(fault) = self.run_entry(entry, due).await {
             tracing::error!("job {}: {fault}", entry.name);
         }
     }
 
     async fn run_entry(&self, entry: &Entry, due: Timestamp) -> Result<(), Fault> {
-        let _one_at_a_time = entry.one_at_a_time.lock().await;
         entry.running.store(true, Ordering::Relaxed);
         let (store, name) = (self.registry.store(), entry.name);
         let run = store.write(move |tx| job_runs::start(tx, name, due, now())).await;
@@ -157,10 +157,14 @@ impl Jobs {
             Fault::new(FaultCode::NotFound, format!("there is no job `{}`", request.job))
                 .hint(format!("jobs: {}", names.join(", ")))
         })?;
+        let one_at_a_time = Arc::clone(&self.table[index].one_at_a_time).lock_owned().await;
         let jobs = Arc::clone(self);
-        // A task of its own: it ends, and is seen to end, even if the caller goes away.
-        let run = tokio::spawn(async move { jobs.run_entry(&jobs.table[index], now()).await });
-        run.await.map_err(Fault::internal)??;
+        // What has begun ends, and is seen to end, even if the caller goes away.
+        let run = async move {
+            let _one_at_a_time = one_at_a_time;
+            jobs.run_entry(&jobs.table[index], now()).await
+        };
+        tokio::spawn(run).await.map_err(Fault::internal)??;
         self.describe(&self.table[index]).await
     }
 
@@ -182,7 +186,7 @@ fn entry(name: &'static str, expression: &str, work: Work) -> Result<Entry, Faul
         expression: expression.to_owned(),
         schedule: schedule::parse(expression).map_err(Fault::internal)?,
         work,
-        one_at_a_time: tokio::sync::Mutex::default(),
+        one_at_a_time: Arc::default(),
         running: AtomicBool::new(false),
     })
 }

@@ -148,6 +148,7 @@ pub(super) fn bind(
     let other = match bindings::bound_to(tx, row.home_id, scope, id)? {
         Some((other, _)) if other == row.session.id => return Ok(true),
         Some((_, since)) if since < row.session.created_at => return Ok(false),
+        None if bindings::was_bound(tx, row.home_id, scope, id)? => return Ok(false),
         found => found.map(|(other, _)| other),
     };
     bindings::bind_now(tx, row, other.as_deref(), id, now())?;
@@ -292,6 +293,24 @@ mod tests {
             scene.sweep().await;
         }
         scene.must_be_bound_to(WRITTEN).await;
+    }
+
+    /// It went back to a conversation that its session has left behind.
+    #[tokio::test]
+    async fn what_meant_another_session_once_is_bound_to_no_other() {
+        let scene = Scene::new().await;
+        scene.write(WRITTEN);
+        scene.sweep().await;
+        let leave = "UPDATE bindings SET current = 0 WHERE provider_session_id = ?1";
+        let leave = |tx: &Transaction<'_>| Ok(tx.execute(leave, [WRITTEN])?);
+        assert_eq!(scene.registry.store().write(leave).await.unwrap(), 1);
+        let _lock = scene.lock(WRITTEN);
+        for _ in 0..2 {
+            scene.sweep().await;
+        }
+        let id = scene.id.clone();
+        let row = scene.registry.store().read(move |c| sessions::by_id(c, &id)).await.unwrap();
+        assert_eq!(row.unwrap().session.provider_session_id, None);
     }
 
     #[tokio::test]

@@ -59,7 +59,6 @@ impl Registry {
             let environment = Environment::default();
             self.wait_for_place(session_id, Waiting { turn_id, environment, begins: false });
         }
-        self.turns.wake_followers();
         Ok(())
     }
 

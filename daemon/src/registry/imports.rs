@@ -22,8 +22,9 @@ use crate::store::intake::{Discovered, Intake};
 use crate::store::{self, files};
 use crate::system;
 
-/// Batches that are read at the same time, oldest first: as many threads as a home gives us.
-const READERS: usize = 3;
+/// Batches that are read at the same time, oldest first; of the calls that may be in a home, one
+/// is left to others.
+const READERS: usize = 2;
 
 /// Transcripts above which an import gets more room.
 const LARGE: usize = 2_000;

@@ -62,7 +62,7 @@ pub struct Registry {
     elsewhere: places::Places,
     /// The way to everything on PATH.
     programs: patience::Gate,
-    sweeping: tokio::sync::Mutex<()>,
+    sweeping: Arc<tokio::sync::Mutex<()>>,
     /// What the first sweep has seen of transcripts, by home, to be written down after it.
     imported: Mutex<HashMap<i64, Vec<Listed>>>,
     cleaning: tokio::sync::Mutex<()>,
@@ -94,7 +94,7 @@ impl Registry {
             homes: Mutex::default(),
             elsewhere: places::Places::default(),
             programs: patience::Gate::default(),
-            sweeping: tokio::sync::Mutex::default(),
+            sweeping: Arc::default(),
             imported: Mutex::default(),
             cleaning: tokio::sync::Mutex::default(),
             swept: watch::Sender::new(false),

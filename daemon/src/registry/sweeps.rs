@@ -39,7 +39,7 @@ impl Registry {
     /// every home.
     ///
     /// # Errors
-    /// Those of the store; trouble with one home is part of its result.
+    /// Those of the store, after all homes; trouble with one is part of its result.
     pub async fn sweep(self: &Arc<Self>) -> Result<Vec<Sweep>, Fault> {
         self.remember_homes(&self.env.all, false).await?;
         self.remember_homes(&self.env.base, true).await?;
@@ -49,8 +49,15 @@ impl Registry {
             }
         }
         let mut sweeps = Vec::new();
+        let mut failed = None;
         for home in self.known_homes().await? {
-            sweeps.push(self.sweep_home(&home).await?);
+            match self.sweep_home(&home).await {
+                Ok(sweep) => sweeps.push(sweep),
+                Err(fault) => failed = Some(fault),
+            }
+        }
+        if let Some(fault) = failed {
+            return Err(fault);
         }
         // Lists that wait for the first sweep come first. What a full disk has kept from being
         // made then is made after a later one.
@@ -62,20 +69,23 @@ impl Registry {
         Ok(sweeps)
     }
 
-    /// Sweeps one home, to the end even if the caller goes away: half of an import would be made
-    /// again, and keep the memory it took.
+    /// Sweeps one home. What has begun is ended even if the caller goes away: half of an import
+    /// would be made again, and keep the memory it took.
     ///
     /// # Errors
     /// Those of the store.
     pub(super) async fn sweep_home(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
+        let one_at_a_time = Arc::clone(&self.sweeping).lock_owned().await;
         let (registry, known) = (Arc::clone(self), known.clone());
-        let sweep = tokio::spawn(async move { registry.sweep_whole(&known).await });
-        sweep.await.map_err(Fault::internal)?
+        let sweep = async move {
+            let _one_at_a_time = one_at_a_time;
+            registry.sweep_whole(&known).await
+        };
+        tokio::spawn(sweep).await.map_err(Fault::internal)?
     }
 
     /// Stats first, then only what changed.
     async fn sweep_whole(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
-        let _one_at_a_time = self.sweeping.lock().await;
         self.remember_imported(known.id).await?;
         self.follow_leases(known, false).await?;
         let started = Instant::now();

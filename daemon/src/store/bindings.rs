@@ -75,6 +75,23 @@ pub fn bound_to(
     Ok(found.optional()?)
 }
 
+/// True if the provider's id meant another session before that one moved on.
+///
+/// # Errors
+/// Those of SQLite.
+pub fn was_bound(
+    connection: &Connection,
+    home_id: i64,
+    scope: Option<&str>,
+    provider_session_id: &str,
+) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM bindings WHERE home_id = ?1 AND scope = ifnull(?2, scope)
+             AND provider_session_id = ?3 AND current = 0)",
+    )?;
+    Ok(statement.query_row((home_id, scope, provider_session_id), |row| row.get(0))?)
+}
+
 /// Gives a session that waited for it the provider's id. What a sweep has found under that id a
 /// moment ago becomes part of it, with everything that was done to it meanwhile.
 ///
