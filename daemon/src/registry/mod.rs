@@ -108,18 +108,6 @@ impl Registry {
         Ok(registry)
     }
 
-    /// That of somebody whose home is this folder.
-    #[cfg(test)]
-    pub(crate) async fn of_folder(home: &std::path::Path) -> Arc<Self> {
-        std::fs::create_dir_all(home.join("state")).unwrap();
-        let [socket, state, config] =
-            ["socket", "state", "config.toml"].map(|name| home.join(name));
-        let env = [("HOME".to_owned(), home.to_str().unwrap().to_owned())].into();
-        let env = Variables::meant(sessd_proto::Environment(env));
-        let (config, paths) = (Config::defaults().unwrap(), Paths { socket, state, config });
-        Self::open(config, paths, env).await.unwrap()
-    }
-
     /// The configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
@@ -148,5 +136,28 @@ impl Registry {
     pub async fn first_sweep(&self) -> bool {
         let mut swept = self.swept.subscribe();
         tokio::time::timeout(FIRST_SWEEP, swept.wait_for(|swept| *swept)).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use sessd_proto::Environment;
+
+    use super::*;
+
+    impl Registry {
+        /// That of somebody whose home is this folder.
+        pub(crate) async fn of_folder(home: &Path) -> Arc<Self> {
+            fs::create_dir_all(home.join("state")).unwrap();
+            let [socket, state, config] =
+                ["socket", "state", "config.toml"].map(|name| home.join(name));
+            let env = [("HOME".to_owned(), home.to_str().unwrap().to_owned())].into();
+            let env = Variables::meant(Environment(env));
+            let (config, paths) = (Config::defaults().unwrap(), Paths { socket, state, config });
+            Self::open(config, paths, env).await.unwrap()
+        }
     }
 }
