@@ -33,14 +33,15 @@ pub async fn process_ended(pid: u32) -> io::Result<()> {
 
 /// Has the allocator keep little, before there are threads. By default each thread of a large
 /// piece of work gets an arena of its own, which keeps what the others could use; and once a large
-/// block was freed, up to 64 MB at the end of each are kept, even by [`give_back_memory`].
+/// block was freed, up to 64 MB at the end of each but the first are kept, even by
+/// [`give_back_memory`].
 pub(crate) fn keep_memory_small() {
     // SAFETY: the function takes no pointer and may be called at any time from any thread.
     #[expect(unsafe_code, reason = "a function of the C library")]
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 4);
-        // The size it begins with; once it is set, it stays.
+        // The size it begins with; once it is set, it stays, and so does that of large blocks.
         libc::mallopt(libc::M_TRIM_THRESHOLD, 128 * 1024);
     }
 }

@@ -137,8 +137,8 @@ fn follow(
     }
 }
 
-/// Gives a session that waits for it the provider's id, once; `false` if that belongs to an
-/// older session, which the process has gone back to.
+/// Gives a session that waits for it the provider's id, once; `false` if the process has gone back
+/// to a conversation of an older session, or to one that its session has left behind.
 pub(super) fn bind(
     tx: &Transaction<'_>,
     row: &Stored,

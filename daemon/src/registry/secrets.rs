@@ -23,7 +23,7 @@ const NAMES: [&str; 10] = [
 ];
 
 /// The same as the last word of a name: elsewhere they are parts of other words, or something
-/// about the secret follows, such as its type. `PWD` alone is the shell's own.
+/// about the secret follows, such as its type.
 const LAST_WORDS: [&str; 4] = ["AUTH", "PASS", "PAT", "PWD"];
 
 /// A shorter value is no secret worth hiding, and may be a part of any text, in bytes.
@@ -59,7 +59,7 @@ impl Secrets {
     /// Those of a process that is started for a launch.
     pub(super) fn of_start(plan: &LaunchPlan, base: &Environment, launch: &Launch) -> Self {
         let given = plan.env.iter().filter_map(|(name, value)| Some((&**name, value.as_deref()?)));
-        let given = given.chain(pairs(base)).chain(launch.mcp_servers.values().flat_map(named));
+        let given = given.chain(inherited(base)).chain(launch.mcp_servers.values().flat_map(named));
         Self::new(given.flat_map(|(name, value)| secrets_in(name, value)).collect())
     }
 
@@ -67,7 +67,7 @@ impl Secrets {
     /// why it answers nothing: there, all of its headers are, and whatever may be a key in its
     /// address.
     pub(super) fn of_server(server: &McpServer, base: &Environment) -> Self {
-        let given = pairs(base).chain(named(server));
+        let given = inherited(base).chain(named(server));
         let mut secrets: Vec<_> = given.flat_map(|(name, value)| secrets_in(name, value)).collect();
         if let McpServer::Http { url, headers } = server {
             let values = headers.0.values().flat_map(|value| with_and_without_scheme(value));
@@ -85,6 +85,11 @@ impl Secrets {
             false => text,
         })
     }
+}
+
+/// Where the shell was is no secret.
+fn inherited(base: &Environment) -> impl Iterator<Item = (&str, &str)> {
+    pairs(base).filter(|(name, _)| *name != "PWD")
 }
 
 fn pairs(variables: &Environment) -> impl Iterator<Item = (&str, &str)> {
@@ -111,30 +116,32 @@ fn parts(url: &str) -> impl Iterator<Item = &str> {
     url.split(['/', '?', '&', '=', '#']).skip(3)
 }
 
-/// True of what any text may say: words between hyphens and the like. What cannot be told: a key
-/// that is small letters only or in short groups is a name; a name with digits before letters or
-/// a long number, or a long word with many capitals, is a key.
+/// True of what any text may say: words between hyphens and the like, few letters of them
+/// capitals, where of a random one every other is. What cannot be told: a key that looks like
+/// words, as of small letters with a short number behind them or in short groups, is a name; a
+/// name with digits before letters, a long number or many capitals is a key.
 fn may_be_name(part: &str) -> bool {
-    part.split(|c: char| !c.is_alphanumeric()).all(may_be_word)
+    has_few_capitals(part) && part.split(|c: char| !c.is_alphanumeric()).all(may_be_word)
 }
 
-/// True of letters, and a short number behind them. A long one has few capitals: of the letters
-/// of a random one, every other is.
+fn has_few_capitals(text: &str) -> bool {
+    let letters = text.chars().filter(char::is_ascii_alphabetic).count();
+    let capitals = text.chars().filter(char::is_ascii_uppercase).count();
+    capitals * 3 <= letters
+}
+
+/// True of letters, and a short number behind them.
 fn may_be_word(word: &str) -> bool {
     let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
-    let capitals = letters.chars().filter(char::is_ascii_uppercase).count();
     word.len() <= SHORT_WORD_MAX
         || word.len() - letters.len() <= NUMBER_LENGTH_MAX
             && !letters.contains(|c: char| c.is_ascii_digit())
-            && (word.len() < LENGTH_MIN || capitals * 3 <= letters.len())
+            && (word.len() < LENGTH_MIN || has_few_capitals(word))
 }
 
 /// What nobody else is to read of a value, judged by its name. An absolute path with two names or
 /// more is no secret, whatever its name; `/a` and relative ones may be.
 fn secrets_in(name: &str, value: &str) -> Vec<String> {
-    if name == "PWD" {
-        return Vec::new();
-    }
     let name = name.to_ascii_uppercase();
     let last = name.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     if !NAMES.iter().any(|part| name.contains(part)) && !LAST_WORDS.contains(&last) {
@@ -262,6 +269,7 @@ mod tests {
             "q7Rt_2nVx-Lw9ZbK3s",
             "JBSWY3DPEHPK3PXP",
             "customer-20250618",
+            "AbCdEfGh-IjKlMnOp-QrStUvWx",
         ] {
             let url = format!("https://a.example/{key}/mcp");
             assert_eq!(of_url(&url).hide(url), "https://a.example/***/mcp", "{key}");
@@ -291,10 +299,9 @@ mod tests {
 
     #[test]
     fn where_the_daemon_was_started_is_no_secret() {
-        for name in ["PWD", "OLDPWD"] {
-            assert!(secrets_in(name, "/repositories").is_empty(), "{name}");
-        }
-        assert_eq!(secrets_in("pwd", "0123456789ab"), ["0123456789ab"]);
+        let base = environment(&[("PWD", "/repositories"), ("OLDPWD", "/repositories")]);
+        assert!(inherited(&base).all(|(name, value)| secrets_in(name, value).is_empty()));
+        assert_eq!(secrets_in("PWD", "0123456789ab"), ["0123456789ab"]);
     }
 
     #[test]

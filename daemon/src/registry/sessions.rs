@@ -51,8 +51,11 @@ impl Registry {
         check_selector(selector)?;
         let mut found = self.lookup(selector).await?;
         if found.is_empty() && !selector.starts_with('@') {
-            self.sweep().await?;
+            let swept = self.sweep().await;
             found = self.lookup(selector).await?;
+            if found.is_empty() {
+                swept?;
+            }
         }
         match found.len() {
             0 => Err(not_found(selector)),
@@ -70,7 +73,7 @@ impl Registry {
 
     /// The newest session of a directory's project that can be resumed.
     pub(super) async fn newest_resumable(self: &Arc<Self>, dir: &str) -> Result<Stored, Fault> {
-        self.sweep().await?;
+        let swept = self.sweep().await;
         let project = self.project_of(dir).await?;
         let mut request = ListRequest { project: Some(project.clone()), ..Default::default() };
         loop {
@@ -85,6 +88,7 @@ impl Registry {
                 }
             }
             if next.is_none() {
+                swept?;
                 let what = format!("no session of {project} can be resumed");
                 return Err(Fault::new(FaultCode::NotFound, what)
                     .hint("all sessions and why not: `sessctl list`"));

@@ -39,7 +39,8 @@ impl Registry {
     /// every home.
     ///
     /// # Errors
-    /// Those of the store, after all homes; trouble with one is part of its result.
+    /// Those of the store, that of one home after all others; trouble with one is part of its
+    /// result.
     pub async fn sweep(self: &Arc<Self>) -> Result<Vec<Sweep>, Fault> {
         self.remember_homes(&self.env.all, false).await?;
         self.remember_homes(&self.env.base, true).await?;
@@ -53,20 +54,25 @@ impl Registry {
         for home in self.known_homes().await? {
             match self.sweep_home(&home).await {
                 Ok(sweep) => sweeps.push(sweep),
-                Err(fault) => failed = Some(fault),
+                Err(fault) => {
+                    let path = home.home.path.display();
+                    tracing::error!("sweep of {} home {path}: {fault}", home.provider.id());
+                    failed.get_or_insert(fault);
+                }
             }
         }
-        if let Some(fault) = failed {
-            return Err(fault);
+        let is_first = !self.has_swept();
+        if failed.is_none() {
+            self.swept.send_replace(true);
         }
         // Lists that wait for the first sweep come first. What a full disk has kept from being
         // made then is made after a later one.
-        if !self.swept.send_replace(true) || self.store.is_being_filled() {
+        if is_first || self.store.is_being_filled() {
             let registry = Arc::clone(self);
             // A task of its own: a caller that goes away must not leave it undone.
             tokio::spawn(async move { registry.end_first_sweep().await });
         }
-        Ok(sweeps)
+        failed.map_or(Ok(sweeps), Err)
     }
 
     /// Sweeps one home. What has begun is ended even if the caller goes away: half of an import
@@ -252,6 +258,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -262,17 +269,43 @@ mod tests {
     /// So many that the first import leaves for later what it has seen of their files.
     const MANY: usize = 2_100;
 
-    #[tokio::test]
-    async fn a_first_import_is_made_once_even_if_its_caller_goes_away() {
-        let dir = tempfile::tempdir().unwrap();
-        let project = dir.path().join(".claude/projects/-x");
+    fn write_sessions(home: &Path, count: usize) {
+        let project = home.join("projects/-x");
         fs::create_dir_all(&project).unwrap();
-        for _ in 0..MANY {
+        for _ in 0..count {
             let record = r#"{"type":"user","timestamp":"2026-01-02T03:04:05Z","cwd":"/",
                 "message":{"role":"user","content":"Hello"}}"#;
             let name = format!("{}.jsonl", Uuid::new_v4());
             fs::write(project.join(name), record.replace('\n', "")).unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_home_that_cannot_be_written_down_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let [bad, good] = ["bad", "good"].map(|name| dir.path().join(name));
+        let registry = Registry::of_folder(dir.path()).await;
+        for home in [&bad, &good] {
+            write_sessions(home, 1);
+            registry.remember_configured("claude", home).await.unwrap();
+        }
+        let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON bindings WHEN new.location LIKE
+            '%/bad/%' BEGIN SELECT raise(ABORT, 'refused'); END";
+        registry.store().write(|tx| Ok(tx.execute_batch(refuse)?)).await.unwrap();
+        registry.sweep().await.unwrap_err();
+        assert!(!registry.has_swept());
+        let [found] = &registry.newest_resumable("/").await.map(|row| [row]).unwrap();
+        assert!(registry.resolve(&found.session.id).await.is_ok());
+        registry.resolve("another").await.unwrap_err();
+        while registry.store().is_being_filled() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_first_import_is_made_once_even_if_its_caller_goes_away() {
+        let dir = tempfile::tempdir().unwrap();
+        write_sessions(&dir.path().join(".claude"), MANY);
         let registry = Registry::of_folder(dir.path()).await;
         registry.remember_homes(&registry.env.base, true).await.unwrap();
         let homes = registry.known_homes().await.unwrap();

@@ -75,7 +75,7 @@ pub fn bound_to(
     Ok(found.optional()?)
 }
 
-/// True if the provider's id meant another session before that one moved on.
+/// True if the provider's id meant a session that has left it behind.
 ///
 /// # Errors
 /// Those of SQLite.
