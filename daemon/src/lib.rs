@@ -98,7 +98,7 @@ fn start(args: &Args) -> Result<(), Fault> {
     let env = Environment::of_process();
     let mut paths = Paths::find(args.socket.as_deref(), &env)?;
     limits::set();
-    system::keep_memory_small();
+    system::share_memory();
     if args.daemonize {
         return background::run(paths, env);
     }

@@ -31,28 +31,27 @@ pub async fn process_ended(pid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the allocator keep little, before there are threads. By default each thread of a large
-/// piece of work gets an arena of its own, which keeps what the others could use; and once a large
-/// block was freed, up to 64 MB at the end of each but the first are kept, even by
-/// [`give_back_memory`].
-pub(crate) fn keep_memory_small() {
+/// Lets threads share what they allocate from, before there are any: by default each of a large
+/// piece of work has its own, which keeps what the others could use.
+pub(crate) fn share_memory() {
     // SAFETY: the function takes no pointer and may be called at any time from any thread.
     #[expect(unsafe_code, reason = "a function of the C library")]
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 4);
-        // The size it begins with; once it is set, it stays, and so does that of large blocks.
-        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 * 1024);
     }
 }
 
 /// Gives memory that was freed back to the kernel. The allocator keeps what a large piece of
 /// work needed, as if the next one came at once.
 pub fn give_back_memory() {
-    // SAFETY: the function takes no pointer and may be called at any time from any thread.
-    #[expect(unsafe_code, reason = "a function of the C library")]
+    // SAFETY: the functions take no pointer and may be called at any time from any thread.
+    #[expect(unsafe_code, reason = "functions of the C library")]
     #[cfg(target_env = "gnu")]
     unsafe {
+        // What it keeps at the end of each arena but the first, up to 64 MB once a large block was
+        // freed, is not given back by the next call. From now on that is what it began with.
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 * 1024);
         libc::malloc_trim(0);
     }
 }

@@ -61,7 +61,7 @@ fn overhead_over_claude() {
         command.arg(Uuid::new_v4().to_string());
         command
     };
-    overhead("claude", 15, &sandbox, direct);
+    overhead("claude", 50, &sandbox, direct);
 }
 
 /// A prompt to a new session, through the daemon and straight to the provider.

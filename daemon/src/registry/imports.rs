@@ -24,7 +24,7 @@ use crate::system;
 
 /// Batches that are read at the same time, oldest first; of the calls that may be in a home, one
 /// is left to others.
-const READERS: usize = 2;
+const READERS: usize = 3;
 
 /// Transcripts above which an import gets more room.
 const LARGE: usize = 2_000;

@@ -19,7 +19,7 @@ pub(super) const LISTING: Duration = Duration::from_secs(10);
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// Calls that may be in one place at the same time, and threads that it may cost us for good.
-const CALLS: usize = 3;
+const CALLS: usize = 4;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
