@@ -222,9 +222,12 @@ impl Client {
         let mut answer = BytesMut::zeroed(FIRST_READ);
         let mut filled = 0;
         while filled < 4 {
-            match self.stream.read(&mut answer[filled..])? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                length => filled += length,
+            match self.stream.read(&mut answer[filled..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(length) => filled += length,
+                // A socket with a deadline is interrupted even by being stopped and continued.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         let length = answer.get_u32() as usize;
