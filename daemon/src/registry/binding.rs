@@ -220,6 +220,14 @@ mod tests {
             self.sweep().await;
         }
 
+        /// The second sweep sees what is open after it has read what is there.
+        async fn go_to(&self, id: &str) {
+            let _lock = self.lock(id);
+            for _ in 0..2 {
+                self.sweep().await;
+            }
+        }
+
         fn write(&self, id: &str) {
             let at = now().plus_ms(1_000);
             let record =
@@ -271,10 +279,7 @@ mod tests {
         scene.write(WRITTEN);
         scene.sweep().await;
         assert_eq!(scene.sessions().await.len(), 2);
-        let _lock = scene.lock(WRITTEN);
-        for _ in 0..2 {
-            scene.sweep().await;
-        }
+        scene.go_to(WRITTEN).await;
         scene.must_be_bound_to(WRITTEN).await;
     }
 
@@ -288,10 +293,7 @@ mod tests {
             let name = format!("sessions/2026/01/03/rollout-{number}.jsonl");
             fs::write(scene.file(&name), "").unwrap();
         }
-        let _lock = scene.lock(WRITTEN);
-        for _ in 0..2 {
-            scene.sweep().await;
-        }
+        scene.go_to(WRITTEN).await;
         scene.must_be_bound_to(WRITTEN).await;
     }
 
@@ -304,10 +306,7 @@ mod tests {
         let leave = "UPDATE bindings SET current = 0 WHERE provider_session_id = ?1";
         let leave = |tx: &Transaction<'_>| Ok(tx.execute(leave, [WRITTEN])?);
         assert_eq!(scene.registry.store().write(leave).await.unwrap(), 1);
-        let _lock = scene.lock(WRITTEN);
-        for _ in 0..2 {
-            scene.sweep().await;
-        }
+        scene.go_to(WRITTEN).await;
         let id = scene.id.clone();
         let row = scene.registry.store().read(move |c| sessions::by_id(c, &id)).await.unwrap();
         assert_eq!(row.unwrap().session.provider_session_id, None);
