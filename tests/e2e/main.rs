@@ -31,6 +31,7 @@ mod keys;
 mod limits;
 mod list;
 mod live;
+mod mid_answer;
 mod modes;
 mod new;
 mod other_user;

@@ -50,26 +50,30 @@ impl Dialect {
             Self::Gemini => ("contents", "parts"),
         };
         let messages = body[messages].as_array().map(Vec::as_slice).unwrap_or_default();
-        messages
-            .iter()
-            .filter(|message| message["role"] == "user")
-            .map(|message| prompt(&message[content]))
-            .filter(|prompt| !prompt.is_empty() && !prompt.starts_with(CONTEXT))
-            .collect()
+        let own = messages.iter().filter(|message| message["role"] == "user");
+        let own = own.map(|message| own_words(&message[content]));
+        let prompts: Vec<String> = match self {
+            // A prompt that was not answered is one message with the next.
+            Self::Gemini => own.flatten().map(str::to_owned).collect(),
+            _ => own.map(|words| words.join("\n")).collect(),
+        };
+        let is_prompt = |it: &String| !it.is_empty() && !it.starts_with(CONTEXT);
+        prompts.into_iter().filter(is_prompt).collect()
     }
 
-    /// The whole response that says one text, as a stream if the request asks for one.
-    pub(super) fn response(self, request: &Recorded, text: &str) -> Response {
+    /// The response that says a text, as a stream if the request asks for one: with a pause
+    /// between its parts.
+    pub(super) fn response(self, request: &Recorded, parts: &[&str]) -> Response {
         let streams = match self {
             Self::Gemini => request.path.contains(":stream"),
             _ => request.body["stream"] == true,
         };
         let model = &request.body["model"];
         let (document, events) = match self {
-            Self::Messages => messages(model, text),
-            Self::Responses => responses(model, text),
-            Self::Chat => chat(model, text),
-            Self::Gemini => gemini(text),
+            Self::Messages => messages(model, parts),
+            Self::Responses => responses(model, parts),
+            Self::Chat => chat(model, parts),
+            Self::Gemini => gemini(parts),
         };
         if streams { Response::events(&events) } else { Response::json(&document) }
     }
@@ -84,7 +88,7 @@ impl Dialect {
             return None;
         }
         let content = json!({"type": "tool_use", "id": unique("toolu"), "name": tool, "input": {}});
-        Some(Response::events(&message(&body["model"], &content, "tool_use").1))
+        Some(Response::events(&message(&body["model"], &[content], "tool_use").1))
     }
 }
 
@@ -106,11 +110,10 @@ pub(super) fn directive<T: FromStr>(prompt: &str, name: &str) -> Option<T> {
 }
 
 /// The user's own words in one message: a string, or blocks with a text.
-fn prompt(content: &Value) -> String {
+fn own_words(content: &Value) -> Vec<&str> {
     let blocks = content.as_array().map(Vec::as_slice).unwrap_or_default();
     let texts = blocks.iter().filter_map(|block| block["text"].as_str()).chain(content.as_str());
-    let own: Vec<_> = texts.map(without_wrappers).filter(|text| !text.is_empty()).collect();
-    own.join("\n")
+    texts.map(without_wrappers).filter(|text| !text.is_empty()).collect()
 }
 
 /// Cuts the elements that a CLI puts before a prompt, such as `<environment_context>…`.
@@ -124,12 +127,17 @@ fn without_wrappers(text: &str) -> &str {
     }
 }
 
-fn messages(model: &Value, text: &str) -> (Value, Vec<Value>) {
-    message(model, &json!({"type": "text", "text": text}), "end_turn")
+/// What is said at once: the events of a stream until it pauses, or ends.
+type Burst = Vec<Value>;
+
+/// Every part is a block of its own.
+fn messages(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
+    let blocks: Vec<_> = parts.iter().map(|text| json!({"type": "text", "text": text})).collect();
+    message(model, &blocks, "end_turn")
 }
 
-/// One message with one block.
-fn message(model: &Value, block: &Value, stop: &str) -> (Value, Vec<Value>) {
+/// One message.
+fn message(model: &Value, blocks: &[Value], stop: &str) -> (Value, Vec<Burst>) {
     let id = unique("msg");
     let message = |content: Value, stop: Value| {
         json!({
@@ -138,34 +146,33 @@ fn message(model: &Value, block: &Value, stop: &str) -> (Value, Vec<Value>) {
             "usage": {"input_tokens": 10, "output_tokens": 5},
         })
     };
-    let (begun, delta) = match block["text"].as_str() {
-        Some(text) => {
-            (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text}))
-        }
-        None => (block.clone(), json!({"type": "input_json_delta", "partial_json": "{}"})),
+    let block = |(index, block): (usize, &Value)| {
+        let (begun, delta) = match block["text"].as_str() {
+            Some(text) => {
+                (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text}))
+            }
+            None => (block.clone(), json!({"type": "input_json_delta", "partial_json": "{}"})),
+        };
+        vec![
+            json!({"type": "content_block_start", "index": index, "content_block": begun}),
+            json!({"type": "content_block_delta", "index": index, "delta": delta}),
+            json!({"type": "content_block_stop", "index": index}),
+        ]
     };
-    let events = vec![
-        json!({"type": "message_start", "message": message(json!([]), Value::Null)}),
-        json!({"type": "content_block_start", "index": 0, "content_block": begun}),
-        json!({"type": "content_block_delta", "index": 0, "delta": delta}),
-        json!({"type": "content_block_stop", "index": 0}),
+    let begin = json!({"type": "message_start", "message": message(json!([]), Value::Null)});
+    let end = [
         json!({"type": "message_delta", "usage": {"output_tokens": 5},
             "delta": {"stop_reason": stop, "stop_sequence": null}}),
         json!({"type": "message_stop"}),
     ];
-    (message(json!([block]), json!(stop)), events)
+    let bursts = blocks.iter().enumerate().map(block).collect();
+    (message(json!(blocks), json!(stop)), enclosed(vec![begin], bursts, end.into()))
 }
 
-fn responses(model: &Value, text: &str) -> (Value, Vec<Value>) {
-    let item_id = unique("msg");
-    let item = |status: &str, content: Value| {
-        json!({"type": "message", "id": item_id, "role": "assistant", "status": status,
-            "content": content})
-    };
-    let part = json!({"type": "output_text", "text": text, "annotations": []});
-    let done = item("completed", json!([part]));
+/// Every part is an item of its own.
+fn responses(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
     let id = unique("resp");
-    let response = |status: &str, output: Value| {
+    let response = |status: &str, output: &[Value]| {
         json!({
             "id": id, "object": "response", "created_at": 0, "model": model,
             "status": status, "output": output,
@@ -176,20 +183,31 @@ fn responses(model: &Value, text: &str) -> (Value, Vec<Value>) {
             },
         })
     };
-    let completed = response("completed", json!([done]));
-    let events = vec![
-        json!({"type": "response.created", "response": response("in_progress", json!([]))}),
-        json!({"type": "response.output_item.added", "output_index": 0,
-            "item": item("in_progress", json!([]))}),
-        json!({"type": "response.output_text.delta", "item_id": item_id, "output_index": 0,
-            "content_index": 0, "delta": text}),
-        json!({"type": "response.output_item.done", "output_index": 0, "item": done}),
-        json!({"type": "response.completed", "response": completed}),
-    ];
-    (completed, events)
+    let item = |(index, text): (usize, &&str)| {
+        let item_id = unique("msg");
+        let item = |status: &str, content: Value| {
+            json!({"type": "message", "id": item_id, "role": "assistant", "status": status,
+                "content": content})
+        };
+        let done = json!([{"type": "output_text", "text": text, "annotations": []}]);
+        let done = item("completed", done);
+        let burst = vec![
+            json!({"type": "response.output_item.added", "output_index": index,
+                "item": item("in_progress", json!([]))}),
+            json!({"type": "response.output_text.delta", "item_id": item_id,
+                "output_index": index, "content_index": 0, "delta": text}),
+            json!({"type": "response.output_item.done", "output_index": index, "item": done}),
+        ];
+        (done, burst)
+    };
+    let (items, bursts): (Vec<_>, _) = parts.iter().enumerate().map(item).unzip();
+    let completed = response("completed", &items);
+    let begin = json!({"type": "response.created", "response": response("in_progress", &[])});
+    let end = json!({"type": "response.completed", "response": completed});
+    (completed, enclosed(vec![begin], bursts, vec![end]))
 }
 
-fn chat(model: &Value, text: &str) -> (Value, Vec<Value>) {
+fn chat(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
     let id = unique("chatcmpl");
     let object = |kind: &str, choice: Value, usage: Value| {
         json!({
@@ -197,33 +215,49 @@ fn chat(model: &Value, text: &str) -> (Value, Vec<Value>) {
             "usage": usage,
         })
     };
-    let chunk = |delta: &Value, finish: Value, usage: Value| {
+    let chunk = |delta: Value, finish: Value, usage: Value| {
         let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
         object("chat.completion.chunk", choice, usage)
     };
     let usage = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15});
-    let message = json!({"role": "assistant", "content": text});
-    let events = vec![
-        chunk(&message, Value::Null, Value::Null),
-        chunk(&json!({}), json!("stop"), usage.clone()),
-    ];
+    let said = |text: &str| json!({"role": "assistant", "content": text});
+    let part = |text: &&str| vec![chunk(said(text), Value::Null, Value::Null)];
+    let end = chunk(json!({}), json!("stop"), usage.clone());
+    let bursts = enclosed(Vec::new(), parts.iter().map(part).collect(), vec![end]);
+    let message = said(&parts.concat());
     let choice = json!({"index": 0, "message": message, "finish_reason": "stop"});
-    (object("chat.completion", choice, usage), events)
+    (object("chat.completion", choice, usage), bursts)
 }
 
-fn gemini(text: &str) -> (Value, Vec<Value>) {
-    let document = json!({
-        "candidates": [{
-            "content": {"role": "model", "parts": [{"text": text}]},
-            "finishReason": "STOP", "index": 0,
-        }],
-        "usageMetadata": {
-            "promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15,
-        },
-        "responseId": unique("resp"),
-    });
-    let events = vec![document.clone()];
-    (document, events)
+fn gemini(parts: &[&str]) -> (Value, Vec<Burst>) {
+    let id = unique("resp");
+    let document = |text: &str, finish: Value| {
+        json!({
+            "candidates": [{
+                "content": {"role": "model", "parts": [{"text": text}]},
+                "finishReason": finish, "index": 0,
+            }],
+            "usageMetadata": {
+                "promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15,
+            },
+            "responseId": id,
+        })
+    };
+    let last = parts.len().saturating_sub(1);
+    let finish = |index: usize| if index == last { json!("STOP") } else { Value::Null };
+    let part = |(index, text): (usize, &&str)| vec![document(text, finish(index))];
+    (document(&parts.concat(), json!("STOP")), parts.iter().enumerate().map(part).collect())
+}
+
+/// The bursts with what begins the first and what ends the last.
+fn enclosed(begin: Burst, mut bursts: Vec<Burst>, end: Burst) -> Vec<Burst> {
+    if let Some(first) = bursts.first_mut() {
+        first.splice(..0, begin);
+    }
+    if let Some(last) = bursts.last_mut() {
+        last.extend(end);
+    }
+    bursts
 }
 
 fn unique(prefix: &str) -> String {

@@ -17,7 +17,10 @@ pub(super) struct Request {
 pub(super) struct Response {
     status: u16,
     content_type: &'static str,
-    body: String,
+    /// In the parts between which the server may pause.
+    body: Vec<String>,
+    /// How long, in seconds.
+    pause_s: f64,
     /// Seconds after which the client may try again.
     retry_after: Option<u32>,
 }
@@ -50,26 +53,32 @@ impl Request {
 impl Response {
     /// One JSON document.
     pub(super) fn json(body: &Value) -> Self {
-        let body = body.to_string();
-        Self { status: 200, content_type: "application/json", body, retry_after: None }
+        Self::of("application/json", vec![body.to_string()])
     }
 
-    /// Server-sent events, each named by its `type` where it has one.
-    pub(super) fn events(events: &[Value]) -> Self {
-        let mut body = String::new();
-        for event in events {
-            if let Some(name) = event["type"].as_str() {
-                body += &format!("event: {name}\n");
-            }
-            body += &format!("data: {event}\n\n");
-        }
-        Self { status: 200, content_type: "text/event-stream", body, retry_after: None }
+    /// Server-sent events, each named by its `type` where it has one, in the bursts in which they
+    /// come.
+    pub(super) fn events(bursts: &[Vec<Value>]) -> Self {
+        let named = |event: &Value| match event["type"].as_str() {
+            Some(name) => format!("event: {name}\ndata: {event}\n\n"),
+            None => format!("data: {event}\n\n"),
+        };
+        let body = bursts.iter().map(|burst| burst.iter().map(named).collect()).collect();
+        Self::of("text/event-stream", body)
     }
 
     /// Success that is none, as of a proxy that asks for a login.
     pub(super) fn garbage() -> Self {
-        let body = "<html><body>please log in</body></html>".to_owned();
-        Self { status: 200, content_type: "text/html", body, retry_after: None }
+        Self::of("text/html", vec!["<html><body>please log in</body></html>".to_owned()])
+    }
+
+    fn of(content_type: &'static str, body: Vec<String>) -> Self {
+        Self { status: 200, content_type, body, pause_s: 0.0, retry_after: None }
+    }
+
+    /// The same with so long a pause between its parts.
+    pub(super) fn pausing(self, pause_s: f64) -> Self {
+        Self { pause_s, ..self }
     }
 
     /// A failure, in the form that all services have in common, with what each of them says
@@ -89,22 +98,39 @@ impl Response {
         Self { status, retry_after, ..Self::json(&body) }
     }
 
-    /// Writes it, without the body if only the head was asked for.
-    pub(super) fn write(&self, mut stream: &TcpStream, head_only: bool) -> io::Result<()> {
-        let Self { status, content_type, body, retry_after } = self;
-        let mut message = format!(
-            "HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\
-             connection: close\r\n",
-            body.len(),
-        );
+    /// Writes it, without the body if only the head was asked for. Between two parts of the body
+    /// it lets the server pause for so many seconds, and breaks off if that says so.
+    pub(super) fn write(
+        &self,
+        mut stream: &TcpStream,
+        head_only: bool,
+        mut pause: impl FnMut(f64) -> bool,
+    ) -> io::Result<()> {
+        let Self { status, content_type, body, pause_s, retry_after } = self;
+        let mut head =
+            format!("HTTP/1.1 {status} \r\ncontent-type: {content_type}\r\nconnection: close\r\n",);
         if let Some(seconds) = retry_after {
-            message += &format!("retry-after: {seconds}\r\n");
+            head += &format!("retry-after: {seconds}\r\n");
         }
-        message += "\r\n";
-        if !head_only {
-            message += body;
+        let in_parts = body.len() > 1;
+        head += &match in_parts {
+            true => "transfer-encoding: chunked\r\n\r\n".to_owned(),
+            false => format!("content-length: {}\r\n\r\n", body.concat().len()),
+        };
+        if head_only {
+            return stream.write_all(head.as_bytes());
         }
-        stream.write_all(message.as_bytes())
+        for (index, part) in body.iter().enumerate() {
+            if index > 0 && !pause(*pause_s) {
+                return Ok(());
+            }
+            let chunk = match in_parts {
+                true => format!("{:x}\r\n{part}\r\n", part.len()),
+                false => part.clone(),
+            };
+            stream.write_all((std::mem::take(&mut head) + &chunk).as_bytes())?;
+        }
+        if in_parts { stream.write_all(b"0\r\n\r\n") } else { Ok(()) }
     }
 }
 

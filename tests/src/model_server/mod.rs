@@ -38,11 +38,12 @@ impl Recorded {
 ///
 /// Every turn is answered with `FAKE turns=N first='…' last='…'`, where N counts the prompts of
 /// the user that it was given: the proof of what a CLI remembers. In the last prompt
-/// `[[sleep S]]` delays the answer by S seconds, `[[status N]]` makes it an HTTP failure, to which
-/// `[[retry S]]` adds when to try again, `[[broken reset]]` resets the connection,
-/// `[[broken garbage]]` answers what no CLI understands, and `[[call TOOL]]` calls a tool first
-/// that the request offers (Anthropic Messages only). What a CLI asks on its own behalf, such as a
-/// title, is answered with the last prompt.
+/// `[[sleep S]]` delays the answer by S seconds, `[[pause S]]` sends only `FAKE turns=N` and the
+/// rest on a line of its own S seconds later, or when it is told to, `[[status N]]` makes it an
+/// HTTP failure, to which `[[retry S]]` adds when to try again, `[[broken reset]]` resets the
+/// connection, `[[broken garbage]]` answers what no CLI understands, and `[[call TOOL]]` calls a
+/// tool first that the request offers (Anthropic Messages only). What a CLI asks on its own
+/// behalf, such as a title, is answered with the last prompt.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -51,8 +52,18 @@ pub struct ModelServer {
 #[derive(Default)]
 struct Shared {
     requests: Mutex<Vec<Recorded>>,
-    stopped: Mutex<bool>,
-    stop: Condvar,
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+/// What answers that are held back wait for.
+#[derive(Default)]
+struct Waiting {
+    stopped: bool,
+    /// Answers of which the first part has been sent.
+    begun: usize,
+    /// So many of these need not wait any more.
+    told: usize,
 }
 
 impl ModelServer {
@@ -64,7 +75,7 @@ impl ModelServer {
         let of_server = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                if of_server.is_stopped() {
+                if of_server.waiting().stopped {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
@@ -85,6 +96,18 @@ impl ModelServer {
         self.shared.requests().clone()
     }
 
+    /// Answers so far that were held back in their middle.
+    pub fn half_sent(&self) -> usize {
+        self.shared.waiting().begun
+    }
+
+    /// Sends the rest of every answer that is held back in its middle.
+    pub fn go_on(&self) {
+        let mut waiting = self.shared.waiting();
+        waiting.told = waiting.begun;
+        self.shared.changed.notify_all();
+    }
+
     /// The requests that are steps of conversations.
     pub fn turn_requests(&self) -> Vec<Recorded> {
         self.shared.requests().iter().filter(|request| request.is_turn()).cloned().collect()
@@ -93,8 +116,9 @@ impl ModelServer {
 
 impl Drop for ModelServer {
     fn drop(&mut self) {
-        *self.shared.stopped.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = true;
-        self.shared.stop.notify_all();
+        let waiting = self.shared.waiting.lock();
+        waiting.unwrap_or_else(|poisoned| poisoned.into_inner()).stopped = true;
+        self.shared.changed.notify_all();
         // Wakes the thread that accepts, which then sees that it must end.
         let _ = TcpStream::connect(self.address);
     }
@@ -105,15 +129,25 @@ impl Shared {
         self.requests.lock().expect("no thread panics while it records")
     }
 
-    fn is_stopped(&self) -> bool {
-        *self.stopped.lock().expect("no thread panics while it stops")
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().expect("no thread panics while it waits")
     }
 
-    /// Waits as long as a prompt asked for; false if the server stopped meanwhile.
-    fn pause(&self, duration: Duration) -> bool {
-        let stopped = self.stopped.lock().expect("no thread panics while it stops");
-        let waited = self.stop.wait_timeout_while(stopped, duration, |stopped| !*stopped);
-        !*waited.expect("no thread panics while it stops").0
+    /// Waits so long, or until that is over; false if the server stopped meanwhile.
+    fn wait(&self, seconds: f64, mut is_over: impl FnMut(&mut Waiting) -> bool) -> bool {
+        let duration = Duration::from_secs_f64(seconds);
+        let goes_on = |waiting: &mut Waiting| !waiting.stopped && !is_over(waiting);
+        let waited = self.changed.wait_timeout_while(self.waiting(), duration, goes_on);
+        !waited.expect("no thread panics while it waits").0.stopped
+    }
+
+    /// Waits in the middle of an answer.
+    fn pause(&self, seconds: f64) -> bool {
+        let mut waiting = self.waiting();
+        waiting.begun += 1;
+        let number = waiting.begun;
+        drop(waiting);
+        self.wait(seconds, |waiting| waiting.told >= number)
     }
 
     /// Answers the one request of a connection. A client that goes away is no failure.
@@ -127,7 +161,7 @@ impl Shared {
             let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
             return;
         };
-        let _ = response.write(&stream, recorded.method == "HEAD");
+        let _ = response.write(&stream, recorded.method == "HEAD", |seconds| self.pause(seconds));
     }
 
     /// The response, or none if the server stopped before it was due, or shall break off.
@@ -138,10 +172,10 @@ impl Shared {
         let prompts = dialect.prompts(&request.body);
         let last = prompts.last().map(String::as_str).unwrap_or_default();
         if dialect.is_aside(&request.body) {
-            return Some(dialect.response(request, last));
+            return Some(dialect.response(request, &[last]));
         }
         if let Some(seconds) = directive(last, "sleep")
-            && !self.pause(Duration::from_secs_f64(seconds))
+            && !self.wait(seconds, |_| false)
         {
             return None;
         }
@@ -158,7 +192,14 @@ impl Shared {
         {
             return Some(call);
         }
-        Some(dialect.response(request, &answer(&prompts)))
+        let text = answer(&prompts);
+        match directive(last, "pause").zip(text.split_once(" first=")) {
+            None => Some(dialect.response(request, &[&text])),
+            Some((seconds, (begin, rest))) => {
+                let parts = [format!("{begin}\n"), format!("first={rest}")];
+                Some(dialect.response(request, &[&parts[0], &parts[1]]).pausing(seconds))
+            }
+        }
     }
 
     /// What CLIs ask beside their turns: reachability, token counts, lists of models.

@@ -15,7 +15,8 @@ pub(crate) fn ask(messages: Vec<(String, String)>, model: &str) -> Result<String
         .map(|(role, content)| json!({ "role": role, "content": content }))
         .collect();
     let tools = json!([{ "type": "function", "function": { "name": "read" } }]);
-    let body = json!({ "model": model, "messages": messages, "tools": tools }).to_string();
+    let body = json!({ "model": model, "messages": messages, "tools": tools, "stream": true });
+    let body = body.to_string();
     let request = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-length: {}\r\n\r\n{body}",
         body.len(),
@@ -27,9 +28,14 @@ pub(crate) fn ask(messages: Vec<(String, String)>, model: &str) -> Result<String
             stream.read_to_string(&mut response)
         })
         .map_err(|error| format!("ActionRequiredError: {error}"))?;
-    let (head, body) = response.split_once("\r\n\r\n").unwrap_or((&response, ""));
-    let answer: Value = serde_json::from_str(body).unwrap_or_default();
-    let status = head.split(' ').nth(1).unwrap_or("no status");
-    let text = answer["choices"][0]["message"]["content"].as_str();
-    text.map(str::to_owned).ok_or_else(|| format!("ActionRequiredError: the service says {status}"))
+    // What frames the chunks of a body is no event.
+    let events = response.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events = events.filter_map(|event| serde_json::from_str::<Value>(event).ok());
+    let deltas = events.map(|event| event["choices"][0]["delta"]["content"].clone());
+    let text: String = deltas.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+    let status = response.split(' ').nth(1).unwrap_or("no status");
+    match text.is_empty() {
+        true => Err(format!("ActionRequiredError: the service says {status}")),
+        false => Ok(text),
+    }
 }
