@@ -9,12 +9,12 @@ use std::thread;
 use rusqlite::Connection;
 use serde_json::Value;
 use sessd_proto::{FaultCode, Status};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::DEADLINE;
 
-use crate::BINARIES;
 use crate::scene::{Scene, answer, copy, fault, run_job, show, verdict};
+use crate::{BINARIES, CURSOR};
 
 fn transcript(sandbox: &Sandbox, provider_session_id: &str) -> PathBuf {
     sandbox.state_dir().join(format!("echo/{provider_session_id}.jsonl"))
@@ -213,6 +213,26 @@ fn a_session_of_gemini_begins_anew() {
     begins_anew(&Gemini);
 }
 
+#[test]
+fn a_session_of_qwen_begins_anew() {
+    begins_anew(&Qwen);
+}
+
+#[test]
+fn a_session_of_opencode_begins_anew() {
+    begins_anew(&OPENCODE);
+}
+
+#[test]
+fn a_session_of_kilo_begins_anew() {
+    begins_anew(&KILO);
+}
+
+#[test]
+fn a_session_of_cursor_begins_anew() {
+    begins_anew(CURSOR);
+}
+
 fn begins_anew(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
     let sandbox = &scene.sandbox;
@@ -226,13 +246,15 @@ fn begins_anew(cli: &'static dyn RealCli) {
     let path = cli.transcript(sandbox, &scene.project, &old).unwrap();
     let kept = sandbox.home().join("kept");
     copy(&path, &kept);
-    fs::remove_file(&path).unwrap();
+    cli.forget(sandbox, &scene.project, &old);
     let sent = send("beta question");
     assert_eq!((&sent["lost_context"], &sent["session"]["id"]), (&true.into(), &(*id).into()));
     assert_eq!(sent["text"], "FAKE turns=1 first='beta question' last='beta question'");
     let new = show(sandbox, &id).provider_session_id.unwrap();
     assert_ne!(new, old);
-    copy(&kept, &path);
+    if !scene.has_database() {
+        copy(&kept, &path);
+    }
     run_job(sandbox, "discovery");
     let sent = send("gamma question");
     assert_eq!(sent["lost_context"], false);

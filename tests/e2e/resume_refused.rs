@@ -6,7 +6,7 @@ use std::path::Path;
 
 use sessd_proto::{Fault, FaultCode, Status};
 use sessd_tests::real_cli::{self, Claude, Codex, RealCli};
-use sessd_tests::tree::files_below;
+use sessd_tests::tree::{files_below, tree_hash};
 use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::scene::{Scene, check, fault, verdict};
@@ -38,6 +38,7 @@ fn trap_01_codex_is_never_started_with_a_malformed_id() {
     assert_eq!(files_below(&scene.home().join("sessions")).len(), before);
 }
 
+/// Neither is a prompt sent: nobody is asked, and nothing is created.
 #[test]
 fn resume_refuses_what_is_gone_and_what_cannot_be_told() {
     for cli in real_cli::ALL {
@@ -50,6 +51,12 @@ fn resume_refuses_what_is_gone_and_what_cannot_be_told() {
         let Fault { code, message, .. } = fault(&scene.sandbox, &["resume", &gone_id], 5);
         assert_eq!(code, FaultCode::NotResumable);
         assert!(message.ends_with(": transcript_missing"), "{message}");
+        let (asked, store) = (scene.server.requests().len(), tree_hash(&scene.home()));
+        let refused = fault(&scene.sandbox, &["send", &gone_id, "gamma question"], 5);
+        assert_eq!(refused.code, FaultCode::NotResumable, "{refused:?}");
+        assert!(refused.hint.is_some_and(|hint| hint.contains("--fallback new")));
+        assert_eq!(scene.server.requests().len(), asked);
+        tree_hash(&scene.home()).assert_same_as(&store);
 
         fs::rename(scene.home(), scene.sandbox.home().join("away")).unwrap();
         let Fault { code, message, hint, .. } = fault(&scene.sandbox, &["resume", &lost_id], 6);
