@@ -10,6 +10,7 @@ use sessd_tests::wait::{DEADLINE, wait_until};
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
 use crate::scene::{Scene, fault, show, wait_for_live};
+use crate::turn_verbs::{agent, detach, gated, wait_for_state};
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
 
@@ -64,6 +65,37 @@ fn steal_kills_nobody_who_does_not_end() {
     assert_fault(&sandbox.sessctl(&["resume", "--steal", &id]), 4, "deaf");
     assert!(is_running(i32::try_from(deaf.pid()).unwrap()));
     assert_fault(&sandbox.sessctl(&["resume", &id]), 4, "still there");
+}
+
+/// A turn has the session as much as a terminal has.
+#[test]
+fn a_session_with_a_turn_is_waited_for_or_its_turn_is_ended() {
+    let (sandbox, gate, id) = gated();
+    let running = detach(&sandbox, &[&id, "two"]);
+    let pid = agent(&sandbox);
+    let busy = sandbox.sessctl(&["resume", &id]);
+    assert_fault(&busy, 4, "a turn runs");
+    assert!(busy.stderr.contains(&format!("process {pid} ")), "{busy:?}");
+    let queued = detach(&sandbox, &[&id, "three"]);
+    let mut waiting = terminal(&sandbox, &["resume", "--wait", &id]);
+    waiting.wait_for_text("waiting: ", DEADLINE);
+    // The agent at the terminal goes through the gate as well.
+    gate.open(3);
+    waiting.wait_for_text("turn 3, and you began with: one", DEADLINE);
+    for turn in [running, queued] {
+        wait_for_state(&sandbox, &turn, "succeeded");
+    }
+    waiting.key(Key::CtrlD);
+    waiting.wait_exit(DEADLINE);
+
+    let running = detach(&sandbox, &["--wait", &id, "four"]);
+    agent(&sandbox);
+    let mut stealing = terminal(&sandbox, &["resume", "--steal", &id]);
+    wait_for_state(&sandbox, &running, "cancelled");
+    gate.open(1);
+    stealing.wait_for_text("turn 3, and you began with: one", DEADLINE);
+    stealing.key(Key::CtrlD);
+    assert!(stealing.wait_exit(DEADLINE).success());
 }
 
 #[test]

@@ -37,7 +37,8 @@ pub(crate) struct Args {
     /// Continue a copy of it, as a session of its own, where the provider can
     #[arg(long, conflicts_with_all = ["steal", "wait"])]
     fork: bool,
-    /// Ask the process that has it to end first; never one that sessctl did not start
+    /// End the turn that runs in it, or ask the process that has it to end first; never one that
+    /// sessctl did not start
     #[arg(long)]
     steal: bool,
     /// Wait for whoever has it

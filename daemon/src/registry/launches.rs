@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use sessd_proto::launch::{EnvironmentRequest, Name, ResumeRequest, ResumeResponse};
-use sessd_proto::service::WAIT_MS_MAX;
+use sessd_proto::service::{STEAL_MS, WAIT_MS_MAX};
 use sessd_proto::{Fault, FaultCode, LaunchPlan, Session, Status};
 
 use super::homes::KnownHome;
@@ -111,18 +111,23 @@ impl Registry {
         Ok((row, self.completed(known, &launch, plan).await?))
     }
 
-    /// Waits for whoever has the session, or asks it to end, as far as the caller wants that.
+    /// Waits for whoever has the session, or has it end, as far as the caller wants that. Turns
+    /// that wait are not ended: somebody has been promised each.
     async fn make_free(
         self: &Arc<Self>,
         row: &Stored,
         request: &ResumeRequest,
         caller: u32,
     ) -> Result<(), Fault> {
+        let mut wait_ms = u64::from(request.wait_ms.min(WAIT_MS_MAX));
         if request.steal {
+            if self.turns.has(&row.session.id) {
+                self.turns.stop_current(&row.session.id, None);
+                wait_ms = wait_ms.max(STEAL_MS);
+            }
             self.steal(row, caller).await?;
         }
-        let wait = Duration::from_millis(u64::from(request.wait_ms.min(WAIT_MS_MAX)));
-        let give_up = Instant::now() + wait;
+        let give_up = Instant::now() + Duration::from_millis(wait_ms);
         loop {
             let busy = self.must_be_free(row, caller).await;
             if busy.is_ok() || Instant::now() >= give_up {
