@@ -16,6 +16,7 @@ use sessd_proto::client::{Client, ConnectError};
 use sessd_proto::environment::is_supervisors;
 use sessd_proto::paths::{self, Paths};
 use sessd_proto::preface::{Preface, Version};
+use sessd_proto::turn::TURN_VARIABLE;
 use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
 
 use crate::systemd::{self, Manager};
@@ -205,6 +206,8 @@ fn holder(paths: &Paths) -> Option<(u32, PathBuf)> {
 fn spawn(paths: &Paths, env: &Environment) -> Result<(), Fault> {
     let program = program(env)?;
     let mut command = Command::new(&program);
+    // It is no part of the turn in which a call has happened to need it, and does not end with it.
+    command.env_remove(TURN_VARIABLE);
     env.0.keys().filter(|name| is_supervisors(name)).for_each(|name| {
         command.env_remove(name);
     });

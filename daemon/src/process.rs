@@ -59,16 +59,13 @@ pub fn has_group(leader: u32) -> bool {
     leader.is_some_and(|leader| test_kill_process_group(leader).is_ok())
 }
 
-/// Kills what has this in its environment and is in a group, or leads one if none is named;
-/// answers what that was.
-pub fn kill_marked(marker: &str, group: Option<u32>) -> Vec<u32> {
+/// Kills what has this in its environment, wherever it has gone; answers what that was.
+pub fn kill_marked(marker: &str) -> Vec<u32> {
     let marker = [marker.as_bytes(), b"\0"].concat();
     let mut killed = Vec::new();
     for (pid, process) in others() {
-        let environ = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if group_of(pid) == Some(group.unwrap_or(pid))
-            && environ().windows(marker.len()).any(|part| part == marker)
-        {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        if environ.windows(marker.len()).any(|part| part == marker) {
             let _ = pidfd_send_signal(&process, Signal::KILL);
             killed.push(pid);
         }
@@ -115,10 +112,6 @@ fn others() -> impl Iterator<Item = (u32, OwnedFd)> {
         let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         Some((pid.as_raw_nonzero().get().unsigned_abs(), process))
     })
-}
-
-fn group_of(pid: u32) -> Option<u32> {
-    field(pid, 2)
 }
 
 /// The kernel's name of this boot.

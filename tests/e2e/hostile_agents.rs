@@ -29,6 +29,13 @@ away)
     setsid sh -c 'setsid sh -c "echo \$\$ >~/stray; exec sleep 1000" &'
     finished ;;
 away-and-hang) started "$@"; setsid sh -c 'echo $$ >~/stray; exec sleep 1000' & wait; sleep 1000 ;;
+gone*)
+    started "$@"
+    rm -f ~/stray
+    setsid sh -c 'echo $$ >~/stray; exec sleep 1000' >/dev/null 2>&1 </dev/null &
+    while [ ! -s ~/stray ]; do sleep 0.01; done
+    [ "$mode" = gone ] || exec sleep 1000
+    finished ;;
 lines) started "$@"; line 10485760; line 10485760; line 10485760; finished ;;
 itself)
     started "$@"
@@ -97,9 +104,10 @@ fn assert_gone(sandbox: &Sandbox, name: &str) {
     assert!(!pids.into_iter().any(zombie), "a zombie");
 }
 
+/// The next turn of the newest session.
 #[track_caller]
 fn assert_the_next_works(sandbox: &Sandbox) {
-    let next = send(sandbox, "hello");
+    let next = sandbox.sessctl(&["send", &sandbox.ids()[0], "hello"]);
     assert_eq!((next.status, &*next.stdout), (0, "done\n"), "{next:?}");
 }
 
@@ -136,7 +144,7 @@ fn one_that_dies_by_a_signal_has_failed() {
 #[test]
 fn one_that_outlives_its_daemon_is_not_in_the_way_of_the_next_turn() {
     let sandbox = sandbox();
-    assert_the_next_works(&sandbox);
+    assert_eq!(send(&sandbox, "hello").status, 0);
     let [ref id] = sandbox.ids()[..] else { panic!("{:?}", sandbox.ids()) };
     let send = |mode: &str| sandbox.sessctl(&["send", "--detach", id, mode]);
     let vast = send("vast").stdout;
@@ -192,6 +200,31 @@ fn one_that_forks_away_takes_nothing_with_it() {
     assert_gone(&sandbox, "stray");
     assert_gone(&sandbox, "leader");
     assert_the_next_works(&sandbox);
+}
+
+/// It has left the group and let go of every pipe: only a turn that ends by itself leaves it alone.
+#[test]
+fn one_that_is_gone_for_good_ends_with_a_turn_that_is_ended() {
+    let sandbox = sandbox();
+    let ended = send(&sandbox, "gone");
+    assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
+    let stray = || fs::read_to_string(sandbox.home().join("stray")).ok();
+    let first = stray().unwrap();
+    assert!(is_running(first.trim().parse().unwrap()), "what was left running is ended");
+
+    let ended = send_for_a_while(&sandbox, "gone-and-hang");
+    assert_eq!(ended.status, 7, "{ended:?}");
+    assert_gone(&sandbox, "stray");
+
+    let second = stray();
+    sandbox.json(&["send", "--detach", "--new", "echo", "gone-and-hang"]);
+    wait_until("a third one", DEADLINE, || {
+        stray().filter(|third| third.ends_with('\n') && Some(third) != second.as_ref())
+    });
+    sandbox.kill_daemon();
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    assert_gone(&sandbox, "stray");
+    assert!(is_running(first.trim().parse().unwrap()), "what was left running is ended");
 }
 
 #[test]

@@ -106,14 +106,26 @@ fn end_processes(turn_id: &str, group: Option<Group>) -> Vec<u32> {
     if group.as_ref().is_some_and(|group| group.boot_id != process::boot_id()) {
         return Vec::new();
     }
-    let leader = group.as_ref().map(|group| group.pgid);
-    let mut ended = process::kill_marked(&format!("{TURN_VARIABLE}={turn_id}"), leader);
+    let mut ended = process::kill_marked(&mark(turn_id));
     let is_there = |group: &Group| process::start_ticks(group.pgid) == Some(group.start_ticks);
     if let Some(group) = group.filter(is_there) {
         runner::end_group(group.pgid, Signal::KILL);
         ended.push(group.pgid);
     }
     ended
+}
+
+/// What everything that a turn has started has in its environment.
+fn mark(turn_id: &str) -> String {
+    format!("{TURN_VARIABLE}={turn_id}")
+}
+
+/// Ends what a turn has started that did not end by itself, also what has left its group and let
+/// go of its pipes. Where the turn has ended by itself, that is what it was asked to leave running.
+pub(super) async fn end_all_of(turn_id: &str) {
+    let mark = mark(turn_id);
+    let killed = tokio::task::spawn_blocking(move || process::kill_marked(&mark)).await;
+    must_end(killed.unwrap_or_default()).await;
 }
 
 /// Waits for what was killed, which takes its time to give back its memory: until it has ended,

@@ -15,7 +15,7 @@ use super::outcomes::{Heard, answered_by_another, judge};
 use super::secrets::Secrets;
 use super::starting::must_begin_anew;
 use super::waiting::{Run, Stop, Waiting, stopped};
-use super::{Registry, binding, leases, prompts, starting};
+use super::{Registry, binding, endings, leases, prompts, starting};
 use crate::clock::now;
 use crate::failpoint;
 use crate::process;
@@ -200,6 +200,9 @@ impl Registry {
         let provider = known.provider;
         let write_down = self.write_down(provider, row, &turn_id, asked.raw, &secrets, incoming);
         let (ended, heard) = tokio::join!(talk, write_down);
+        if ended.cause.is_some() {
+            endings::end_all_of(&turn_id).await;
+        }
         let ended = Ended { stderr: secrets.hide(ended.stderr), ..ended };
         // Its lease ends with it, or is seen to be dead where even that cannot be written down.
         let why = *stop.borrow();
