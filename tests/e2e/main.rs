@@ -38,6 +38,7 @@ mod other_user;
 mod power_loss;
 mod read_only;
 mod real_cli_works;
+mod recording;
 mod resume;
 mod resume_real;
 mod resume_refused;

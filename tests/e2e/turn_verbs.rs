@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sessd_tests::daemon::{Gate, is_running};
 use sessd_tests::sandbox::Sandbox;
@@ -158,12 +159,7 @@ fn follow_goes_on_after_its_daemon_and_its_sender_are_gone() {
     let turn = detach(&sandbox, &[&id, "three"]);
     wait_for_state(&sandbox, &turn, "running");
     let follower = spawn(&sandbox, &["turns", "follow", "--stream-json", &turn]);
-    let files = format!("/proc/{}/fd", follower.id());
-    wait_until("a follower that has connected", DEADLINE, || {
-        let mut links = fs::read_dir(&files).ok()?.flatten();
-        let is_socket = |path: PathBuf| path.to_string_lossy().starts_with("socket:");
-        links.any(|link| fs::read_link(link.path()).is_ok_and(is_socket)).then_some(())
-    });
+    wait_until_connected(&follower);
     sandbox.kill_daemon();
     let followed = follower.wait_with_output().unwrap();
     assert_eq!(followed.status.code(), Some(6), "{followed:?}");
@@ -171,6 +167,44 @@ fn follow_goes_on_after_its_daemon_and_its_sender_are_gone() {
     assert_eq!(result["turn"]["state"], "interrupted");
     let fault: Value = serde_json::from_slice(&followed.stderr).unwrap();
     assert_eq!(fault["error"]["code"], "interrupted");
+}
+
+/// The kernel interrupts a read with a deadline even when a shell stops and continues us.
+#[test]
+fn follow_goes_on_after_it_was_stopped_and_continued() {
+    let (sandbox, gate, id) = gated();
+    let turn = detach(&sandbox, &[&id, "two"]);
+    wait_for_state(&sandbox, &turn, "running");
+    let follower = spawn(&sandbox, &["turns", "follow", &turn]);
+    wait_until_connected(&follower);
+    let pid = Pid::from_child(&follower);
+    let wait_for = |state: char| {
+        wait_until(&format!("a follower in state {state}"), DEADLINE, || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", follower.id())).ok()?;
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state)).then_some(())
+        });
+    };
+    // More often than a request is repeated.
+    for _ in 0..10 {
+        wait_for('S');
+        kill_process(pid, Signal::STOP).unwrap();
+        wait_for('T');
+        kill_process(pid, Signal::CONT).unwrap();
+    }
+    gate.open(1);
+    let followed = follower.wait_with_output().unwrap();
+    assert!(followed.status.success(), "{followed:?}");
+    assert_eq!(String::from_utf8(followed.stdout).unwrap(), "turn 2, and you began with: one\n");
+}
+
+#[track_caller]
+fn wait_until_connected(client: &Child) {
+    let files = format!("/proc/{}/fd", client.id());
+    wait_until("a client that has connected", DEADLINE, || {
+        let mut links = fs::read_dir(&files).ok()?.flatten();
+        let is_socket = |path: PathBuf| path.to_string_lossy().starts_with("socket:");
+        links.any(|link| fs::read_link(link.path()).is_ok_and(is_socket)).then_some(())
+    });
 }
 
 fn spawn(sandbox: &Sandbox, words: &[&str]) -> Child {
