@@ -10,7 +10,9 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::DEADLINE;
 
-use crate::scene::{Scene, fault, is_in, sessions, show, wait_for_live, wait_until_settled};
+use crate::scene::{
+    Scene, answer, fault, is_in, sessions, show, wait_for_live, wait_until_settled,
+};
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
 
@@ -35,7 +37,14 @@ fn seen_in_another_terminal(cli: &'static dyn RealCli) {
     let mut terminal = cli.tui_resume(&scene.sandbox, &scene.project, &asked);
     terminal.wait_for_text(ALPHA, DEADLINE);
     assert_taken(&scene, &id, terminal.pid());
+    fault(&scene.sandbox, &["send", "--steal", &id, "never"], 4);
+    assert!(!terminal.has_exited(), "it was ended, though it is not ours");
+    let waiting = answer(&scene.sandbox, &["send", "--detach", "--wait", &id, "beta question"]);
+    let waiting = waiting["turn"]["id"].as_str().unwrap();
+    assert_eq!(answer(&scene.sandbox, &["turns", "show", waiting])["state"], "queued");
     cli.quit(&mut terminal);
+    let said = scene.sandbox.sessctl(&["turns", "follow", waiting]).stdout;
+    assert_eq!(said, "FAKE turns=2 first='alpha question' last='beta question'\n");
     wait_for_live(&scene.sandbox, &id, "nobody after a quit", is_nobody);
 
     let terminal = cli.tui_resume(&scene.sandbox, &scene.project, &asked);
@@ -60,8 +69,10 @@ fn assert_taken(scene: &Scene, id: &str, ancestor: u32) {
     assert!(live.pid.is_some_and(|pid| is_in(pid, ancestor)), "{live:?}");
     let busy = sessions(&scene.sandbox, &["list", "--busy"]);
     assert_eq!(busy.iter().map(|session| &*session.id).collect::<Vec<_>>(), [id]);
-    let message = fault(&scene.sandbox, &["resume", id], 4).message;
-    assert!(message.contains(&format!("process {}", live.pid.unwrap())), "{message}");
+    for words in [&["resume", id][..], &["send", id, "never"]] {
+        let message = fault(&scene.sandbox, words, 4).message;
+        assert!(message.contains(&format!("process {}", live.pid.unwrap())), "{message}");
+    }
 }
 
 /// The file outlives a kill, and the kernel gives the pid to somebody else.
@@ -115,6 +126,7 @@ fn live_claude_at_work_is_seen() {
     let is_busy = |live: &Live| live.state == LiveState::Busy && live.pid == Some(child.id());
     wait_for_live(&scene.sandbox, &id, "a session at work", is_busy);
     fault(&scene.sandbox, &["resume", &id], 4);
+    fault(&scene.sandbox, &["send", &id, "never"], 4);
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
     child.wait().unwrap();
     wait_for_live(&scene.sandbox, &id, "nobody after a kill", is_nobody);

@@ -81,27 +81,50 @@ fn stop_keeps_the_socket_and_the_next_call_starts_it_again() {
     assert_answers(&manager, "SIGTERM");
 }
 
+/// Ended in order and killed alike: systemd and the next daemon leave no process of it, what it
+/// had said is there, and the prompt that waited is answered.
 #[test]
-fn a_running_turn_leaves_no_process_when_the_service_stops() {
+fn a_turn_that_runs_when_the_service_ends_is_interrupted_and_the_next_one_runs() {
     let Some(manager) = installed() else { return };
-    let script = "#!/bin/sh\nsleep 1000 & sleep 1000\n";
-    let program = manager.write("hanging-echo", script, 0o700);
+    let script = r#"#!/bin/sh
+read -r prompt
+echo "{\"type\":\"started\",\"data\":{\"provider_session_id\":\"$5\"}}"
+echo '{"type":"text","text":"first words"}'
+[ "$prompt" = talk ] && { sleep 1000 & sleep 1000; }
+echo '{"type":"result","text":"last words"}'
+"#;
+    let program = manager.write("hesitant", script, 0o700);
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     manager.write(".config/sessd/config.toml", &config, 0o600);
-    let mut send = manager.command(manager.program("sessctl"));
-    let send = send.args(["send", "--new", "echo", "hi"]).stderr(Stdio::piped());
-    let mut send = send.spawn().unwrap();
-    let sleeping = || {
-        let lines = manager.service_processes();
-        lines.iter().filter(|line| line.starts_with("sleep ")).count()
-    };
-    wait_until("a turn that runs", DEADLINE, || (sleeping() == 2).then_some(()));
-    manager.systemctl(&["stop", "sessd.service"]);
-    assert_eq!(manager.service_processes(), [""; 0]);
-    assert_eq!(manager.property("sessd.service", "Result"), "success");
-    assert!(!send.wait().unwrap().success(), "a turn that was interrupted has succeeded");
-    let journal = manager.journal("cat");
-    assert!(!journal.contains("Killing process"), "systemd had to clean up: {journal}");
+    for how in ["stop", "restart", "kill"] {
+        let sent = manager.json(&["send", "--detach", "--new", "echo", "talk"]);
+        let [id, running] = ["session", "turn"].map(|of| sent[of]["id"].as_str().unwrap());
+        let queued = manager.json(&["send", "--detach", id, "more"])["turn"]["id"].clone();
+        let sleeping = || {
+            let lines = manager.service_processes();
+            lines.iter().filter(|line| line.starts_with("sleep ")).count()
+        };
+        wait_until("a turn that runs", DEADLINE, || (sleeping() == 2).then_some(()));
+        let mut follower = manager.command(manager.program("sessctl"));
+        let follower = follower.args(["turns", "follow", running]).stdout(Stdio::piped());
+        let follower = follower.stderr(Stdio::null()).spawn().unwrap();
+        if how == "kill" {
+            manager.signal("-KILL");
+        } else {
+            manager.systemctl(&[how, "sessd.service"]);
+            let journal = manager.journal("cat");
+            assert!(!journal.contains("Killing process"), "systemd had to clean up: {journal}");
+        }
+        if how == "stop" {
+            assert_eq!(manager.property("sessd.service", "Result"), "success");
+        }
+        let followed = follower.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(followed.stdout).unwrap(), "first words\n", "{how}");
+        assert_eq!(manager.json(&["turns", "show", running])["state"], "interrupted", "{how}");
+        wait_until("nobody who sleeps", DEADLINE, || (sleeping() == 0).then_some(()));
+        let said = manager.sessctl(&["turns", "follow", queued.as_str().unwrap()]);
+        assert_eq!((said.status, &*said.stdout), (0, "first words\n"), "{how}: {said:?}");
+    }
 }
 
 #[test]
