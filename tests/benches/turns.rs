@@ -1,9 +1,7 @@
 //! Turns: what `send` costs beyond the provider itself, events through the daemon to a follower,
 //! prompts that wait, and the daemon's memory while many follow.
 
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -120,8 +118,7 @@ fn followers() {
          echo '{{\"type\":\"started\",\"data\":{{\"provider_session_id\":\"'$5'\"}}}}'\n\
          yes '{event}' | head -n {EVENTS}\necho '{{\"type\":\"result\"}}'\n"
     );
-    let program = sandbox.write("talkative", script);
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let program = sandbox.script("talkative", script);
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);

@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use sessd_proto::LiveState;
 use sessd_proto::change::{SelectorsRequest, TagRequest};
 use sessd_proto::client::Client;
 use sessd_proto::job::RunJobRequest;
 use sessd_proto::launch::{CreateRequest, ResumeRequest};
 use sessd_proto::session::ShowRequest;
 use sessd_proto::turn::{SendRequest, TurnOutputRequest, TurnState};
+use sessd_proto::{Fault, FaultCode, LiveState};
 use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::{DEADLINE, pause, wait_until};
@@ -74,6 +74,12 @@ impl Moment {
     }
 }
 
+/// An answer, or nothing once the daemon is gone: no call may fail in another way.
+#[track_caller]
+fn unless_killed<T>(answer: Result<T, Fault>) -> Option<T> {
+    answer.inspect_err(|fault| assert_eq!(fault.code, FaultCode::DaemonUnreachable, "{fault}")).ok()
+}
+
 /// Sends prompts to new sessions until the daemon is gone.
 fn send(sandbox: &Sandbox, told: &Told) {
     let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
@@ -86,11 +92,12 @@ fn send(sandbox: &Sandbox, told: &Told) {
             prompt: "hello".to_owned(),
             ..SendRequest::default()
         };
-        let Ok(sent) = client.send(request) else { return };
+        let Some(sent) = unless_killed(client.send(request)) else { return };
         let turn_id = sent.turn.id;
         let mut output = TurnOutputRequest { turn_id, after: 0, wait_ms: 5_000 };
         loop {
-            let Ok(part) = client.turn_output(output.clone()) else { return };
+            let part = client.turn_output(output.clone());
+            let Some(part) = unless_killed(part) else { return };
             output.after = part.events.last().map_or(output.after, |event| event.seq);
             if let Some(session) = part.session {
                 assert_eq!(part.turn.state, TurnState::Succeeded, "{:?}", part.turn.fault);
@@ -107,10 +114,8 @@ fn resume(sandbox: &Sandbox, told: &Told, known: &HashSet<String>) {
     let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
     for id in known {
         let selector = Some(id.clone());
-        let Ok(resumed) = client.resume(ResumeRequest { selector, ..ResumeRequest::default() })
-        else {
-            return;
-        };
+        let resumed = client.resume(ResumeRequest { selector, ..ResumeRequest::default() });
+        let Some(resumed) = unless_killed(resumed) else { return };
         told.leases.lock().unwrap().push(resumed.session.id);
         told.count.fetch_add(1, Ordering::Relaxed);
     }
@@ -122,7 +127,7 @@ fn tag(sandbox: &Sandbox, told: &Told, known: &HashSet<String>, round: u64) {
     for id in known.iter().cycle().take(10 * known.len()) {
         let tag = format!("{round}-{}", told.count.load(Ordering::Relaxed));
         let request = TagRequest { selector: id.clone(), tags: vec![tag.clone()] };
-        let Ok(_) = client.tag(request) else { return };
+        let Some(_) = unless_killed(client.tag(request)) else { return };
         told.tags.lock().unwrap().push((id.clone(), tag));
         told.count.fetch_add(1, Ordering::Relaxed);
     }
@@ -135,10 +140,10 @@ fn delete_and_undelete(sandbox: &Sandbox, told: &Told) {
     let new = CreateRequest { agent: "echo".to_owned(), cwd, ..CreateRequest::default() };
     for trashed in [true, false].into_iter().cycle() {
         let new = CreateRequest { id: Uuid::new_v4().to_string(), ..new.clone() };
-        let Ok(created) = client.create(new) else { return };
+        let Some(created) = unless_killed(client.create(new)) else { return };
         let request = SelectorsRequest { selectors: vec![created.session.id.clone()] };
-        let Ok(_) = client.delete(request.clone()) else { return };
-        if !trashed && client.undelete(request).is_err() {
+        let Some(_) = unless_killed(client.delete(request.clone())) else { return };
+        if !trashed && unless_killed(client.undelete(request)).is_none() {
             return;
         }
         told.trash.lock().unwrap().push((created.session.id, trashed));
@@ -150,7 +155,8 @@ fn delete_and_undelete(sandbox: &Sandbox, told: &Told) {
 fn run_jobs(sandbox: &Sandbox, told: &Told) {
     let Ok(mut client) = Client::connect(&sandbox.socket()) else { return };
     for job in ["discovery", "heartbeat", "cleanup"].into_iter().cycle() {
-        let Ok(_) = client.run_job(RunJobRequest { job: job.to_owned() }) else { return };
+        let run = client.run_job(RunJobRequest { job: job.to_owned() });
+        let Some(_) = unless_killed(run) else { return };
         told.count.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -82,25 +82,32 @@ fn a_daemon_that_works_without_pause_grows_by_nothing() {
     let (sandbox, ids) = machine();
     let wanted = rounds(50) * EVENTS_A_ROUND;
     let (made, turns, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-    let mut samples = Vec::new();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            tag_and_untag(&sandbox, &ids, wanted, &made);
-            over.store(true, Ordering::Relaxed);
-        });
+    let mut samples = thread::scope(|scope| {
+        let writer = scope.spawn(|| tag_and_untag(&sandbox, &ids, wanted, &made));
         scope.spawn(|| send(&sandbox, &ids[0], &over, &turns));
         scope.spawn(|| touch(&sandbox, &ids, &over));
-        while !over.load(Ordering::Relaxed) {
-            samples.push(sample(&sandbox, made.load(Ordering::Relaxed)));
-            sandbox.client().list(ListRequest::default()).unwrap();
-            pause(Duration::from_millis(50));
-        }
+        let samples = scope.spawn(|| watch(&sandbox, &made, &over));
+        // Whatever comes of one, the others end.
+        let written = writer.join();
+        over.store(true, Ordering::Relaxed);
+        written.and(samples.join()).unwrap()
     });
     samples.push(sample(&sandbox, made.load(Ordering::Relaxed)));
     assert_memory(&samples);
     assert_descriptors(&samples);
     assert_files(&samples);
     assert_tables(&sandbox, turns.into_inner());
+}
+
+/// Looks at the daemon again and again, as somebody with a list before them.
+fn watch(sandbox: &Sandbox, made: &AtomicU64, over: &AtomicBool) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        samples.push(sample(sandbox, made.load(Ordering::Relaxed)));
+        sandbox.client().list(ListRequest::default()).unwrap();
+        pause(Duration::from_millis(50));
+    }
+    samples
 }
 
 /// Makes this many events, all through one connection.

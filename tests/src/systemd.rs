@@ -57,7 +57,7 @@ impl UserManager {
             chown(path.join(name), Some(USER), Some(USER)).expect("root may");
         }
         for (name, program) in [("sessctl", binaries.sessctl), ("sessd", binaries.sessd)] {
-            fs::copy(program, programs.join(name)).expect("room for a program");
+            copy_program(Path::new(program), &programs.join(name));
         }
         let cgroup = cgroup_root().expect("seen above").join(path.file_name().expect("a name"));
         fs::create_dir(&cgroup).expect("root may");
@@ -98,7 +98,7 @@ impl UserManager {
     /// Puts a program into `~/.local/bin`.
     pub fn install(&self, name: &str, program: impl AsRef<Path>) {
         let partial = self.program("partial");
-        fs::copy(program, &partial).expect("room for a program");
+        copy_program(program.as_ref(), &partial);
         // A program that runs cannot be overwritten.
         fs::rename(partial, self.program(name)).expect("our own file");
     }
@@ -229,6 +229,12 @@ impl Drop for UserManager {
         // The namespace of its processes is gone, but some may still be on their way out.
         poll(DEADLINE, || remove_tree(&self.cgroup).ok());
     }
+}
+
+/// Copies a program by a process of its own, for the reason that [`write_program`] has.
+fn copy_program(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg(from).arg(to).status().expect("cp");
+    assert!(copied.success(), "{} is not copied", from.display());
 }
 
 /// Removes a cgroup with its children, leaves first; the files in them are not really there.
