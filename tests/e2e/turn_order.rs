@@ -17,6 +17,7 @@ use sessd_tests::wait::{DEADLINE, pause, wait_until};
 use uuid::Uuid;
 
 use crate::BINARIES;
+use crate::bad_input::assert_fault;
 use crate::echo::{ended, request, said};
 use crate::scene::{Scene, fault};
 
@@ -54,6 +55,20 @@ fn a_request_that_comes_twice_at_the_same_moment_runs_once() {
     };
     assert_eq!([said("one"), said("two"), said("uno")], [1, 1, 1]);
     assert_eq!(sandbox.ids().len(), 2);
+}
+
+#[test]
+fn a_script_that_repeats_its_prompt_runs_it_once() {
+    let sandbox = Sandbox::new(BINARIES);
+    let turn = Uuid::new_v4().to_string();
+    let send = ["send", "--turn", &turn, "--new", "echo", "one"];
+    let [first, again] = [(); 2].map(|()| sandbox.sessctl(&send));
+    assert_eq!((first.status, &*first.stdout), (0, "turn 1, and you began with: one\n"));
+    assert_eq!(format!("{first:?}"), format!("{again:?}"));
+    assert_eq!(sandbox.json(&["turns"])["turns"].as_array().unwrap().len(), 1);
+    assert_eq!(sandbox.ids().len(), 1);
+    let no_uuid = sandbox.sessctl(&["send", "--turn", "mine", "--new", "echo", "one"]);
+    assert_fault(&no_uuid, 2, "no UUID");
 }
 
 /// The daemon waits for another one to come until it is too late.

@@ -51,6 +51,10 @@ pub(crate) struct Args {
     /// End the turn if the provider takes longer, e.g. 90s, 30m, at most 1h
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     timeout: Option<i64>,
+    /// The id of the turn: the same command with the same id runs nothing twice, and prints the
+    /// same answer [default: a new one]
+    #[arg(long, value_name = "UUID")]
+    turn: Option<String>,
     /// Print the id of the turn and leave; the turn goes on
     #[arg(long, conflicts_with = "stream_json")]
     detach: bool,
@@ -99,7 +103,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         Some(dir) => super::resume::existing(&dir)?,
         None => current_dir()?,
     };
-    let turn_id = Uuid::new_v4().to_string();
+    let turn_id = args.turn.unwrap_or_else(|| Uuid::new_v4().to_string());
     let request = SendRequest {
         turn_id: turn_id.clone(),
         selector,
