@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sessd_proto::environment::is_supervisors;
 use sessd_proto::{Environment, Fault, FaultCode};
 use toml::{Table, Value};
 
@@ -17,7 +18,7 @@ pub use agents::{Agent, Flags};
 const DEFAULTS: &str = include_str!("../config.default.toml");
 
 /// Sections whose keys are names of the user's own.
-const OPEN: &[&str] = &["homes", "programs", "agents", "mcp_servers"];
+const OPEN: &[&str] = &["homes", "programs", "environment", "agents", "mcp_servers"];
 
 /// More turns at a time than this are a slip of the pen.
 const PER_PROVIDER_MAX: usize = 64;
@@ -40,6 +41,8 @@ pub struct Config {
     pub homes: BTreeMap<String, Vec<PathBuf>>,
     /// Programs, by provider.
     pub programs: BTreeMap<String, PathBuf>,
+    /// More variables of the caller's, by provider.
+    pub environment: BTreeMap<String, Vec<String>>,
     /// Launch profiles, by name; every provider's name is one.
     #[serde(skip)]
     pub agents: BTreeMap<String, Agent>,
@@ -160,9 +163,9 @@ impl Config {
 
     fn checked(self) -> Result<Self, Fault> {
         let ids: Vec<_> = providers::ALL.iter().map(|it| it.id().to_owned()).collect();
-        if let Some(name) =
-            self.homes.keys().chain(self.programs.keys()).find(|name| !ids.contains(name))
-        {
+        let mut named =
+            self.homes.keys().chain(self.programs.keys()).chain(self.environment.keys());
+        if let Some(name) = named.find(|name| !ids.contains(name)) {
             return Err(unknown("provider", name, &ids));
         }
         let homes = self.homes.iter().flat_map(|(id, homes)| homes.iter().map(move |it| (id, it)));
@@ -171,6 +174,15 @@ impl Config {
         if let Some((section, id, path)) = homes.chain(programs).find(|it| !it.2.is_absolute()) {
             let what = format!("{section}.{id}: `{}` is not an absolute path", path.display());
             return Err(invalid(what));
+        }
+        let variables = self
+            .environment
+            .iter()
+            .flat_map(|(id, names)| names.iter().map(move |name| (id, name)));
+        for (id, name) in variables {
+            if name.is_empty() || name.contains(['=', '\0']) || is_supervisors(name) {
+                return Err(invalid(format!("environment.{id}: `{name}` cannot be passed on")));
+            }
         }
         for (job, schedule) in [
             ("discovery", &self.discovery.schedule),
@@ -335,6 +347,10 @@ mod tests {
         assert_eq!(
             message("[homes]\nclaude = [\"/a\", \"b\"]", &[]),
             "homes.claude: `b` is not an absolute path"
+        );
+        assert_eq!(
+            message("[environment]\ncodex = [\"A=B\"]", &[]),
+            "environment.codex: `A=B` cannot be passed on"
         );
         assert!(message("[programs]\ncodex = \"~/codex\"", &[]).starts_with("programs.codex"));
     }

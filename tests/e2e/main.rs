@@ -19,6 +19,7 @@ mod damage_random;
 mod discover;
 mod disk_full;
 mod echo;
+mod environment;
 mod failed_calls;
 mod failpoints;
 mod fallback;

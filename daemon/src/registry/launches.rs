@@ -2,7 +2,7 @@
 //! plan, which it executes.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sessd_proto::launch::{EnvironmentRequest, Name, ResumeRequest, ResumeResponse};
@@ -12,9 +12,9 @@ use sessd_proto::{Fault, FaultCode, LaunchPlan, Session, Status};
 use super::homes::KnownHome;
 use super::leases::{busy, has_turns};
 use super::starting::{self, is_starting};
-use super::{Registry, agents, checks};
+use super::{Registry, agents, checks, variables};
 use crate::failpoint;
-use crate::providers::{self, Launch};
+use crate::providers::Launch;
 use crate::store::sessions::Stored;
 
 /// How often we look whether a session is free.
@@ -24,12 +24,8 @@ impl Registry {
     /// Names of the variables that providers want to know.
     #[must_use]
     pub fn environment(&self, _: &EnvironmentRequest) -> Vec<Name> {
-        static NAMES: LazyLock<Vec<Name>> = LazyLock::new(|| {
-            let names = providers::ALL.iter().flat_map(|provider| provider.environment());
-            let sorted: BTreeSet<_> = names.collect();
-            sorted.into_iter().map(|name| Name::from(*name)).collect()
-        });
-        NAMES.clone()
+        let names: BTreeSet<_> = variables::declared(&self.config).collect();
+        names.into_iter().collect()
     }
 
     /// Checks a session, gives the calling process its lease, and answers how to start it.

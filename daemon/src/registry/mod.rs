@@ -85,6 +85,7 @@ impl Registry {
         let opened = tokio::task::spawn_blocking(move || Store::open(&database)).await;
         let store = opened.map_err(|error| crate::store::Error::Other(error.to_string()))??;
         let turns = waiting::Queues::new(config.turns.per_provider);
+        let env = env.without_callers(&config);
         let registry = Arc::new(Self {
             store,
             config,

@@ -245,11 +245,11 @@ impl Registry {
         let (session_id, agent, needs_environment) = match (row, new) {
             (Some(row), _) => {
                 let known = self.home_of(row).await?.ok_or_else(|| Fault::internal("no home"))?;
-                let needs = needs(known.provider, &request.environment, &known.home);
+                let needs = self.needs(known.provider, &request.environment, &known.home);
                 (&row.session.id, &row.session.agent, needs)
             }
             (None, Some(new)) => {
-                let needs = needs(new.provider, &request.environment, &new.home);
+                let needs = self.needs(new.provider, &request.environment, &new.home);
                 (&new.found.id, request.new_agent.as_ref().unwrap_or(&new.found.provider), needs)
             }
             (None, None) => return Err(Fault::internal("a prompt without a session")),
@@ -273,6 +273,14 @@ impl Registry {
         Ok((turn, asked))
     }
 
+    /// True if a provider needs variables of the caller's other than those that select the home:
+    /// they are in memory only, so that no other daemon has them.
+    fn needs(&self, provider: &dyn Provider, environment: &Environment, home: &Home) -> bool {
+        let more = self.config.environment.get(provider.id()).into_iter().flatten();
+        let mut names = provider.environment().iter().copied().chain(more.map(String::as_str));
+        names.any(|name| environment.get(name).is_some() && !home.env.contains_key(name))
+    }
+
     /// True while turns wait or run.
     #[must_use]
     pub fn has_turns(&self) -> bool {
@@ -281,12 +289,12 @@ impl Registry {
 }
 
 fn must_make_sense(request: &SendRequest) -> Result<(), Fault> {
-    let usage = |what: &str| Err(Fault::new(FaultCode::Usage, what));
     if Uuid::parse_str(&request.turn_id).is_err() {
-        return usage("the turn's id is not a UUID");
+        return Err(Fault::new(FaultCode::Usage, "the turn's id is not a UUID")
+            .hint("make one, as with `uuidgen`, or leave it out"));
     }
     if request.new_agent.is_some() && request.fork {
-        return usage("a new session cannot be a copy");
+        return Err(Fault::new(FaultCode::Usage, "a new session cannot be a copy"));
     }
     if request.timeout_ms.is_some_and(|ms| !(1..=TIMEOUT_MS_MAX).contains(&ms)) {
         return Err(Fault::new(FaultCode::Usage, "the timeout is not between 1 ms and 1 h")
@@ -297,13 +305,6 @@ fn must_make_sense(request: &SendRequest) -> Result<(), Fault> {
             .hint("give it as the last argument, or pipe it in"));
     }
     Ok(())
-}
-
-/// True if a provider needs variables of the caller's other than those that select the home:
-/// they are in memory only, so that no other daemon has them.
-fn needs(provider: &dyn Provider, environment: &Environment, home: &Home) -> bool {
-    let mut names = provider.environment().iter();
-    names.any(|name| environment.get(name).is_some() && !home.env.contains_key(*name))
 }
 
 /// A session that is still starting has no transcript to resume.

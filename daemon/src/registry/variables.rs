@@ -2,7 +2,9 @@
 //! Knows no variable by name.
 
 use sessd_proto::Environment;
+use sessd_proto::launch::Name;
 
+use crate::config::Config;
 use crate::providers;
 
 /// What the daemon was started with.
@@ -12,23 +14,35 @@ pub struct Variables {
     pub(crate) all: Environment,
     /// What every start begins with, whoever asks for it.
     pub(super) base: Environment,
+    is_borrowed: bool,
 }
 
 impl Variables {
     /// Somebody has set them for the daemon.
     #[must_use]
     pub fn meant(env: Environment) -> Self {
-        Self { base: env.clone(), all: env }
+        Self { base: env.clone(), all: env, is_borrowed: false }
     }
 
-    /// The shell had them that happened to need a daemon first. What a provider reads of them is
-    /// that caller's, like what other callers bring along themselves: keys and homes of others
-    /// would be used without a word.
+    /// The shell had them that happened to need a daemon first.
     #[must_use]
     pub fn borrowed(env: Environment) -> Self {
-        let mut base = env.clone();
-        let names = providers::ALL.iter().flat_map(|provider| provider.environment());
-        names.for_each(|name| drop(base.0.remove(*name)));
-        Self { base, all: env }
+        Self { is_borrowed: true, ..Self::meant(env) }
     }
+
+    /// What a provider reads of a borrowed environment is that caller's, like what other callers
+    /// bring along themselves: keys and homes of others would be used without a word.
+    pub(super) fn without_callers(mut self, config: &Config) -> Self {
+        if self.is_borrowed {
+            declared(config).for_each(|name| drop(self.base.0.remove(&*name)));
+        }
+        self
+    }
+}
+
+/// The variables of a caller's that some provider reads.
+pub(super) fn declared(config: &Config) -> impl Iterator<Item = Name> {
+    let own = providers::ALL.iter().flat_map(|provider| provider.environment());
+    let more = config.environment.values().flatten();
+    own.map(|name| Name::from(*name)).chain(more.map(|name| Name::from(name.clone())))
 }
