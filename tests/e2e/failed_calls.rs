@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::{iter, thread};
 
 use sessd_proto::{Fault, FaultCode, Session};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 
+use crate::CURSOR;
 use crate::scene::{Scene, answer, fault, show};
 
 /// A failure, as the model server is told to have it, and what must come of it.
@@ -91,6 +92,53 @@ fn failed_calls_of_gemini_are_told_and_change_nothing() {
     fails(&Gemini, &garbage, &cases);
 }
 
+/// Of what it tries again for minutes it says nothing until the end.
+#[test]
+fn failed_calls_of_qwen_are_told_and_change_nothing() {
+    let cases = [
+        case("[[broken reset]]", &["fetch failed"], Some(true), LATER),
+        case("[[broken garbage]]", &["without a finish reason"], None, "send the prompt again"),
+    ];
+    let silent = case("[[status 429]]", &["took too long"], Some(true), "longer: --timeout");
+    fails_in_one(&Qwen, &cases, &[silent]);
+}
+
+#[test]
+fn failed_calls_of_opencode_are_told_and_change_nothing() {
+    fails_in_one(&OPENCODE, &[], &TRIED_AGAIN);
+}
+
+#[test]
+fn failed_calls_of_kilo_are_told_and_change_nothing() {
+    let said = &["without an assistant message"];
+    let garbage = case("[[broken garbage]]", said, None, "send the prompt again");
+    fails_in_one(&KILO, &[garbage], &TRIED_AGAIN);
+}
+
+/// By the codes that our stand-in says as the real one does.
+#[test]
+fn failed_calls_of_cursor_are_told_and_change_nothing() {
+    let cases = [
+        case("[[status 429]]", &["429"], Some(true), LATER),
+        case("[[status 500]]", &["500"], Some(true), LATER),
+        case("[[status 529]]", &["529"], Some(true), LATER),
+        case("[[broken reset]]", &["reset by peer"], Some(true), LATER),
+        case("[[broken garbage]]", &["[unknown]"], None, "send the prompt again"),
+    ];
+    fails_in_one(CURSOR, &cases, &[]);
+}
+
+/// What OpenCode and Kilo try again for a minute, and say only in their log.
+const TRIED_AGAIN: [Case; 1] = [Case {
+    after_s: Some(30),
+    ..case(
+        "[[status 429]] [[retry 30]]",
+        &["the model server answers 429"],
+        Some(true),
+        "again in ",
+    )
+}];
+
 /// Nothing was said, so nothing is known but that it took too long.
 const HANGS: Case =
     case("[[sleep 600]]", &["took too long and was ended"], Some(true), "longer: --timeout");
@@ -112,13 +160,41 @@ fn fails(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
     });
 }
 
+/// The same on two machines, as these take long to start: what ends by itself on one, what waits
+/// for its deadline on the other.
+fn fails_in_one(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
+    let in_turn = |cases: &[&Case], code: FaultCode| {
+        if cases.is_empty() {
+            return;
+        }
+        let Some((scene, id)) = begun(cli) else { return };
+        cases.iter().for_each(|case| fails_in(&scene, &id, case, code));
+    };
+    let ended: Vec<_> = by_deadline.iter().collect();
+    let failed: Vec<_> = by_itself.iter().chain(&REFUSED).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| in_turn(&ended, FaultCode::Deadline));
+        in_turn(&failed, FaultCode::ProviderFailed);
+    });
+}
+
 fn fails_as(cli: &'static dyn RealCli, case: &Case, code: FaultCode) {
-    let Some(scene) = Scene::of(cli) else { return };
-    let Case { directive, said, retryable, after_s, todo } = case;
+    if let Some((scene, id)) = begun(cli) {
+        fails_in(&scene, &id, case, code);
+    }
+}
+
+/// A machine, and a session on it with one turn.
+fn begun(cli: &'static dyn RealCli) -> Option<(Scene, String)> {
+    let scene = Scene::of(cli)?;
     let project = scene.project.to_str().unwrap();
     let begin = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
-    let sent = answer(&scene.sandbox, &begin);
-    let id = sent["session"]["id"].as_str().unwrap();
+    let id = answer(&scene.sandbox, &begin)["session"]["id"].as_str().unwrap().to_owned();
+    Some((scene, id))
+}
+
+fn fails_in(scene: &Scene, id: &str, case: &Case, code: FaultCode) {
+    let Case { directive, said, retryable, after_s, todo } = case;
     let before = show(&scene.sandbox, id);
     let prompt = format!("beta {directive}");
     let status = i32::from(code.exit_code());

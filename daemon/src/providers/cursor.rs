@@ -189,6 +189,10 @@ impl Provider for Cursor {
     fn decode(&self, line: &str) -> Vec<Event> {
         stream::decode(line)
     }
+
+    fn explain(&self, stderr: &str) -> Option<Event> {
+        stream::explain(stderr)
+    }
 }
 
 fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> LaunchPlan {

@@ -195,7 +195,9 @@ impl Provider for Brand {
     }
 
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan> {
-        let mut args = ["run", "--format=json"].map(str::to_owned).to_vec();
+        // Only its log says why it tries again.
+        let words = ["run", "--format=json", "--print-logs", "--log-level=ERROR"];
+        let mut args = words.map(str::to_owned).to_vec();
         args.push(format!("--dir={}", spec.cwd));
         args.push(match &spec.resume {
             Some(bound) => session(bound),
@@ -221,6 +223,10 @@ impl Provider for Brand {
 
     fn decode(&self, line: &str) -> Vec<Event> {
         stream::decode(line)
+    }
+
+    fn explain(&self, stderr: &str) -> Option<Event> {
+        stream::explain(stderr)
     }
 }
 

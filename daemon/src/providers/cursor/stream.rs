@@ -3,7 +3,19 @@
 use serde_json::{Value, json};
 use sessd_proto::Event;
 
+use super::super::failure;
 use super::super::output::event;
+
+/// Codes of the protocol that it speaks with its service, and what they are in HTTP.
+const CODES: [(&str, u16); 7] = [
+    ("[unauthenticated]", 401),
+    ("[permission_denied]", 403),
+    ("[not_found]", 404),
+    ("[resource_exhausted]", 429),
+    ("[internal]", 500),
+    ("[unavailable]", 503),
+    ("[deadline_exceeded]", 504),
+];
 
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
@@ -34,7 +46,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             vec![event("tool_result", result["success"]["content"].as_str(), data)]
         }
         ["result", _] if line["is_error"] == true => {
-            vec![event("error", line["result"].as_str(), json!({}))]
+            vec![failed(line["result"].as_str().unwrap_or_default())]
         }
         ["result", _] => vec![
             event("usage", None, line["usage"].clone()),
@@ -42,6 +54,16 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         ],
         _ => Vec::new(),
     }
+}
+
+/// What it says of a failed call, which it does only there: no line tells of it.
+pub(super) fn explain(stderr: &str) -> Option<Event> {
+    (!stderr.is_empty()).then(|| failed(stderr))
+}
+
+fn failed(said: &str) -> Event {
+    let code = CODES.iter().find(|(code, _)| said.contains(code));
+    failure::event(Some(said), code.map(|(_, status)| *status))
 }
 
 /// Its name is the key under which it stands: `readToolCall`, …
@@ -73,6 +95,17 @@ mod tests {
         assert_eq!((done.text.as_deref(), &done.data.0["is_error"]), (Some("text"), &json!(false)));
         let refused = call("completed", json!({ "result": { "rejected": { "reason": "no" } } }));
         assert_eq!(refused.data.0["is_error"], true);
+    }
+
+    #[test]
+    fn codes_tell_whether_trying_again_helps() {
+        let data = |said: &str| explain(said).unwrap().data.0;
+        let limited = data("ConnectError: [resource_exhausted] Error");
+        assert_eq!((&limited["http_status"], &limited["retryable"]), (&json!(429), &json!(true)));
+        assert_eq!(data("Error: [unauthenticated] Not logged in.")["retryable"], false);
+        let limit = "ActionRequiredError: You've reached your usage limit";
+        assert_eq!(data(limit)["retryable"], json!(null));
+        assert_eq!(explain(""), None);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use sessd_proto::Event;
 use super::super::failure;
 use super::super::output::event;
 
+/// How a failed call of the model is logged.
+const CALL_FAILED: &str = "error.error=\"AI_APICallError: ";
+
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
@@ -44,9 +47,35 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     }
 }
 
+/// Why it tries again, which it does for a minute: only its log on standard error says so. What is
+/// no log there are its own words.
+pub(super) fn explain(stderr: &str) -> Option<Event> {
+    let of_call = |line: &str| {
+        let (_, said) = line.split_once("message=\"stream error\"")?.1.split_once(CALL_FAILED)?;
+        Some(said.trim_end_matches('"').to_owned())
+    };
+    let is_log = |line: &&str| line.contains(" level=");
+    let own = || stderr.lines().filter(|line| !is_log(line)).collect::<Vec<_>>().join("\n");
+    let said = stderr.lines().rev().find_map(of_call);
+    let said = said.or_else(|| stderr.lines().any(|line| is_log(&line)).then(own));
+    said.map(|said| failure::event(Some(&said), None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_it_tries_again_is_read_from_its_log() {
+        let log = "timestamp=2026 level=ERROR run=1 message=\"stream error\" modelID=m \
+            error.error=\"AI_APICallError: slow down. Please try again in 30s.\"";
+        let event = explain(&format!("cut\n{log}\n{log}\nlevel")).unwrap();
+        assert_eq!(event.text.as_deref(), Some("slow down. Please try again in 30s."));
+        assert_eq!(event.data.0["retry_after_ms"], 30_000);
+        let other = "timestamp=2026 level=ERROR message=other\nError: Session not found";
+        assert_eq!(explain(other).unwrap().text.as_deref(), Some("Error: Session not found"));
+        assert_eq!(explain("Error: Session not found"), None);
+    }
 
     fn kinds(line: &str) -> Vec<String> {
         decode(line).into_iter().map(|event| event.kind).collect()

@@ -27,15 +27,24 @@ pub(crate) fn ask(messages: Vec<(String, String)>, model: &str) -> Result<String
             stream.write_all(request.as_bytes())?;
             stream.read_to_string(&mut response)
         })
-        .map_err(|error| format!("ActionRequiredError: {error}"))?;
+        .map_err(|error| format!("ConnectError: [unavailable] {error}"))?;
     // What frames the chunks of a body is no event.
     let events = response.lines().filter_map(|line| line.strip_prefix("data: "));
     let events = events.filter_map(|event| serde_json::from_str::<Value>(event).ok());
     let deltas = events.map(|event| event["choices"][0]["delta"]["content"].clone());
     let text: String = deltas.filter_map(|text| text.as_str().map(str::to_owned)).collect();
     let status = response.split(' ').nth(1).unwrap_or("no status");
+    let code = match status {
+        "401" => "unauthenticated",
+        "403" => "permission_denied",
+        "404" => "not_found",
+        "429" => "resource_exhausted",
+        "500" => "internal",
+        "503" | "529" => "unavailable",
+        _ => "unknown",
+    };
     match text.is_empty() {
-        true => Err(format!("ActionRequiredError: the service says {status}")),
+        true => Err(format!("ConnectError: [{code}] the service says {status}")),
         false => Ok(text),
     }
 }
