@@ -29,6 +29,8 @@ pub mod window;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod permissions;
 
 pub use launch::{Accepts, Launch, LaunchFile, McpServer, Permission};
 
