@@ -1,11 +1,18 @@
-//! Promise: what an agent asks for reaches the real CLI, over the user's own settings and without
-//! a change to them.
+//! Promise: what an agent asks for reaches every real CLI at every start of a session, over the
+//! user's own settings and without a change to them: model, prompt, profile, and the MCP servers
+//! that it names, however they are reached, and no others.
 
 use std::fs;
+use std::path::Path;
 
-use sessd_tests::real_cli::{KILO, OPENCODE, Qwen, RealCli};
+use serde_json::{Value, json};
+use sessd_tests::model_server::Recorded;
+use sessd_tests::npm::{self, MCP_EVERYTHING};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
+use sessd_tests::wait::{DEADLINE, wait_until};
 
-use crate::scene::Scene;
+use crate::scene::{Scene, answer};
+use crate::tools_http::start_server;
 
 /// A tool server on standard input and output, in one line of the protocol each.
 const SERVER: &str = r#"
@@ -18,56 +25,236 @@ lines.on('line', line => {
   if (method === 'initialize') answer({ protocolVersion: params.protocolVersion,
     capabilities: { tools: {} }, serverInfo: { name: 'test', version: '1' } });
   else if (method === 'tools/list') answer({ tools: [tool] });
+  else if (method === 'tools/call') require('fs').writeFileSync('called', '');
   else if (id !== undefined) answer({});
 });
 "#;
 
+/// What the agent's server says of itself, and what one of the user's own does.
+const SECRET: &str = "hunter2";
+const OTHERS: &str = "of-the-user";
+
+/// What the provider's own agent file says, and what our configuration adds.
+const PROFILE: &str = "Review like Cato.";
+const PROMPT: &str = "Be as brief as Tacitus.";
+
 #[test]
-fn agents_reach_opencode() {
+fn agents_reach_claude_at_every_start() {
+    reach(&Claude);
+}
+
+#[test]
+fn agents_reach_codex_at_every_start() {
+    reach(&Codex);
+}
+
+#[test]
+fn agents_reach_gemini_at_every_start() {
+    reach(&Gemini);
+}
+
+#[test]
+fn agents_reach_opencode_at_every_start() {
     reach(&OPENCODE);
 }
 
 #[test]
-fn agents_reach_kilo() {
+fn agents_reach_kilo_at_every_start() {
     reach(&KILO);
 }
 
 #[test]
-fn agents_reach_qwen() {
+fn agents_reach_qwen_at_every_start() {
     reach(&Qwen);
 }
 
-/// What the model is told of it: instructions, tools, and the other model's name.
-fn reach(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
-    let (name, home) = (scene.provider(), scene.sandbox.home());
-    let server = scene.sandbox.write("server.js", SERVER);
-    let (own, model, tool) = match name {
-        "qwen" => (".qwen/settings.json".to_owned(), "other-model", "memory__say"),
-        _ => (format!(".config/{name}/{name}.json"), "test/other-model", "memory_say"),
+/// How a CLI has it.
+struct Ways {
+    /// The user's own settings.
+    settings: &'static str,
+    /// Another model than theirs.
+    model: &'static str,
+    /// What the model server sees of it.
+    asked: &'static str,
+    /// A tool of each server.
+    tools: [&'static str; 2],
+    /// A file of the provider's own form that makes an agent or profile, where it has such.
+    profile: Option<(&'static str, String)>,
+}
+
+fn ways(provider: &str) -> Ways {
+    let described = format!("---\nname: reviewer\ndescription: x\nmode: primary\n---\n{PROFILE}\n");
+    let [settings, model, asked, tool, other] = match provider {
+        "claude" => {
+            [".claude.json", "haiku", "claude-haiku", "mcp__archive__say", "mcp__bazaar__echo"]
+        }
+        "codex" => {
+            [".codex/config.toml", "other-model", "other-model", "mcp__archive", "mcp__bazaar"]
+        }
+        "gemini" => {
+            let model = "gemini-2.5-pro";
+            [".gemini/settings.json", model, model, "mcp_archive_say", "mcp_bazaar_echo"]
+        }
+        "qwen" => {
+            let model = "other-model";
+            [".qwen/settings.json", model, model, "mcp__archive__say", "mcp__bazaar__echo"]
+        }
+        name => {
+            let settings = match name {
+                "kilo" => ".config/kilo/kilo.json",
+                _ => ".config/opencode/opencode.json",
+            };
+            [settings, "test/other-model", "other-model", "archive_say", "bazaar_echo"]
+        }
     };
-    let own = home.join(own);
-    // It completes its settings at its first start.
-    scene.one_shot("of no interest");
-    let before = fs::read(&own).unwrap();
-    let settings = format!(
-        "[agents.helper]\nprovider = '{name}'\nmodel = '{model}'\n\
-         permission = 'ask'\nsystem_prompt = 'Be as brief as Tacitus.'\n\
-         mcp_servers = ['memory']\n[mcp_servers.memory]\ncommand = 'node'\n\
-         args = ['{}']\nenv = {{ TOKEN = 'hunter2' }}\ncwd = '{}'\n",
+    let profile = match provider {
+        "claude" => Some((".claude/agents/reviewer.md", described)),
+        "codex" => {
+            let text = "model_instructions_file = 'reviewer.md'\n".to_owned();
+            Some((".codex/reviewer.config.toml", text))
+        }
+        "opencode" => Some((".config/opencode/agent/reviewer.md", described)),
+        "kilo" => Some((".config/kilo/agent/reviewer.md", described)),
+        _ => None,
+    };
+    Ways { settings, model, asked, tools: [tool, other], profile }
+}
+
+/// Gives the user a server of their own, in the form of the CLI.
+fn have_own_server(scene: &Scene, settings: &str, server: &Path) {
+    let path = scene.sandbox.home().join(settings);
+    let text = fs::read_to_string(&path).unwrap();
+    let (program, args) = ("node", server.to_str().unwrap());
+    if settings.ends_with(".toml") {
+        let server = format!("command = '{program}'\nargs = ['{args}']");
+        let env = format!("env = {{ TOKEN = '{OTHERS}' }}");
+        return fs::write(path, format!("{text}[mcp_servers.mine]\n{server}\n{env}\n")).unwrap();
+    }
+    let mut all: Value = serde_json::from_str(&text).unwrap();
+    let env = json!({ "TOKEN": OTHERS });
+    if scene.has_database() {
+        let command = [program, args];
+        all["mcp"]["mine"] = json!({ "type": "local", "command": command, "environment": env });
+    } else {
+        // Where nobody can be asked, Gemini CLI offers only what it trusts.
+        let form = json!({ "command": program, "args": [args], "env": env, "trust": true });
+        all["mcpServers"]["mine"] = form;
+    }
+    fs::write(path, all.to_string()).unwrap();
+}
+
+/// The agent `helper`, with everything that the provider takes.
+fn have_agent(scene: &Scene, ways: &Ways, server: &Path, port: u16) {
+    let provider = scene.provider();
+    let mut agent = format!(
+        "[agents.helper]\nprovider = '{provider}'\nmodel = '{}'\npermission = 'ask'\n\
+         system_prompt = '{PROMPT}'\nmcp_servers = ['archive', 'bazaar']\n",
+        ways.model
+    );
+    if let Some((file, text)) = &ways.profile {
+        scene.sandbox.write(file, text);
+        agent += "profile = 'reviewer'\n";
+    }
+    scene.sandbox.write(".codex/reviewer.md", PROFILE);
+    let servers = format!(
+        "[mcp_servers.archive]\ncommand = 'node'\nargs = ['{}']\n\
+         env = {{ TOKEN = '{SECRET}' }}\ncwd = '{}'\n\
+         [mcp_servers.bazaar]\nurl = 'http://127.0.0.1:{port}/mcp'\n",
         server.display(),
         scene.elsewhere.display(),
     );
-    scene.sandbox.write(".config/sessd/config.toml", settings);
+    scene.sandbox.write(".config/sessd/config.toml", agent + &servers);
+}
+
+/// What of it a request does not have.
+fn missing<'a>(scene: &Scene, ways: &'a Ways, request: &Recorded) -> Vec<&'a str> {
+    let said = format!("{} {}", request.path, request.body);
+    let described = format!("with {SECRET} in {}", scene.elsewhere.display());
+    let wanted = ways.tools.into_iter().chain([ways.asked, PROMPT]);
+    let mut missing: Vec<_> = wanted.filter(|part| !said.contains(part)).collect();
+    missing.extend((!said.contains(&described)).then_some("the server's environment"));
+    let lacks_profile = ways.profile.is_some() && !said.contains(PROFILE);
+    missing.extend(lacks_profile.then_some("the profile"));
+    missing.extend(said.contains(OTHERS).then_some("no other servers"));
+    missing
+}
+
+/// Model, prompt, profile and servers are there in the first turn, in one after a restart of the
+/// daemon, and at a terminal.
+fn reach(cli: &'static dyn RealCli) {
+    let Some(scene) = Scene::of(cli) else { return };
+    let Some(everything) = npm::install(&MCP_EVERYTHING) else { return };
+    let (name, sandbox) = (scene.provider(), &scene.sandbox);
+    let accepts = sessd::providers::by_id(name).unwrap().accepts();
+    let ways = ways(name);
+    assert_eq!(ways.profile.is_some(), accepts.profile, "{name}");
+    let log = sandbox.home().join("server.log");
+    let (mut far, port) = start_server(sandbox, &everything.program, &log);
+    let server = sandbox.write("server.js", SERVER);
+    have_own_server(&scene, ways.settings, &server);
+    have_agent(&scene, &ways, &server, port);
+    // It completes its settings at its first start.
+    scene.one_shot("of no interest");
+    let newest = || scene.server.turn_requests().pop().unwrap();
+    assert!(newest().body.to_string().contains(OTHERS), "the user's own server is never there");
+    let own = sandbox.home().join(ways.settings);
+    let before = settings(&own);
+
     let project = scene.project.to_str().unwrap();
-    let sent = scene.sandbox.sessctl(&["send", "--new", "helper", "--cwd", project, "alpha"]);
-    assert_eq!(sent.status, 0, "{sent:?}");
-    let asked = scene.server.turn_requests().pop().unwrap().body;
-    assert_eq!(asked["model"], "other-model");
-    let told = asked.to_string();
-    let described = format!("with hunter2 in {}", scene.elsewhere.display());
-    for wanted in ["Be as brief as Tacitus.", tool, &described] {
-        assert!(told.contains(wanted), "{wanted} is not in {told}");
+    let sent = answer(sandbox, &["send", "--new", "helper", "--cwd", project, "alpha question"]);
+    let id = sent["session"]["id"].as_str().unwrap();
+    assert_eq!(missing(&scene, &ways, &newest()), [""; 0], "{}", newest().body);
+    answer(sandbox, &["daemon", "restart"]);
+    // Nobody can be asked.
+    answer(sandbox, &["send", id, &format!("beta question [[call {}]]", ways.tools[0])]);
+    assert_eq!(missing(&scene, &ways, &newest()), [""; 0], "{}", newest().body);
+    let refused = matches!(name, "claude" | "gemini").then(|| newest().body.to_string());
+    let refused = refused.is_none_or(|it| it.contains("tool_result") || it.contains("functionR"));
+    assert!(refused, "{name} was not even asked to call a tool");
+    assert!(!scene.elsewhere.join("called").exists(), "a tool was called without leave");
+    assert_eq!(settings(&own), before, "{} was changed", own.display());
+    // It is a session of the user's home like any other.
+    assert_eq!(answer(sandbox, &["show", id])["home"], scene.home().to_str().unwrap());
+
+    let turns = 2 + has_it_at_a_terminal(&scene, &ways, id);
+    // There some write down by themselves what they have shown.
+    let after = fs::read_to_string(&own).unwrap();
+    assert!(!after.contains("archive") && !after.contains(SECRET), "{after}");
+    if name == "gemini" {
+        // It had a home of ours, but what it wrote there is in the user's.
+        let theirs = answer(sandbox, &["show", id])["provider_session_id"].clone();
+        let run = Gemini.one_shot_arguments(theirs.as_str(), "delta question");
+        let run = scene.run(&run, None);
+        assert!(run.stdout.contains(&format!("turns={}", turns + 1)), "{run:?}");
     }
-    assert!(fs::read(&own).unwrap() == before, "{} was changed", own.display());
+    far.kill().unwrap();
+    far.wait().unwrap();
+}
+
+/// The user's settings; of those that a CLI keeps its own notes in, the servers.
+fn settings(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    match path.ends_with(".claude.json") {
+        true => serde_json::from_str::<Value>(&text).unwrap()["mcpServers"].to_string(),
+        false => text,
+    }
+}
+
+/// How many prompts that took.
+fn has_it_at_a_terminal(scene: &Scene, ways: &Ways, id: &str) -> usize {
+    let turns = scene.server.turn_requests().len();
+    let mut terminal = scene.resume(&[id], &scene.elsewhere);
+    terminal.wait_for_text("beta question", DEADLINE);
+    // Servers that still connect when the first prompt goes are in one of the next.
+    let mut prompts = 0;
+    wait_until("a prompt with all of it", DEADLINE, || {
+        prompts += 1;
+        let prompt = format!("gamma question {prompts}");
+        scene.cli.prompt(&terminal, &prompt);
+        terminal.wait_for_text(&format!("last='{prompt}'"), DEADLINE);
+        let requests = &scene.server.turn_requests()[turns..];
+        requests.iter().any(|it| missing(scene, ways, it).is_empty()).then_some(())
+    });
+    scene.cli.quit(&mut terminal);
+    prompts
 }

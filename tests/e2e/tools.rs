@@ -1,18 +1,16 @@
-//! Promise: an MCP server that is written down once reaches every real CLI, at every start of a
-//! session and without a change to the user's own files; `sessctl tools` shows what it gives.
+//! Promise: `sessctl tools` shows what an agent or a session has when it is started, from the
+//! provider where that tells it, else from the servers; and those tools can be called.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sessd_proto::turn::TurnOutputRequest;
 use sessd_proto::{Event, FaultCode};
-use sessd_tests::model_server::Recorded;
 use sessd_tests::npm::{self, MCP_MEMORY};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, Qwen, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::tree::files_below;
-use sessd_tests::wait::{DEADLINE, wait_until};
+use sessd_tests::wait::DEADLINE;
 
 use crate::scene::{Scene, answer, fault};
 
@@ -51,12 +49,6 @@ fn send(scene: &Scene, prompt: &str) -> (String, String) {
 fn events(scene: &Scene, turn_id: String) -> Vec<Event> {
     let mut client = scene.sandbox.client();
     client.turn_output(TurnOutputRequest { turn_id, ..Default::default() }).unwrap().events
-}
-
-/// The model and the offered tools of the newest request that ran it.
-fn newest_request(scene: &Scene) -> String {
-    let request = scene.server.turn_requests().pop().unwrap();
-    format!("{} {} {}", request.path, request.body["model"], request.body["tools"])
 }
 
 /// The servers that `sessctl tools` shows: state and number of tools.
@@ -104,7 +96,7 @@ fn tools_of_qwen_are_those_of_its_real_start() {
 }
 
 #[test]
-fn tools_are_called_in_a_turn_and_are_there_on_every_later_start_claude() {
+fn tools_are_called_in_a_turn_of_claude() {
     let Some(scene) = scene_of(&Claude, "model = 'haiku'\nargs = ['--allowedTools=mcp__memory']")
     else {
         return;
@@ -119,94 +111,40 @@ fn tools_are_called_in_a_turn_and_are_there_on_every_later_start_claude() {
 
     let told = answer(&scene.sandbox, &["tools", &id]);
     assert_eq!(servers(&told), [("memory", ("connected", 9))].into());
-    remembered_at_every_start(&scene, &id, &["haiku", "mcp__memory__read_graph"]);
 }
 
 #[test]
-fn tools_are_there_on_every_start_codex() {
-    let Some(scene) = scene_of(&Codex, "model = 'other-model'") else { return };
-    let own = scene.home().join("config.toml");
-    let before = fs::read(&own).unwrap();
+fn tools_of_codex_are_those_of_its_servers() {
+    tells_of_its_servers(&Codex);
+}
+
+#[test]
+fn tools_of_gemini_are_those_of_its_servers() {
+    tells_of_its_servers(&Gemini);
+}
+
+#[test]
+fn tools_of_opencode_are_those_of_its_servers() {
+    tells_of_its_servers(&OPENCODE);
+}
+
+#[test]
+fn tools_of_kilo_are_those_of_its_servers() {
+    tells_of_its_servers(&KILO);
+}
+
+/// It tells nothing by itself: it is not even started, and nothing of its home is touched.
+fn tells_of_its_servers(cli: &'static dyn RealCli) {
+    let Some(scene) = scene_of(cli, "") else { return };
+    let calls = scene.replace_cli();
+    let own = files_below(&scene.home());
     let told = answer(&scene.sandbox, &["tools", "broken"]);
     assert_eq!(told["told_by"], "servers");
     let wanted = [("memory", ("connected", 9)), ("nope", ("failed", 0))];
     assert_eq!(servers(&told), wanted.into());
-    assert_eq!(scene.server.turn_requests().len(), 0, "tools asked the model");
-
-    let (id, _) = send(&scene, "alpha question");
-    let wanted = ["other-model", "mcp__memory", "read_graph"];
-    assert_request(&scene, &wanted);
-    assert!(fs::read(&own).unwrap() == before, "{} was changed", own.display());
-    remembered_at_every_start(&scene, &id, &wanted);
-    // At a terminal it writes down by itself what it has shown.
-    let after = fs::read_to_string(&own).unwrap();
-    assert!(!after.contains("memory") && !after.contains(SECRET), "{after}");
-}
-
-#[test]
-fn tools_are_there_on_every_start_gemini() {
-    let options = "model = 'gemini-2.5-pro'\nsystem_prompt = 'Be as brief as Tacitus.'";
-    let Some(scene) = scene_of(&Gemini, options) else { return };
-    let own = tree(&scene.home());
-    let told = answer(&scene.sandbox, &["tools", "helper"]);
-    assert_eq!(servers(&told), [("memory", ("connected", 9))].into());
-    assert_eq!(tree(&scene.home()), own, "tools wrote into the home");
-
-    let (id, _) = send(&scene, "alpha question");
-    let wanted = ["gemini-2.5-pro", "mcp_memory_read_graph"];
-    assert_request(&scene, &wanted);
-    let asked = scene.server.turn_requests().pop().unwrap().body.to_string();
-    assert!(asked.contains("Be as brief as Tacitus."), "{asked}");
-    let turns = remembered_at_every_start(&scene, &id, &wanted);
-    let settings = ["settings.json", "trustedFolders.json"];
-    let of = |tree: &BTreeMap<String, String>| settings.map(|name| tree[name].clone());
-    assert_eq!(of(&tree(&scene.home())), of(&own), "the user's own files were changed");
-    // It is a session of the user's home like any other.
-    assert_eq!(answer(&scene.sandbox, &["show", &id])["home"], scene.home().to_str().unwrap());
-    let plain = answer(&scene.sandbox, &["show", &id])["provider_session_id"].clone();
-    let run = Gemini.one_shot_arguments(plain.as_str(), "delta question");
-    let run = scene.run(&run, None);
-    assert!(run.stdout.contains(&format!("turns={}", turns + 1)), "{run:?}");
-}
-
-/// Every file below a folder with its text.
-fn tree(folder: &Path) -> BTreeMap<String, String> {
-    let name = |path: &Path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-    let read = |path: &PathBuf| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
-    files_below(folder).iter().map(|path| (name(path), read(path))).collect()
-}
-
-/// A turn after a restart of the daemon and one at a terminal have it all again; how many turns
-/// the session has then.
-fn remembered_at_every_start(scene: &Scene, id: &str, wanted: &[&str]) -> usize {
-    answer(&scene.sandbox, &["daemon", "restart"]);
-    answer(&scene.sandbox, &["send", id, "beta question"]);
-    assert_request(scene, wanted);
-    let turns = scene.server.turn_requests().len();
-    let mut terminal = scene.resume(&[id], &scene.elsewhere);
-    terminal.wait_for_text("beta question", DEADLINE);
-    let is_whole = |request: &Recorded| {
-        let request = format!("{} {}", request.path, request.body);
-        wanted.iter().all(|part| request.contains(part))
-    };
-    // Servers that still connect when the first prompt goes are in one of the next.
-    let mut prompts = 0;
-    wait_until(&format!("a prompt with {wanted:?}"), DEADLINE, || {
-        prompts += 1;
-        let prompt = format!("gamma question {prompts}");
-        scene.cli.prompt(&terminal, &prompt);
-        terminal.wait_for_text(&format!("last='{prompt}'"), DEADLINE);
-        scene.server.turn_requests()[turns..].iter().any(is_whole).then_some(())
-    });
-    scene.cli.quit(&mut terminal);
-    2 + prompts
-}
-
-fn assert_request(scene: &Scene, wanted: &[&str]) {
-    let seen = newest_request(scene);
-    for part in wanted {
-        assert!(seen.contains(part), "{part} is not in {seen}");
-    }
+    assert_eq!(told["tools"], json!([]), "it cannot know what is built in");
+    assert_eq!(calls.seen(), [""; 0]);
+    assert_eq!(files_below(&scene.home()), own, "tools wrote into the home");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn have_agent(sandbox: &Sandbox, servers: &[(&str, String)]) {
 }
 
 /// Starts the real server where it can be reached over HTTP, and keeps its log in a file.
-fn start(sandbox: &Sandbox, program: &Path, log: &Path) -> (Child, u16) {
+pub(crate) fn start_server(sandbox: &Sandbox, program: &Path, log: &Path) -> (Child, u16) {
     wait_until("a port that nobody takes meanwhile", DEADLINE, || {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = sandbox.command(program);
@@ -54,7 +54,7 @@ fn tools_of_a_real_server_over_http_are_those_that_it_has_on_its_standard_stream
     let Some(installed) = npm::install(&MCP_EVERYTHING) else { return };
     let sandbox = Sandbox::new(BINARIES);
     let log = sandbox.home().join("server.log");
-    let (mut server, port) = start(&sandbox, &installed.program, &log);
+    let (mut server, port) = start_server(&sandbox, &installed.program, &log);
     let program = installed.program.display();
     let remote = format!("url = 'http://127.0.0.1:{port}/mcp'\nheaders = {{ X-Key = '{SECRET}' }}");
     let lost = format!("url = 'http://127.0.0.1:{port}/nowhere'");

@@ -15,6 +15,7 @@ use super::{
 
 mod flags;
 mod live;
+mod others;
 mod rollout;
 mod stream;
 
@@ -162,6 +163,10 @@ impl Provider for Codex {
 
     fn refuses(&self, launch: &Launch, env: &Environment) -> Option<String> {
         flags::refuses(launch, self.environment(), env)
+    }
+
+    fn without_other_servers(&self, home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
+        others::switch_off(home, launch, plan);
     }
 
     fn decode(&self, line: &str) -> Vec<Event> {

@@ -24,6 +24,8 @@ pub struct Launch {
     pub mcp_servers: BTreeMap<String, McpServer>,
     /// Variables to set; the registry does it.
     pub env: Environment,
+    /// Every variable that the provider will see.
+    pub around: Environment,
     /// Where the files of [`super::Provider::launch_files`] are, each at [`Launch::file`].
     pub files: PathBuf,
 }

@@ -17,6 +17,7 @@ pub mod cursor;
 pub mod echo;
 pub mod failure;
 pub mod gemini;
+pub mod jsonc;
 pub mod launch;
 pub mod listing;
 pub mod locks;
@@ -276,6 +277,10 @@ pub trait Provider: Send + Sync {
     fn launch_files(&self, _home: &Home, _launch: &Launch) -> Vec<LaunchFile> {
         Vec::new()
     }
+
+    /// Switches off in a plan the MCP servers of its own settings that the launch does not name,
+    /// where it would have both. The registry asks for it where a look at a disk may take long.
+    fn without_other_servers(&self, _home: &Home, _launch: &Launch, _plan: &mut LaunchPlan) {}
 
     /// How to continue a session at a terminal, in its launch directory or in `cwd`.
     fn plan_resume(

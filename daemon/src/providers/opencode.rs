@@ -14,6 +14,7 @@ use super::{
 
 mod begun;
 mod flags;
+mod others;
 mod rows;
 mod stream;
 
@@ -219,6 +220,10 @@ impl Provider for Brand {
 
     fn launch_files(&self, _home: &Home, launch: &Launch) -> Vec<LaunchFile> {
         flags::files(launch)
+    }
+
+    fn without_other_servers(&self, _home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
+        others::switch_off(self, launch, plan);
     }
 
     fn decode(&self, line: &str) -> Vec<Event> {

@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use sessd_proto::agent::{AgentInfo, AgentsResponse};
-use sessd_proto::{Environment, Fault, FaultCode};
+use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan};
 
 use super::Registry;
 use crate::config::{self, Agent, Flags};
@@ -94,6 +94,7 @@ impl Registry {
         let mcp_servers = flags.mcp_servers.into_iter().map(server).collect::<Result<_, _>>()?;
         // An agent that is not in the configuration any more leaves what it asked for.
         let agent = self.config.agents.get(agent).filter(|it| it.provider == provider.id());
+        let env = agent.map(|agent| agent.env.clone()).unwrap_or_default();
         let launch = Launch {
             model: flags.model,
             permission: flags.permission,
@@ -101,10 +102,11 @@ impl Registry {
             profile: flags.profile,
             args: flags.args,
             mcp_servers,
-            env: agent.map(|agent| agent.env.clone()).unwrap_or_default(),
+            around: self.surrounding(caller, &env),
+            env,
             files: self.paths.state.join(FOLDER).join(session_id),
         };
-        match provider.refuses(&launch, &self.surrounding(caller, &launch.env)) {
+        match provider.refuses(&launch, &launch.around) {
             Some(why) => Err(Fault::new(FaultCode::Unsupported, why).hint("all: `sessctl agents`")),
             None => Ok(launch),
         }
@@ -119,22 +121,27 @@ impl Registry {
     }
 }
 
-/// Writes the files that the plans for a launch name, readable by us alone.
-pub(super) async fn write_files(
+/// A plan for a launch, with what only a look at the provider's settings tells, and the files
+/// that it names, readable by us alone.
+pub(super) async fn prepare(
     provider: &'static dyn Provider,
     home: &Home,
     launch: &Launch,
-) -> Result<(), Fault> {
+    mut plan: LaunchPlan,
+) -> Result<LaunchPlan, Fault> {
     let (home, launch) = (home.clone(), launch.clone());
     let write = move || {
-        provider.launch_files(&home, &launch).iter().try_for_each(|file| match file {
+        provider.without_other_servers(&home, &launch, &mut plan);
+        let files = provider.launch_files(&home, &launch);
+        let written = files.iter().try_for_each(|file| match file {
             LaunchFile::Text(name, text) => replace(&launch.file(name), text),
             LaunchFile::Link(name, target) => link(&launch.file(name), target),
             LaunchFile::Folder(name, target) => {
                 private_folder(target)?;
                 link(&launch.file(name), target)
             }
-        })
+        });
+        written.map(|()| plan)
     };
     let written = tokio::task::spawn_blocking(write).await.map_err(Fault::internal)?;
     written.map_err(|error| {

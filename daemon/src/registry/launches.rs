@@ -162,8 +162,7 @@ impl Registry {
         if let Some(program) = self.config.programs.get(known.provider.id()) {
             plan.program = program.to_string_lossy().into_owned();
         }
-        agents::write_files(known.provider, &known.home, launch).await?;
-        Ok(plan)
+        agents::prepare(known.provider, &known.home, launch, plan).await
     }
 }
 

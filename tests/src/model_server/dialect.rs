@@ -82,10 +82,20 @@ impl Dialect {
     /// already or does not offer it.
     pub(super) fn call(self, request: &Recorded, tool: &str) -> Option<Response> {
         let body = &request.body;
-        let offered = body["tools"].as_array()?.iter().any(|offer| offer["name"] == tool);
-        let last = body["messages"].as_array()?.last()?.to_string();
-        if !matches!(self, Self::Messages) || !offered || last.contains("tool_result") {
+        let (history, result) = match self {
+            Self::Messages => ("messages", "tool_result"),
+            Self::Gemini => ("contents", "functionResponse"),
+            _ => return None,
+        };
+        let offered = body["tools"].to_string().contains(&format!("\"name\":\"{tool}\""));
+        if !offered || body[history].as_array()?.last()?.to_string().contains(result) {
             return None;
+        }
+        if matches!(self, Self::Gemini) {
+            let parts = json!([{"functionCall": {"name": tool, "args": {}}}]);
+            let content = json!({"role": "model", "parts": parts});
+            let called = json!({"content": content, "finishReason": "STOP", "index": 0});
+            return Some(Response::events(&[vec![json!({"candidates": [called]})]]));
         }
         let content = json!({"type": "tool_use", "id": unique("toolu"), "name": tool, "input": {}});
         Some(Response::events(&message(&body["model"], &[content], "tool_use").1))

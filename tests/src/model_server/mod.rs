@@ -42,8 +42,8 @@ impl Recorded {
 /// rest on a line of its own S seconds later, or when it is told to, `[[status N]]` makes it an
 /// HTTP failure, to which `[[retry S]]` adds when to try again, `[[broken reset]]` resets the
 /// connection, `[[broken garbage]]` answers what no CLI understands, and `[[call TOOL]]` calls a
-/// tool first that the request offers (Anthropic Messages only). What a CLI asks on its own
-/// behalf, such as a title, is answered with the last prompt.
+/// tool first that the request offers (Anthropic Messages and Gemini only). What a CLI asks on its
+/// own behalf, such as a title, is answered with the last prompt.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,

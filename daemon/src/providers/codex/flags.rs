@@ -46,7 +46,7 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
 }
 
 fn form(name: &str, server: &McpServer) -> Value {
-    let table: Table = match server {
+    let mut table: Table = match server {
         McpServer::Stdio { command, args, env, cwd } => {
             let list =
                 |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::from).collect());
@@ -68,6 +68,8 @@ fn form(name: &str, server: &McpServer) -> Value {
             .collect()
         }
     };
+    // The user may have switched off one of that name, with which it is merged.
+    table.insert("enabled".to_owned(), true.into());
     Value::Table(table)
 }
 
@@ -137,8 +139,8 @@ mod tests {
             arguments(&launch),
             [
                 "--config=mcp_servers.memory={ \
-                 args = ['a \"b\"'], command = \"m\", env_vars = [\"TOKEN\"] }",
-                "--config=mcp_servers.my-tickets={ env_http_headers = \
+                 args = ['a \"b\"'], command = \"m\", enabled = true, env_vars = [\"TOKEN\"] }",
+                "--config=mcp_servers.my-tickets={ enabled = true, env_http_headers = \
                  { Authorization = \"SESSD_MCP_MY_TICKETS_0\" }, url = \"https://x\" }",
             ]
         );

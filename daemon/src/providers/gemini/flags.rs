@@ -28,6 +28,9 @@ const SETTINGS: &str = "settings.json";
 /// Where the CLI keeps what it writes about sessions.
 const STORES: &[&str] = &["history", "tmp"];
 const MEMORY: &str = "GEMINI.md";
+/// Where the user's rules are by default, and ours.
+const POLICIES: &str = "policies";
+const POLICY: &str = "policy.toml";
 
 pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     let mut args = Vec::new();
@@ -40,7 +43,8 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
         };
         format!("--approval-mode={mode}")
     }));
-    // Projects and extensions may bring others.
+    // Projects and extensions may bring others. It takes this for leave to call their tools too,
+    // which the policy takes back.
     let names = launch.mcp_servers.keys();
     args.extend(names.map(|name| format!("--allowed-mcp-server-names={name}")));
     args.extend(launch.args.clone());
@@ -65,11 +69,14 @@ pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
     let name = |file: &str| format!("{OURS}/.gemini/{file}");
     let users = home.path.join(SETTINGS);
     let mut files = vec![match settings::read(&users).filter(Value::is_object) {
-        Some(settings) => LaunchFile::Text(name(SETTINGS), with_ours(settings, launch)),
+        Some(settings) => LaunchFile::Text(name(SETTINGS), with_ours(home, settings, launch)),
         // The CLI says what is wrong with them.
         None => LaunchFile::Link(name(SETTINGS), users),
     }];
     let own = |file: &str| file == SETTINGS || (file == MEMORY && launch.system_prompt.is_some());
+    if !launch.mcp_servers.is_empty() {
+        files.push(LaunchFile::Text(POLICY.to_owned(), policy(launch)));
+    }
     if let Some(text) = &launch.system_prompt {
         let memory = fs::read_to_string(home.path.join(MEMORY)).unwrap_or_default();
         files.push(LaunchFile::Text(name(MEMORY), format!("{memory}\n\n{text}\n")));
@@ -84,9 +91,28 @@ pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
     files
 }
 
+/// To name a server is no leave to call its tools without asking: only what weighs more gives
+/// that, like `--allowed-tools`, or the mode.
+fn policy(launch: &Launch) -> String {
+    let rule = |name: &String| {
+        format!(
+            "[[rule]]\ntoolName = \"*\"\nmcpName = \"{name}\"\ndecision = \"ask_user\"\n\
+             priority = 150\nmodes = [\"default\", \"autoEdit\"]\n"
+        )
+    };
+    launch.mcp_servers.keys().map(rule).collect()
+}
+
 /// The user's settings with our servers in the place of theirs.
-fn with_ours(mut settings: Value, launch: &Launch) -> String {
+fn with_ours(home: &Home, mut settings: Value, launch: &Launch) -> String {
     if !launch.mcp_servers.is_empty() {
+        // Those that are named take the place of the default.
+        let named = settings.get("policyPaths").and_then(Value::as_array).cloned();
+        let mut policies = named
+            .filter(|named| !named.is_empty())
+            .unwrap_or_else(|| vec![json!(home.path.join(POLICIES))]);
+        policies.push(json!(launch.file(POLICY)));
+        settings["policyPaths"] = policies.into();
         let servers = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
         settings["mcpServers"] = Value::Object(servers.collect::<Map<_, _>>());
     }
@@ -156,11 +182,15 @@ mod tests {
             "ui": {"theme": "x"},
             "mcpServers": {"tickets": {"httpUrl": "https://x", "headers": {}}},
             "context": {"fileName": ["AGENTS.md", "GEMINI.md"]},
+            "policyPaths": [folder.path().join("policies"), ".policy.toml"],
         });
+        let policy = "[[rule]]\ntoolName = \"*\"\nmcpName = \"tickets\"\ndecision = \"ask_user\"\n\
+                      priority = 150\nmodes = [\"default\", \"autoEdit\"]\n";
         assert_eq!(
             files(&home, &launch),
             [
                 LaunchFile::Text(name(SETTINGS), settings.to_string()),
+                LaunchFile::Text("policy.toml".to_owned(), policy.to_owned()),
                 LaunchFile::Text(name(MEMORY), "Use tabs.\n\nBe brief.\n".to_owned()),
                 LaunchFile::Link(name("projects.json"), folder.path().join("projects.json")),
                 store("history"),

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::providers::{Basis, Retention};
+use crate::providers::{Basis, Retention, jsonc};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -34,7 +34,7 @@ pub(super) fn read(settings: &Path) -> Option<Value> {
         Err(error) if error.kind() == ErrorKind::NotFound => "{}".to_owned(),
         read => read.ok()?,
     };
-    serde_json::from_str(&without_comments(&text)).ok()
+    serde_json::from_str(&jsonc::without_comments(&text)).ok()
 }
 
 /// `12h`, `30d`, `2w`, `1m` (30 days).
@@ -51,41 +51,6 @@ fn period_ms(text: &str) -> Option<i64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number: i64 = is_number.then(|| digits.parse().ok())??;
     number.checked_mul(hours * HOUR_MS).filter(|ms| *ms > 0)
-}
-
-/// The settings may hold comments; strings may hold what looks like one.
-fn without_comments(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['"', '/']) {
-        clean.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let end = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else {
-            let end = if rest.starts_with('"') { string_end(rest) } else { 1 };
-            clean.push_str(&rest[..end]);
-            end
-        };
-        rest = &rest[end..];
-    }
-    clean + rest
-}
-
-/// Where the string ends that the text starts with.
-fn string_end(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

@@ -1,0 +1,104 @@
+//! The MCP servers in the settings of the user and of the project that a launch does not name:
+//! Codex merges all of them, so each has to be switched off.
+
+use std::fs;
+use std::path::Path;
+
+use sessd_proto::LaunchPlan;
+use toml::{Table, Value};
+
+use super::super::{Home, Launch};
+
+const SETTINGS: &str = "config.toml";
+
+/// Where the servers of a launch begin among its arguments; an override of all of them before
+/// that is completed by those that follow.
+const OURS: &str = "--config=mcp_servers.";
+
+pub(super) fn switch_off(home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
+    let Some(first) = plan.args.iter().position(|arg| arg.starts_with(OURS)) else { return };
+    let mut files = vec![home.path.join(SETTINGS)];
+    let profile = launch.profile.iter();
+    files.extend(profile.map(|name| home.path.join(format!("{name}.{SETTINGS}"))));
+    let folders = Path::new(&plan.cwd).ancestors();
+    files.extend(folders.map(|folder| folder.join(".codex").join(SETTINGS)));
+    let mut others = Table::new();
+    for (name, server) in files.iter().flat_map(|file| servers(file)) {
+        if !launch.mcp_servers.contains_key(&name) {
+            others.entry(name).or_insert_with(|| switched_off(&server));
+        }
+    }
+    if !others.is_empty() {
+        plan.args.insert(first, format!("--config=mcp_servers={}", Value::Table(others)));
+    }
+}
+
+fn servers(settings: &Path) -> Table {
+    let text = fs::read_to_string(settings).unwrap_or_default();
+    let mut settings: Table = text.parse().unwrap_or_default();
+    match settings.remove("mcp_servers") {
+        Some(Value::Table(servers)) => servers,
+        _ => Table::new(),
+    }
+}
+
+/// Whole by itself, as a project that is not trusted adds nothing to it, and of the same kind,
+/// as a server of both kinds is refused. What is not started needs no real address, which may
+/// hold a secret.
+fn switched_off(server: &Value) -> Value {
+    let (kind, nothing) = match server.get("url") {
+        Some(_) => ("url", "http://localhost"),
+        None => ("command", "true"),
+    };
+    let mut form = Table::new();
+    form.insert(kind.to_owned(), nothing.into());
+    form.insert("enabled".to_owned(), false.into());
+    Value::Table(form)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::McpServer;
+    use super::*;
+
+    #[test]
+    fn servers_of_the_user_the_profile_and_the_project_are_switched_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { path: folder.path().join("home"), env: [].into() };
+        let project = folder.path().join("project");
+        for (file, text) in [
+            (
+                "home/config.toml",
+                "[mcp_servers.mine]\ncommand = 'x'\n[mcp_servers.\"a.b\"]\nurl = 'u'",
+            ),
+            ("home/r.config.toml", "[mcp_servers.more]\ncommand = 'x'"),
+            (
+                "project/.codex/config.toml",
+                "[mcp_servers.memory]\ncommand = 'x'\n[mcp_servers.its]",
+            ),
+        ] {
+            let file = folder.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let server = McpServer::Http { url: String::new(), headers: Default::default() };
+        let launch = Launch {
+            profile: Some("r".to_owned()),
+            mcp_servers: [("memory".to_owned(), server)].into(),
+            ..Launch::default()
+        };
+        let cwd = project.join("below").to_string_lossy().into_owned();
+        let args = ["exec", "--config=mcp_servers.memory={}", "-"].map(str::to_owned);
+        let mut plan = LaunchPlan { args: args.to_vec(), cwd, ..LaunchPlan::default() };
+        switch_off(&home, &launch, &mut plan);
+        let off = "{ command = \"true\", enabled = false }";
+        let wanted = format!(
+            "--config=mcp_servers={{ \"a.b\" = {{ enabled = false, url = \"http://localhost\" }}, \
+             its = {off}, mine = {off}, more = {off} }}"
+        );
+        assert_eq!(plan.args, ["exec", &*wanted, &*args[1], "-"]);
+        let mut plain = LaunchPlan { args: vec!["exec".to_owned()], ..LaunchPlan::default() };
+        switch_off(&home, &Launch::default(), &mut plain);
+        assert_eq!(plain.args, ["exec"], "without servers of its own the user's stay");
+    }
+}

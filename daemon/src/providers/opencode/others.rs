@@ -1,0 +1,70 @@
+//! The MCP servers in the settings of the user and of the project that a launch does not name:
+//! the family merges all of them, so each has to be switched off.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+use sessd_proto::{Environment, LaunchPlan};
+
+use super::Brand;
+use crate::providers::{Launch, jsonc};
+
+/// Folders with settings in a project or in the user's home.
+const FOLDERS: [&str; 4] = ["", ".opencode", ".kilo", ".kilocode"];
+
+/// Where servers are in the settings; the other one is in a file of an older form.
+const SERVERS: [&str; 2] = ["mcp", "mcpServers"];
+
+/// Merged over everything else, so that no project switches one on again.
+pub(super) fn switch_off(brand: &Brand, launch: &Launch, plan: &mut LaunchPlan) {
+    if launch.mcp_servers.is_empty() {
+        return;
+    }
+    let variable = format!("{}_CONFIG_CONTENT", brand.prefix);
+    let content = launch.around.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse);
+    // The CLI says what is wrong with it.
+    let Some(Value::Object(mut content)) = content else { return };
+    let read = |path: PathBuf| jsonc::parse(&fs::read_to_string(path).ok()?);
+    let read = places(brand, &launch.around, Path::new(&plan.cwd)).into_iter().filter_map(read);
+    let theirs: Vec<_> = read.chain([content.clone().into()]).flat_map(|it| names(&it)).collect();
+    let others: Vec<_> =
+        theirs.into_iter().filter(|name| !launch.mcp_servers.contains_key(name)).collect();
+    if others.is_empty() {
+        return;
+    }
+    let servers = content.entry(SERVERS[0]).or_insert_with(|| json!({}));
+    for name in others {
+        switch_one_off(servers, name);
+    }
+    plan.env.insert(variable, Some(Value::Object(content).to_string()));
+}
+
+fn switch_one_off(servers: &mut Value, name: String) {
+    let Value::Object(servers) = servers else { return };
+    match servers.entry(name).or_insert_with(|| Map::new().into()) {
+        Value::Object(server) => drop(server.insert("enabled".to_owned(), false.into())),
+        other => *other = json!({ "enabled": false }),
+    }
+}
+
+/// Wherever settings may be.
+fn places(brand: &Brand, env: &Environment, cwd: &Path) -> Vec<PathBuf> {
+    let home = env.get("HOME").map(PathBuf::from).unwrap_or_default();
+    let config = env.get("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
+    let mut folders = vec![config.join(brand.name)];
+    folders.extend(env.get(&format!("{}_CONFIG_DIR", brand.prefix)).map(PathBuf::from));
+    let around = cwd.ancestors().chain([&*home]);
+    folders.extend(around.flat_map(|folder| FOLDERS.map(|name| folder.join(name))));
+    let name = |end: &str| format!("{}.{end}", brand.name);
+    let files = [name("json"), name("jsonc"), "opencode.json".to_owned()];
+    let files =
+        files.into_iter().chain(["opencode.jsonc", "config.json", "mcp.json"].map(str::to_owned));
+    let files: Vec<_> = files.collect();
+    folders.iter().flat_map(|folder| files.iter().map(|file| folder.join(file))).collect()
+}
+
+fn names(settings: &Value) -> Vec<String> {
+    let servers = SERVERS.iter().filter_map(|key| settings.get(key)?.as_object());
+    servers.flat_map(|servers| servers.keys().cloned()).collect()
+}
