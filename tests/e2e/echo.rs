@@ -1,6 +1,7 @@
 //! Turns with the built-in agent: sending, order, repetition, and what a crash leaves.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Barrier;
 use std::thread;
@@ -37,6 +38,31 @@ fn a_session_is_continued_in_every_way_it_can_be_named() {
         assert_eq!(piped.stdout, format!("turn {count}, and you began with: one\n"));
     }
     assert_eq!(sandbox.ids(), [id]);
+}
+
+#[test]
+fn last_is_the_newest_session_of_this_directory() {
+    let sandbox = Sandbox::new(BINARIES);
+    let [here, elsewhere] = ["here", "elsewhere"].map(|name| sandbox.dir(name));
+    let send = |cwd: &Path, words: &[&str]| {
+        let mut command = sandbox.command(BINARIES.sessctl);
+        command.arg("send").args(words).current_dir(cwd);
+        sandbox.run(&mut command, DEADLINE)
+    };
+    let [first, _] = ["one", "uno"].map(|prompt| send(&here, &["--new", "echo", prompt]));
+    send(&elsewhere, &["--new", "echo", "eins"]);
+    let last = |cwd| send(cwd, &["--last", "more"]).stdout;
+    assert_eq!(last(&here), "turn 2, and you began with: uno\n");
+    assert_eq!(last(&elsewhere), "turn 2, and you began with: eins\n");
+    let id = first.stderr.trim_end().strip_prefix("session: ").expect("its id");
+    assert_eq!(send(&elsewhere, &[id, "two"]).stdout, SECOND);
+    assert_eq!(last(&here), "turn 3, and you began with: one\n");
+    let nowhere = sandbox.dir("nowhere");
+    crate::bad_input::assert_fault(
+        &send(&nowhere, &["--last", "more"]),
+        3,
+        "none in this directory",
+    );
 }
 
 /// Runs the client with this on its standard input.
