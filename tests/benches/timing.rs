@@ -61,6 +61,11 @@ pub(crate) fn template(
 
 /// The medians of the subjects, each run `rounds` times in turn.
 pub(crate) fn medians(subjects: &mut [Subject<'_>], rounds: usize) -> Vec<Duration> {
+    times(subjects, rounds).into_iter().map(median).collect()
+}
+
+/// The times of the subjects, each run `rounds` times in turn.
+pub(crate) fn times(subjects: &mut [Subject<'_>], rounds: usize) -> Vec<Vec<Duration>> {
     let mut times = vec![Vec::with_capacity(rounds); subjects.len()];
     for round in 0..rounds + 2 {
         for (subject, times) in subjects.iter_mut().zip(&mut times) {
@@ -71,11 +76,12 @@ pub(crate) fn medians(subjects: &mut [Subject<'_>], rounds: usize) -> Vec<Durati
             }
         }
     }
-    let median = |mut times: Vec<Duration>| {
-        times.sort_unstable();
-        times[times.len() / 2]
-    };
-    times.into_iter().map(median).collect()
+    times
+}
+
+pub(crate) fn median<T: Ord + Copy>(mut values: Vec<T>) -> T {
+    values.sort_unstable();
+    values[values.len() / 2]
 }
 
 pub(crate) fn ratio(a: Duration, b: Duration) -> f64 {
