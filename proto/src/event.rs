@@ -17,7 +17,8 @@ pub struct Event {
     pub kind: String,
     /// The session it is about.
     pub session_id: Option<String>,
-    /// The text of a `text`, `thinking`, `result` or `error` event.
+    /// The text of a `text`, `thinking`, `result` or `error` event. A `text` or `thinking` whose
+    /// data has `"delta": true` goes on where the one before it has ended.
     pub text: Option<String>,
     /// Everything else.
     pub data: Json,

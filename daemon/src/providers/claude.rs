@@ -199,7 +199,9 @@ fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> Launc
 }
 
 fn headless() -> Vec<String> {
-    ["-p", "--output-format=stream-json", "--verbose"].map(str::to_owned).into()
+    ["-p", "--output-format=stream-json", "--verbose", "--include-partial-messages"]
+        .map(str::to_owned)
+        .into()
 }
 
 /// They would hide failures for minutes; the deadline is ours.

@@ -7,19 +7,20 @@ use std::time::Duration;
 use futures::FutureExt;
 use rusqlite::Transaction;
 use sessd_proto::turn::{TURN_VARIABLE, TurnState};
-use sessd_proto::{Event, Fault, FaultCode, LaunchPlan};
+use sessd_proto::{Fault, FaultCode, LaunchPlan};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::homes::KnownHome;
-use super::outcomes::{Heard, answered_by_another, judge};
+use super::outcomes::judge;
+use super::recording::Recording;
 use super::secrets::Secrets;
 use super::starting::must_begin_anew;
 use super::waiting::{Run, Stop, Waiting, stopped};
-use super::{Registry, binding, endings, leases, prompts, starting};
+use super::{Registry, endings, leases, prompts, starting};
 use crate::clock::now;
 use crate::failpoint;
 use crate::process;
-use crate::providers::{Launch, Provider};
+use crate::providers::Launch;
 use crate::runner::{Cause, Ended, Limits, Process};
 use crate::store::leases::{self as leases_of_store, Lease};
 use crate::store::sessions::{self, Stored};
@@ -198,8 +199,9 @@ impl Registry {
         let (lines, incoming) = mpsc::channel(BATCHES_MAX);
         let talk = child.talk(input, limits, lines, stopped(&mut stop));
         let provider = known.provider;
-        let write_down = self.write_down(provider, row, &turn_id, asked.raw, &secrets, incoming);
-        let (ended, heard) = tokio::join!(talk, write_down);
+        let recording =
+            Recording { provider, row, turn_id: &turn_id, raw: asked.raw, secrets: &secrets };
+        let (ended, heard) = tokio::join!(talk, self.record(&recording, incoming));
         if ended.cause.is_some() {
             endings::end_all_of(&turn_id).await;
         }
@@ -242,59 +244,6 @@ impl Registry {
             .await?;
         self.watch_lease(lease);
         Ok(())
-    }
-
-    /// Decodes lines and appends their events, a batch at a time; answers the last events of
-    /// the kinds that decide about success.
-    async fn write_down(
-        &self,
-        provider: &'static dyn Provider,
-        row: &Stored,
-        turn_id: &str,
-        raw: bool,
-        secrets: &Secrets,
-        mut lines: mpsc::Receiver<Vec<String>>,
-    ) -> Result<Heard, Fault> {
-        let mut heard = Heard::default();
-        while let Some(batch) = lines.recv().await {
-            let decode = |line: String| {
-                let line = secrets.hide(line);
-                let events = provider.decode(&line);
-                let own = Event { kind: "raw".to_owned(), text: Some(line), ..Event::default() };
-                raw.then_some(own).into_iter().chain(events)
-            };
-            let stamp = |event| Event { at: now(), ..event };
-            let events: Vec<Event> = batch.into_iter().flat_map(decode).map(stamp).collect();
-            if events.is_empty() {
-                continue;
-            }
-            heard.listen(&events);
-            if heard.is_elsewhere(row) {
-                // Nobody listens any more, so it is ended.
-                return Err(answered_by_another(row));
-            }
-            let events = Arc::new(events);
-            loop {
-                let (id, events) = (turn_id.to_owned(), Arc::clone(&events));
-                let (row, theirs) = (row.clone(), heard.provider_session_id.clone());
-                let append = move |tx: &Transaction<'_>| {
-                    // Before anybody reads the first word of it.
-                    if let (None, Some(theirs)) = (&row.session.provider_session_id, theirs)
-                        && !binding::bind(tx, &row, None, &theirs)?
-                    {
-                        return Err(answered_by_another(&row).into());
-                    }
-                    rows::append_output(tx, &id, &events)
-                };
-                match self.store.write(append).await {
-                    // The provider waits with us for room; its deadline goes on.
-                    Err(error) if error.is_full() => tokio::time::sleep(RETRY).await,
-                    result => break result?,
-                }
-            }
-            self.turns.wake_followers();
-        }
-        Ok(heard)
     }
 }
 

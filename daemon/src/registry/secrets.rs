@@ -42,7 +42,7 @@ const HEADER_LENGTH_MIN: usize = 6;
 const HIDDEN: &str = "***";
 
 /// The values that a process was given and nobody else is to read, longest first: one may begin
-/// as another does. One that comes in two pieces is not seen.
+/// as another does.
 pub(super) struct Secrets(Vec<String>);
 
 impl Secrets {
@@ -54,6 +54,11 @@ impl Secrets {
         secrets.sort_unstable_by(|a, b| (Reverse(a.len()), a).cmp(&(Reverse(b.len()), b)));
         secrets.dedup();
         Self(secrets)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_values(values: &[&str]) -> Self {
+        Self::new(values.iter().map(|value| (*value).to_owned()).collect())
     }
 
     /// Those of a process that is started for a launch.
@@ -76,6 +81,15 @@ impl Secrets {
             secrets.extend(parts.map(str::to_owned));
         }
         Self::new(secrets)
+    }
+
+    /// How much of a text's end may be the beginning of one, in bytes.
+    pub(super) fn begun_at_end(&self, text: &str) -> usize {
+        let begun = |secret: &String| {
+            let ends = secret.char_indices().skip(1).map(|(end, _)| end);
+            ends.filter(|end| text.ends_with(&secret[..*end])).last().unwrap_or_default()
+        };
+        self.0.iter().map(begun).max().unwrap_or_default()
     }
 
     /// The same text without them.

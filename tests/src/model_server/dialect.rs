@@ -98,7 +98,10 @@ impl Dialect {
             return Some(Response::events(&[vec![json!({"candidates": [called]})]]));
         }
         let content = json!({"type": "tool_use", "id": unique("toolu"), "name": tool, "input": {}});
-        Some(Response::events(&message(&body["model"], &[content], "tool_use").1))
+        let delta = json!({"type": "input_json_delta", "partial_json": "{}"});
+        let (_, bursts) =
+            message(&body["model"], (content.clone(), content), vec![delta], "tool_use");
+        Some(Response::events(&bursts))
     }
 }
 
@@ -140,14 +143,21 @@ fn without_wrappers(text: &str) -> &str {
 /// What is said at once: the events of a stream until it pauses, or ends.
 type Burst = Vec<Value>;
 
-/// Every part is a block of its own.
+/// One block, in so many parts.
 fn messages(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
-    let blocks: Vec<_> = parts.iter().map(|text| json!({"type": "text", "text": text})).collect();
-    message(model, &blocks, "end_turn")
+    let block = |text: &str| json!({"type": "text", "text": text});
+    let delta = |text: &&str| json!({"type": "text_delta", "text": text});
+    let deltas = parts.iter().map(delta).collect();
+    message(model, (block(""), block(&parts.concat())), deltas, "end_turn")
 }
 
-/// One message.
-fn message(model: &Value, blocks: &[Value], stop: &str) -> (Value, Vec<Burst>) {
+/// One message with one block, as it begins and as it ends.
+fn message(
+    model: &Value,
+    (begun, whole): (Value, Value),
+    deltas: Vec<Value>,
+    stop: &str,
+) -> (Value, Vec<Burst>) {
     let id = unique("msg");
     let message = |content: Value, stop: Value| {
         json!({
@@ -156,27 +166,20 @@ fn message(model: &Value, blocks: &[Value], stop: &str) -> (Value, Vec<Burst>) {
             "usage": {"input_tokens": 10, "output_tokens": 5},
         })
     };
-    let block = |(index, block): (usize, &Value)| {
-        let (begun, delta) = match block["text"].as_str() {
-            Some(text) => {
-                (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text}))
-            }
-            None => (block.clone(), json!({"type": "input_json_delta", "partial_json": "{}"})),
-        };
-        vec![
-            json!({"type": "content_block_start", "index": index, "content_block": begun}),
-            json!({"type": "content_block_delta", "index": index, "delta": delta}),
-            json!({"type": "content_block_stop", "index": index}),
-        ]
-    };
-    let begin = json!({"type": "message_start", "message": message(json!([]), Value::Null)});
-    let end = [
+    let begin = vec![
+        json!({"type": "message_start", "message": message(json!([]), Value::Null)}),
+        json!({"type": "content_block_start", "index": 0, "content_block": begun}),
+    ];
+    let burst =
+        |delta: Value| vec![json!({"type": "content_block_delta", "index": 0, "delta": delta})];
+    let end = vec![
+        json!({"type": "content_block_stop", "index": 0}),
         json!({"type": "message_delta", "usage": {"output_tokens": 5},
             "delta": {"stop_reason": stop, "stop_sequence": null}}),
         json!({"type": "message_stop"}),
     ];
-    let bursts = blocks.iter().enumerate().map(block).collect();
-    (message(json!(blocks), json!(stop)), enclosed(vec![begin], bursts, end.into()))
+    let bursts = deltas.into_iter().map(burst).collect();
+    (message(json!([whole]), json!(stop)), enclosed(begin, bursts, end))
 }
 
 /// Every part is an item of its own.

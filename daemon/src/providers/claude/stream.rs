@@ -18,6 +18,11 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             });
             vec![event("started", None, data)]
         }
+        // A subagent's words are no answer.
+        ("assistant" | "user" | "stream_event", _) if !line["parent_tool_use_id"].is_null() => {
+            Vec::new()
+        }
+        ("stream_event", _) => piece(&line["event"]).into_iter().collect(),
         // Its own words about a failure are no answer; they come again as the error.
         ("assistant", _) if line["message"]["model"] == "<synthetic>" => Vec::new(),
         ("assistant", _) => blocks()
@@ -53,6 +58,17 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     }
 }
 
+/// A part of a block, which comes as a whole when it is at its end.
+fn piece(event: &Value) -> Option<Event> {
+    let delta = &event["delta"];
+    let (kind, text) = match delta["type"].as_str()? {
+        "text_delta" => ("text", &delta["text"]),
+        "thinking_delta" => ("thinking", &delta["thinking"]),
+        _ => return None,
+    };
+    Some(self::event(kind, text.as_str(), json!({ "delta": true })))
+}
+
 /// The servers, each with its own among all the tools.
 fn with_tools(line: &Value) -> Vec<Value> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
@@ -82,6 +98,22 @@ mod tests {
         assert_eq!(kinds(line), [("error".to_owned(), Some("API Error".to_owned()))]);
         let line = r#"{"type":"result","subtype":"success","is_error":false,"result":"four"}"#;
         assert_eq!(kinds(line)[1], ("result".to_owned(), Some("four".to_owned())));
+    }
+
+    #[test]
+    fn parts_of_a_block_are_told_and_subagents_words_are_not() {
+        let line = |parent: Value| {
+            let delta = json!({ "type": "text_delta", "text": "a" });
+            let event = json!({ "type": "content_block_delta", "index": 0, "delta": delta });
+            let line = json!({ "type": "stream_event", "event": event,
+                "parent_tool_use_id": parent });
+            decode(&line.to_string())
+        };
+        assert_eq!(line(Value::Null), [event("text", Some("a"), json!({ "delta": true }))]);
+        assert_eq!(line("toolu_1".into()), []);
+        let line = r#"{"type":"assistant","parent_tool_use_id":"toolu_1",
+            "message":{"content":[{"type":"text","text":"a"}]}}"#;
+        assert_eq!(kinds(line), []);
     }
 
     #[test]
