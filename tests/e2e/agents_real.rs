@@ -25,7 +25,10 @@ lines.on('line', line => {
   if (method === 'initialize') answer({ protocolVersion: params.protocolVersion,
     capabilities: { tools: {} }, serverInfo: { name: 'test', version: '1' } });
   else if (method === 'tools/list') answer({ tools: [tool] });
-  else if (method === 'tools/call') require('fs').writeFileSync('called', '');
+  else if (method === 'tools/call') {
+    require('fs').writeFileSync('called', '');
+    answer({ content: [] });
+  }
   else if (id !== undefined) answer({});
 });
 "#;

@@ -36,6 +36,7 @@ mod mid_answer;
 mod modes;
 mod new;
 mod other_user;
+mod permissions_real;
 mod power_loss;
 mod read_only;
 mod real_cli_works;

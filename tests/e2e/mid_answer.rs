@@ -5,6 +5,7 @@
 use std::fs;
 use std::process::Stdio;
 
+use sessd::providers;
 use sessd_proto::turn::TurnOutputRequest;
 use sessd_tests::daemon::is_running;
 use sessd_tests::wait::{DEADLINE, wait_until};
@@ -33,7 +34,8 @@ pub(crate) fn outlives_its_sender(scene: &Scene, id: &str) {
     assert_eq!(scene.server.turn_requests().len(), before + 1, "the prompt was sent twice");
 }
 
-/// Ended in the middle of an answer: nothing of it is left that runs, or asks the model.
+/// Ended in the middle of an answer: nothing of it is left that runs, or asks the model. Until
+/// then its prompt was in nobody's list of processes, but for a CLI that takes it no other way.
 pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     let (before, half_sent) = (scene.server.requests().len(), scene.server.half_sent());
     let words = ["send", "--detach", id, "kappa [[pause 600]]"];
@@ -43,6 +45,9 @@ pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     assert!(live.blocks(), "{live:?}");
     let begun = processes_of(&turn);
     assert!(begun.iter().any(|pid| u32::try_from(*pid).ok() == live.pid), "{begun:?}");
+    let told = begun.iter().any(|pid| arguments(*pid).contains("kappa"));
+    let reads_prompt = providers::by_id(scene.provider()).unwrap().reads_prompt();
+    assert_eq!(told, !reads_prompt, "the prompt in the list of processes");
     let asked = scene.server.requests().len();
     assert!(asked > before);
     let cancelled = answer(&scene.sandbox, &["turns", "cancel", &turn]);
@@ -81,6 +86,11 @@ fn shows_parts(scene: &Scene) -> bool {
 
 fn newest_turn(scene: &Scene) -> String {
     answer(&scene.sandbox, &["turns"])["turns"][0]["id"].as_str().unwrap().to_owned()
+}
+
+fn arguments(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// All that runs of a turn, wherever it has gone.

@@ -6,6 +6,7 @@ use serde_json::Value;
 use sessd_proto::{Live, LiveState, Session, Status};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::terminal::Terminal;
+use sessd_tests::tree::files_below;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::bad_input::assert_fault;
@@ -105,6 +106,33 @@ fn begins(cli: &'static dyn RealCli) {
     let mut terminal = scene.resume(&[&id], &scene.elsewhere);
     terminal.wait_for_text(ALPHA, DEADLINE);
     cli.quit(&mut terminal);
+}
+
+/// Also where the daemon knows nothing of that home yet.
+#[test]
+fn new_begins_in_the_home_that_the_calling_shell_selects() {
+    for cli in [&Claude as &'static dyn RealCli, &Codex] {
+        let Some(scene) = Scene::of(cli) else { continue };
+        let moved = scene.sandbox.home().join("moved");
+        scene.copy_home(&moved);
+        answer(&scene.sandbox, &["daemon", "start"]);
+        let mut command = scene.sandbox.command(BINARIES.sessctl);
+        command.args(["--json", "send", "--new", scene.provider(), "alpha question"]);
+        command.current_dir(&scene.project).env(scene.variable(), &moved);
+        let sent = scene.sandbox.run(&mut command, DEADLINE);
+        assert_eq!(sent.status, 0, "{sent:?}");
+        let [ref session] = sessions(&scene.sandbox, &["list"])[..] else { panic!("not one") };
+        assert_eq!(session.home, moved.to_str().unwrap());
+        let theirs = session.provider_session_id.as_deref().unwrap();
+        let below = |folder| {
+            let files = files_below(folder).into_iter();
+            files.filter(|path| path.to_str().unwrap().contains(theirs)).count()
+        };
+        assert!(below(&moved) > 0, "nothing of it is there");
+        assert_eq!(below(&scene.home()), 0, "something of it is in the default home");
+        let again = scene.sandbox.sessctl(&["send", &session.id, "beta question"]);
+        assert_eq!((again.status, &*again.stdout), (0, &*format!("{BETA}\n")), "{again:?}");
+    }
 }
 
 /// A sweep finds the transcript before anybody knows whose it is.
@@ -254,7 +282,16 @@ fn forks(cli: &'static dyn RealCli) {
 
 #[test]
 fn fork_by_a_turn_leaves_the_original_of_opencode_as_it_was() {
-    let Some(scene) = Scene::of(&OPENCODE) else { return };
+    forks_by_a_turn(&OPENCODE);
+}
+
+#[test]
+fn fork_by_a_turn_leaves_the_original_of_kilo_as_it_was() {
+    forks_by_a_turn(&KILO);
+}
+
+fn forks_by_a_turn(cli: &'static dyn RealCli) {
+    let Some(scene) = Scene::of(cli) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
     let forked = scene.sandbox.sessctl(&["send", "--fork", &id, "beta question"]);

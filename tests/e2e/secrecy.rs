@@ -1,16 +1,13 @@
-//! Promise: what the caller's shell holds reaches the provider and nothing else, and a prompt is
-//! in nobody's list of processes.
+//! Promise: what the caller's shell holds reaches the provider, for this call, and nothing else.
 
 use std::fs;
 use std::path::Path;
 
-use sessd_tests::real_cli::{Claude, Codex, Gemini, RealCli};
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::tree::files_below;
-use sessd_tests::wait::{DEADLINE, wait_until};
+use sessd_tests::wait::DEADLINE;
 
 use crate::BINARIES;
-use crate::scene::{Scene, answer};
 
 const SECRET: &str = "sk-marker-8c1f0a77";
 
@@ -33,10 +30,12 @@ echo "refused: $ANTHROPIC_API_KEY" >&2
 exit 1
 "#;
 
-/// The built-in agent, which writes down each time that it gets the secret.
+/// The built-in agent, which writes down each time that it gets the secret, and how it may reach
+/// others.
 fn have_a_witness(sandbox: &Sandbox) {
     let got = format!("[ \"$ANTHROPIC_API_KEY\" = {SECRET} ] && echo got >>~/got");
-    replace_agent(sandbox, &format!("#!/bin/sh\n{got}\nexec \"$SESSD_BIN\" \"$@\"\n"));
+    let ways = "echo $HTTPS_PROXY but $NO_PROXY, $https_proxy but $no_proxy >>~/ways";
+    replace_agent(sandbox, &format!("#!/bin/sh\n{got}\n{ways}\nexec \"$SESSD_BIN\" \"$@\"\n"));
 }
 
 fn replace_agent(sandbox: &Sandbox, script: &str) {
@@ -101,6 +100,24 @@ fn variables_of_a_call_reach_the_provider_and_nothing_else() {
 }
 
 #[test]
+fn a_provider_takes_the_proxy_of_the_calling_shell_and_no_other() {
+    let mut sandbox = Sandbox::new(BINARIES);
+    have_a_witness(&sandbox);
+    assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
+    let [upper, lower] = ["http://upper:1", "http://lower:2"];
+    sandbox.set_env("HTTPS_PROXY", upper);
+    sandbox.set_env("NO_PROXY", "here,there");
+    assert_eq!(sandbox.sessctl(&["send", "--new", "echo", "one"]).status, 0);
+    for (name, value) in [("HTTPS_PROXY", ""), ("NO_PROXY", ""), ("https_proxy", lower)] {
+        sandbox.set_env(name, value);
+    }
+    sandbox.set_env("no_proxy", "nowhere");
+    assert_eq!(sandbox.sessctl(&["send", "--new", "echo", "two"]).status, 0);
+    let ways = fs::read_to_string(sandbox.home().join("ways")).unwrap();
+    assert_eq!(ways, format!("{upper} but here,there, but\nbut , {lower} but nowhere\n"));
+}
+
+#[test]
 fn a_secret_that_a_provider_repeats_is_hidden() {
     let sandbox = Sandbox::new(BINARIES);
     replace_agent(&sandbox, TALKATIVE);
@@ -132,22 +149,4 @@ fn a_key_in_the_address_of_a_tool_server_is_in_no_fault_of_a_turn() {
     assert!(sent.stderr.contains("MCP server https://a.example/s/***/mcp: 401"), "{sent:?}");
     let turns = sandbox.json(&["turns"]).to_string();
     assert!(turns.contains("/s/***/mcp: 401") && !turns.contains(SECRET), "{turns}");
-}
-
-#[test]
-fn prompts_are_in_no_list_of_processes() {
-    for cli in [&Claude as &'static dyn RealCli, &Codex, &Gemini] {
-        let Some(scene) = Scene::of(cli) else { continue };
-        let prompt = format!("{SECRET} [[sleep 600]]");
-        let project = scene.project.to_str().unwrap();
-        let words = ["send", "--detach", "--new", scene.provider(), "--cwd", project, &prompt];
-        let turn = answer(&scene.sandbox, &words)["turn"]["id"].as_str().unwrap().to_owned();
-        wait_until("the prompt at the model", DEADLINE, || {
-            (!scene.server.turn_requests().is_empty()).then_some(())
-        });
-        for entry in fs::read_dir("/proc").unwrap() {
-            assert_not_in(&entry.unwrap().path().join("cmdline"));
-        }
-        answer(&scene.sandbox, &["turns", "cancel", &turn]);
-    }
 }
