@@ -1,64 +1,33 @@
-//! JSON as people write it into settings: with comments, and commas after the last one.
-//! Knows no provider.
+//! JSON as people write it into settings: with comments, and with commas after the last one where
+//! the program allows them. Knows no provider.
 
+use jsonc_parser::{ParseOptions, parse_to_serde_value};
 use serde_json::Value;
 
-/// What a text with comments and needless commas means, if anything.
+/// Nothing but JSON, as far as no program takes more.
+const STRICT: ParseOptions = ParseOptions {
+    allow_comments: true,
+    allow_loose_object_property_names: false,
+    allow_trailing_commas: false,
+    allow_missing_commas: false,
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};
+
+/// What a text with comments means, if anything.
 #[must_use]
 pub fn parse(text: &str) -> Option<Value> {
-    serde_json::from_str(&without_last_commas(&without_comments(text))).ok()
+    parse_to_serde_value(text, &STRICT).ok()
 }
 
-/// The text without its comments; strings may hold what looks like one.
+/// The same of one that may have commas that nothing follows.
 #[must_use]
-pub fn without_comments(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['"', '/']) {
-        clean.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let end = if rest.starts_with("//") {
-            rest.find('\n').unwrap_or(rest.len())
-        } else if rest.starts_with("/*") {
-            rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else {
-            let end = if rest.starts_with('"') { string_end(rest) } else { 1 };
-            clean.push_str(&rest[..end]);
-            end
-        };
-        rest = &rest[end..];
-    }
-    clean + rest
-}
-
-/// The text without commas that nothing follows.
-fn without_last_commas(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(['"', ',']) {
-        clean.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let end = if rest.starts_with('"') { string_end(rest) } else { 1 };
-        if !rest[end..].trim_start().starts_with(['}', ']']) || end > 1 {
-            clean.push_str(&rest[..end]);
-        }
-        rest = &rest[end..];
-    }
-    clean + rest
-}
-
-/// Where the string ends that the text starts with.
-fn string_end(text: &str) -> usize {
-    let mut escaped = false;
-    for (at, byte) in text.bytes().enumerate().skip(1) {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
+pub fn parse_with_commas(text: &str) -> Option<Value> {
+    parse_to_serde_value(text, &ParseOptions { allow_trailing_commas: true, ..STRICT }).ok()
 }
 
 #[cfg(test)]
@@ -68,10 +37,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_and_last_commas_mean_nothing_outside_of_strings() {
-        let text = r#"{ // one
-            "a": ["// no", "x,]", "\",}",], /* two, */ "b": {"c": 1, /* three */ }, }"#;
-        assert_eq!(parse(text), Some(json!({"a": ["// no", "x,]", "\",}"], "b": {"c": 1}})));
-        assert_eq!(parse("{"), None);
+    fn comments_and_last_commas_are_no_part_of_what_is_meant() {
+        let text = r#"{"a": [1, "2, ]", ], // "b"
+            "c": "// \" /* ,", /* "x": 1, */ }"#;
+        assert_eq!(parse_with_commas(text), Some(json!({ "a": [1, "2, ]"], "c": "// \" /* ," })));
+        assert_eq!(parse(text), None);
+        assert_eq!(parse("{} // a"), Some(json!({})));
+        for odd in ["{'a': 1}", "{a: 1}", "{\"a\": 0x1}", "{\"a\": 1 \"b\": 2}", "{} {}", "{"] {
+            assert_eq!(parse_with_commas(odd), None, "{odd}");
+        }
+        assert_eq!(parse_with_commas(&"[".repeat(1_000_000)), None);
     }
 }

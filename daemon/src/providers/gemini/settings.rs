@@ -34,7 +34,7 @@ pub(super) fn read(settings: &Path) -> Option<Value> {
         Err(error) if error.kind() == ErrorKind::NotFound => "{}".to_owned(),
         read => read.ok()?,
     };
-    serde_json::from_str(&jsonc::without_comments(&text)).ok()
+    jsonc::parse(&text)
 }
 
 /// `12h`, `30d`, `2w`, `1m` (30 days).

@@ -22,10 +22,11 @@ pub(super) fn switch_off(brand: &Brand, launch: &Launch, plan: &mut LaunchPlan) 
         return;
     }
     let variable = format!("{}_CONFIG_CONTENT", brand.prefix);
-    let content = launch.around.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse);
+    let content =
+        launch.around.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse_with_commas);
     // The CLI says what is wrong with it.
     let Some(Value::Object(mut content)) = content else { return };
-    let read = |path: PathBuf| jsonc::parse(&fs::read_to_string(path).ok()?);
+    let read = |path: PathBuf| jsonc::parse_with_commas(&fs::read_to_string(path).ok()?);
     let read = places(brand, &launch.around, Path::new(&plan.cwd)).into_iter().filter_map(read);
     let theirs: Vec<_> = read.chain([content.clone().into()]).flat_map(|it| names(&it)).collect();
     let others: Vec<_> =
