@@ -1,6 +1,7 @@
 //! Promise: a prompt reaches any session of any CLI, one at a time, and what went wrong is said
 //! without a change to the session.
 
+use std::fs;
 use std::path::Path;
 use std::thread;
 
@@ -101,6 +102,8 @@ fn two_at_once(scene: &Scene, id: &str) {
     said.sort();
     assert_eq!(said, ["turns=4", "turns=5"]);
     assert_eq!(scene.server.turn_requests().len(), before + 2, "a prompt was sent twice");
+    // Nor is any of them asked for a title, a summary or a route: a turn is one call.
+    assert!(scene.server.asides().is_empty(), "{:#?}", scene.server.asides());
 }
 
 /// What we do not know is not tried at the CLI, of which some begin another session then.
@@ -152,4 +155,18 @@ fn fails_honestly(scene: &Scene, id: &str) {
     let last = send(scene, &scene.project, &[id, "theta question"]);
     assert_eq!(last.status, 0, "{last:?}");
     assert!(last.stdout.contains("last='theta question'"), "{last:?}");
+}
+
+/// Where its settings name no model it has one choose it: that is a call, too, but only one.
+#[test]
+fn a_turn_of_gemini_without_a_model_is_two_calls() {
+    let Some(scene) = Scene::of(&Gemini) else { return };
+    let settings = scene.sandbox.home().join(".gemini/settings.json");
+    let named = fs::read_to_string(&settings).unwrap();
+    let unnamed = named.replace(r#""model":{"name":"gemini-2.5-flash"},"#, "");
+    assert_ne!(named, unnamed);
+    fs::write(settings, unnamed).unwrap();
+    let sent = send(&scene, &scene.project, &["--new", "gemini", "alpha question"]);
+    assert_said(&sent, 1, "alpha question");
+    assert_eq!((scene.server.turn_requests().len(), scene.server.asides().len()), (1, 1));
 }

@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Recorded;
 use super::http::Response;
@@ -35,11 +35,6 @@ impl Dialect {
             ("POST", name) if name.ends_with("enerateContent") => Some(Self::Gemini),
             _ => None,
         }
-    }
-
-    /// Whether the CLI asks on its own behalf, as for a title: what may call no tool.
-    pub(super) fn is_aside(self, body: &Value) -> bool {
-        matches!(self, Self::Chat) && body["tools"].as_array().is_none_or(Vec::is_empty)
     }
 
     /// What the user wrote, without what the CLI added.
@@ -103,6 +98,22 @@ impl Dialect {
             message(&body["model"], (content.clone(), content), vec![delta], "tool_use");
         Some(Response::events(&bursts))
     }
+}
+
+/// Whether a CLI asks on its own behalf, as for a title or a route: what may call no tool.
+pub(super) fn is_aside(body: &Value) -> bool {
+    body["tools"].as_array().is_none_or(Vec::is_empty)
+}
+
+/// What answers it: the prompt itself, or an object of the form that was asked for.
+pub(super) fn aside(body: &Value, prompt: &str) -> String {
+    let form = &body["generationConfig"]["responseJsonSchema"]["properties"];
+    let value = |form: &Value| if form["type"] == "INTEGER" { json!(1) } else { json!(prompt) };
+    let object = |form: &Map<String, Value>| {
+        let values = form.iter().map(|(name, form)| (name.clone(), value(form)));
+        Value::Object(values.collect()).to_string()
+    };
+    form.as_object().map_or_else(|| prompt.to_owned(), object)
 }
 
 /// The answer that proves which prompts arrived.

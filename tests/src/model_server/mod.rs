@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use dialect::{Dialect, answer, directive};
+use dialect::{Dialect, answer, aside, directive, is_aside};
 use http::{Request, Response};
 use serde_json::{Value, json};
 
@@ -27,10 +27,19 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Whether it is a step of a conversation. A real service also runs its model, and bills
-    /// it, for what a CLI asks on its own behalf.
+    /// Whether it is a step of a conversation.
     pub fn is_turn(&self) -> bool {
-        Dialect::of(&self.method, &self.path).is_some_and(|dialect| !dialect.is_aside(&self.body))
+        self.runs_the_model() && !is_aside(&self.body)
+    }
+
+    /// Whether it is asked on the CLI's own behalf: a real service also runs its model for that,
+    /// and bills it.
+    pub fn is_aside(&self) -> bool {
+        self.runs_the_model() && is_aside(&self.body)
+    }
+
+    fn runs_the_model(&self) -> bool {
+        Dialect::of(&self.method, &self.path).is_some()
     }
 }
 
@@ -112,6 +121,11 @@ impl ModelServer {
     pub fn turn_requests(&self) -> Vec<Recorded> {
         self.shared.requests().iter().filter(|request| request.is_turn()).cloned().collect()
     }
+
+    /// The requests that run the model and are no steps of conversations.
+    pub fn asides(&self) -> Vec<Recorded> {
+        self.shared.requests().iter().filter(|request| request.is_aside()).cloned().collect()
+    }
 }
 
 impl Drop for ModelServer {
@@ -171,8 +185,8 @@ impl Shared {
         };
         let prompts = dialect.prompts(&request.body);
         let last = prompts.last().map(String::as_str).unwrap_or_default();
-        if dialect.is_aside(&request.body) {
-            return Some(dialect.response(request, &[last]));
+        if is_aside(&request.body) {
+            return Some(dialect.response(request, &[&aside(&request.body, last)]));
         }
         if let Some(seconds) = directive(last, "sleep")
             && !self.wait(seconds, |_| false)
@@ -239,17 +253,24 @@ mod tests {
         assert!(ask("HEAD / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 200 "));
         assert!(ask("GET /v1/nothing HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404 "));
         let chunked = "POST /v1/messages?beta=true HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n\
-            e\r\n{\"messages\": [\r\n\
+            1d\r\n{\"tools\": [{}], \"messages\": [\r\n\
             24\r\n{\"role\": \"user\", \"content\": \"one\"}]}\r\n0\r\n\r\n";
         assert!(ask(chunked).contains(r#""text":"FAKE turns=1 first='one' last='one'""#));
-        let failing = r#"{"input": [{"role": "user", "content": "[[status 429]]"}]}"#;
+        let failing =
+            r#"{"tools": [{}], "input": [{"role": "user", "content": "[[status 429]]"}]}"#;
         let length = failing.len();
         let failing =
             format!("POST /v1/responses HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{failing}");
         assert!(ask(&failing).starts_with("HTTP/1.1 429 "));
 
+        let aside = r#"{"input": [{"role": "user", "content": "a title for it"}]}"#;
+        let length = aside.len();
+        let aside =
+            format!("POST /v1/responses HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{aside}");
+        assert!(ask(&aside).contains("a title for it"));
+
         let methods: Vec<_> = server.requests().into_iter().map(|request| request.method).collect();
-        assert_eq!(methods, ["HEAD", "GET", "POST", "POST"]);
-        assert_eq!(server.turn_requests().len(), 2);
+        assert_eq!(methods, ["HEAD", "GET", "POST", "POST", "POST"]);
+        assert_eq!((server.turn_requests().len(), server.asides().len()), (2, 1));
     }
 }
