@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use sessd_proto::{FaultCode, Status};
-use sessd_tests::real_cli::{Claude, Codex, Gemini, OPENCODE, RealCli};
+use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, RealCli};
 use sessd_tests::wait::DEADLINE;
 
 use crate::BINARIES;
@@ -194,19 +194,44 @@ fn trap_15_retries_of_claude_do_not_hide_a_failure() {
 /// It begins another thread in silence when it does not understand the id.
 #[test]
 fn trap_01_a_stray_thread_of_codex_is_not_taken_for_the_session() {
-    let Some(scene) = Scene::of(&Codex) else { return };
-    let sent = answer(&scene.sandbox, &["send", "--new", "codex", "alpha question"]);
+    goes_astray(&Codex, "set -- exec --json --skip-git-repo-check -- -");
+}
+
+#[test]
+fn a_stray_session_of_opencode_is_not_taken_for_the_session() {
+    goes_astray(&OPENCODE, WITHOUT_SESSION);
+}
+
+#[test]
+fn a_stray_session_of_kilo_is_not_taken_for_the_session() {
+    goes_astray(&KILO, WITHOUT_SESSION);
+}
+
+/// Drops the option that names the session.
+const WITHOUT_SESSION: &str = r#"for word; do
+    shift
+    case $word in --session=*) ;; *) set -- "$@" "$word" ;; esac
+done"#;
+
+/// Who answers in another session than the one asked for has failed, and is not bound to it.
+fn goes_astray(cli: &'static dyn RealCli, change_arguments: &str) {
+    let Some(scene) = Scene::of(cli) else { return };
+    let project = scene.project.to_str().unwrap();
+    let new = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
+    let sent = answer(&scene.sandbox, &new);
     let id = sent["session"]["id"].as_str().unwrap().to_owned();
     let theirs = show(&scene.sandbox, &id).provider_session_id;
-    let real = fs::canonicalize(scene.sandbox.home().join("../bin/codex")).unwrap();
-    let script =
-        format!("#!/bin/sh\nexec {} exec --json --skip-git-repo-check -- -\n", real.display());
+    let real = scene.sandbox.home().join("../bin").join(scene.program());
+    let real = fs::canonicalize(real).unwrap();
+    let script = format!("#!/bin/sh\n{change_arguments}\nexec '{}' \"$@\"\n", real.display());
     let stray = scene.sandbox.script("stray", script);
-    scene.sandbox.link("codex", &stray);
+    scene.sandbox.link(scene.program(), &stray);
     let failed = fault(&scene.sandbox, &["send", &id, "beta question"], 6);
     assert!(failed.message.contains("another session"), "{}", failed.message);
-    assert_eq!(show(&scene.sandbox, &id).provider_session_id, theirs, "bound to the stray one");
-    scene.sandbox.link("codex", &real);
+    let after = show(&scene.sandbox, &id);
+    assert_eq!(after.provider_session_id, theirs, "bound to the stray one");
+    assert_eq!(verdict(&after), (Status::Active, None));
+    scene.sandbox.link(scene.program(), &real);
     let sent = answer(&scene.sandbox, &["send", &id, "gamma question"]);
     assert_eq!(sent["text"], "FAKE turns=2 first='alpha question' last='gamma question'");
 }
