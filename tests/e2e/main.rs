@@ -46,6 +46,7 @@ mod resume_real;
 mod resume_refused;
 mod scene;
 mod secrecy;
+mod slots;
 mod soak;
 mod steal;
 mod strangers;
@@ -62,6 +63,7 @@ mod turn_order;
 mod turn_verbs;
 mod turns;
 mod upgrade;
+mod vanished;
 mod verdicts;
 
 use sessd_tests::real_cli::Cursor;
