@@ -94,7 +94,7 @@ fn arguments(pid: i32) -> String {
 }
 
 /// All that runs of a turn, wherever it has gone.
-fn processes_of(turn: &str) -> Vec<i32> {
+pub(crate) fn processes_of(turn: &str) -> Vec<i32> {
     let marker = format!("SESSD_TURN={turn}");
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());

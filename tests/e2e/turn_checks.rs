@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::BINARIES;
 use crate::echo::{ended, request, said};
+use crate::mid_answer::processes_of;
 use crate::scene::{Scene, answer, run_job};
 use crate::turn_verbs::{agent, detach, gated, held, wait_for_state};
 
@@ -34,17 +35,22 @@ fn a_session_that_was_cut_off_in_its_first_answer_is_not_begun_again() {
         cwd: scene.project.to_str().unwrap().to_owned(),
         ..request("alpha [[sleep 600]]")
     };
-    let id = client.send(first).unwrap().session.id;
+    let sent = client.send(first).unwrap();
+    let (id, first) = (sent.session.id, sent.turn.id);
     let next = SendRequest { selector: Some(id), ..request("beta question") };
     client.send(next.clone()).unwrap();
     wait_until("the model at work", DEADLINE, || {
         (!scene.server.turn_requests().is_empty()).then_some(())
     });
+    let begun = processes_of(&first);
+    assert!(!begun.is_empty());
     scene.sandbox.kill_daemon();
     assert_eq!(scene.sandbox.sessctl(&["daemon", "start"]).status, 0);
     let next = ended(&mut scene.sandbox.client(), &next.turn_id);
     assert_eq!(next.turn.state, TurnState::Succeeded, "{:?}", next.turn.fault);
     assert!(said(&next).contains("last='beta question'"), "{}", said(&next));
+    let left = || begun.iter().copied().chain(processes_of(&first)).filter(|pid| is_running(*pid));
+    assert_eq!(left().collect::<Vec<_>>(), [0; 0], "it runs without a daemon");
 }
 
 #[test]
