@@ -17,14 +17,15 @@ use crate::mid_answer::processes_of;
 use crate::scene::{Scene, answer, run_job};
 use crate::turn_verbs::{agent, detach, gated, held, wait_for_state};
 
-/// Its first turn had begun, though nobody had seen its transcript yet.
+/// Its first turn had begun, though nobody had seen its transcript yet; the tool that it was at is
+/// in a process group of its own.
 #[test]
 fn a_session_that_was_cut_off_in_its_first_answer_is_not_begun_again() {
     let Some(scene) = Scene::of(&Claude) else { return };
     // What only the memory of the daemon had would be lost with it.
     let config = format!(
-        "[agents.mine]\nprovider = \"claude\"\n\
-         env = {{ ANTHROPIC_BASE_URL = {:?}, ANTHROPIC_API_KEY = \"a-key\" }}\n",
+        "[agents.mine]\nprovider = \"claude\"\npermission = \"all\"\n[agents.mine.env]\n\
+         ANTHROPIC_BASE_URL = {:?}\nANTHROPIC_API_KEY = \"a-key\"\nIS_SANDBOX = \"1\"\n",
         scene.server.url()
     );
     scene.sandbox.write(".config/sessd/config.toml", config);
@@ -33,17 +34,17 @@ fn a_session_that_was_cut_off_in_its_first_answer_is_not_begun_again() {
     let first = SendRequest {
         new_agent: Some("mine".to_owned()),
         cwd: scene.project.to_str().unwrap().to_owned(),
-        ..request("alpha [[sleep 600]]")
+        ..request(r#"alpha [[call Bash {"command": "sleep 600"}]]"#)
     };
     let sent = client.send(first).unwrap();
     let (id, first) = (sent.session.id, sent.turn.id);
     let next = SendRequest { selector: Some(id), ..request("beta question") };
     client.send(next.clone()).unwrap();
-    wait_until("the model at work", DEADLINE, || {
-        (!scene.server.turn_requests().is_empty()).then_some(())
+    let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let begun = wait_until("the tool at work", DEADLINE, || {
+        let begun = processes_of(&first);
+        begun.iter().any(|pid| command(pid) == b"sleep\x00600\0").then_some(begun)
     });
-    let begun = processes_of(&first);
-    assert!(!begun.is_empty());
     scene.sandbox.kill_daemon();
     assert_eq!(scene.sandbox.sessctl(&["daemon", "start"]).status, 0);
     let next = ended(&mut scene.sandbox.client(), &next.turn_id);

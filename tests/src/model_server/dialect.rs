@@ -73,9 +73,11 @@ impl Dialect {
         if streams { Response::events(&events) } else { Response::json(&document) }
     }
 
-    /// The response that calls a tool without arguments, unless the request has the tool's result
-    /// already or does not offer it.
-    pub(super) fn call(self, request: &Recorded, tool: &str) -> Option<Response> {
+    /// The response that calls a tool, unless the request has the tool's result already or does
+    /// not offer it.
+    pub(super) fn call(self, request: &Recorded, call: &str) -> Option<Response> {
+        let (tool, arguments) = call.split_once(' ').unwrap_or((call, "{}"));
+        let input: Value = serde_json::from_str(arguments).ok()?;
         let body = &request.body;
         let (history, result) = match self {
             Self::Messages => ("messages", "tool_result"),
@@ -87,15 +89,17 @@ impl Dialect {
             return None;
         }
         if matches!(self, Self::Gemini) {
-            let parts = json!([{"functionCall": {"name": tool, "args": {}}}]);
+            let parts = json!([{"functionCall": {"name": tool, "args": input}}]);
             let content = json!({"role": "model", "parts": parts});
             let called = json!({"content": content, "finishReason": "STOP", "index": 0});
             return Some(Response::events(&[vec![json!({"candidates": [called]})]]));
         }
-        let content = json!({"type": "tool_use", "id": unique("toolu"), "name": tool, "input": {}});
-        let delta = json!({"type": "input_json_delta", "partial_json": "{}"});
-        let (_, bursts) =
-            message(&body["model"], (content.clone(), content), vec![delta], "tool_use");
+        let id = unique("toolu");
+        let block =
+            |input: Value| json!({"type": "tool_use", "id": id, "name": tool, "input": input});
+        let delta = json!({"type": "input_json_delta", "partial_json": arguments});
+        let blocks = (block(json!({})), block(input));
+        let (_, bursts) = message(&body["model"], blocks, vec![delta], "tool_use");
         Some(Response::events(&bursts))
     }
 }

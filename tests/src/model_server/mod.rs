@@ -50,9 +50,10 @@ impl Recorded {
 /// `[[sleep S]]` delays the answer by S seconds, `[[pause S]]` sends only `FAKE turns=N` and the
 /// rest on a line of its own S seconds later, or when it is told to, `[[status N]]` makes it an
 /// HTTP failure, to which `[[retry S]]` adds when to try again, `[[broken reset]]` resets the
-/// connection, `[[broken garbage]]` answers what no CLI understands, and `[[call TOOL]]` calls a
-/// tool first that the request offers (Anthropic Messages and Gemini only). What a CLI asks on its
-/// own behalf, such as a title, is answered with the last prompt.
+/// connection, `[[broken garbage]]` answers what no CLI understands, and `[[call TOOL JSON]]` calls
+/// a tool first that the request offers, with arguments if there are any (Anthropic Messages and
+/// Gemini only). What a CLI asks on its own behalf, such as a title, is answered with the last
+/// prompt.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,
