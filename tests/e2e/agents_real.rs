@@ -33,9 +33,10 @@ lines.on('line', line => {
 });
 "#;
 
-/// What the agent's server says of itself, and what one of the user's own does.
+/// What the agent's server says of itself, and what those in the settings do.
 const SECRET: &str = "hunter2";
-const OTHERS: &str = "of-the-user";
+const USERS: &str = "of-the-user";
+const PROJECTS: &str = "of-the-project";
 
 /// What the provider's own agent file says, and what our configuration adds.
 const PROFILE: &str = "Review like Cato.";
@@ -75,6 +76,8 @@ fn agents_reach_qwen_at_every_start() {
 struct Ways {
     /// The user's own settings.
     settings: &'static str,
+    /// Those of a project.
+    project: &'static str,
     /// Another model than theirs.
     model: &'static str,
     /// What the model server sees of it.
@@ -87,28 +90,24 @@ struct Ways {
 
 fn ways(provider: &str) -> Ways {
     let described = format!("---\nname: reviewer\ndescription: x\nmode: primary\n---\n{PROFILE}\n");
-    let [settings, model, asked, tool, other] = match provider {
-        "claude" => {
-            [".claude.json", "haiku", "claude-haiku", "mcp__archive__say", "mcp__bazaar__echo"]
-        }
-        "codex" => {
-            [".codex/config.toml", "other-model", "other-model", "mcp__archive", "mcp__bazaar"]
-        }
+    let other = "other-model";
+    let [settings, project, model, asked] = match provider {
+        "claude" => [".claude.json", ".mcp.json", "haiku", "claude-haiku"],
+        "codex" => [".codex/config.toml", ".codex/config.toml", other, other],
         "gemini" => {
-            let model = "gemini-2.5-pro";
-            [".gemini/settings.json", model, model, "mcp_archive_say", "mcp_bazaar_echo"]
+            let settings = ".gemini/settings.json";
+            [settings, settings, "gemini-2.5-pro", "gemini-2.5-pro"]
         }
-        "qwen" => {
-            let model = "other-model";
-            [".qwen/settings.json", model, model, "mcp__archive__say", "mcp__bazaar__echo"]
-        }
-        name => {
-            let settings = match name {
-                "kilo" => ".config/kilo/kilo.json",
-                _ => ".config/opencode/opencode.json",
-            };
-            [settings, "test/other-model", "other-model", "archive_say", "bazaar_echo"]
-        }
+        "qwen" => [".qwen/settings.json", ".qwen/settings.json", other, other],
+        "kilo" => [".config/kilo/kilo.json", "kilo.json", "test/other-model", other],
+        _ => [".config/opencode/opencode.json", "opencode.json", "test/other-model", other],
+    };
+    let tools = match provider {
+        "claude" | "qwen" => ["mcp__archive__say", "mcp__bazaar__echo"],
+        // The tools of each are in a list of its own.
+        "codex" => ["mcp__archive", "mcp__bazaar"],
+        "gemini" => ["mcp_archive_say", "mcp_bazaar_echo"],
+        _ => ["archive_say", "bazaar_echo"],
     };
     let profile = match provider {
         "claude" => Some((".claude/agents/reviewer.md", described)),
@@ -120,30 +119,30 @@ fn ways(provider: &str) -> Ways {
         "kilo" => Some((".config/kilo/agent/reviewer.md", described)),
         _ => None,
     };
-    Ways { settings, model, asked, tools: [tool, other], profile }
+    Ways { settings, project, model, asked, tools, profile }
 }
 
-/// Gives the user a server of their own, in the form of the CLI.
-fn have_own_server(scene: &Scene, settings: &str, server: &Path) {
-    let path = scene.sandbox.home().join(settings);
-    let text = fs::read_to_string(&path).unwrap();
-    let (program, args) = ("node", server.to_str().unwrap());
-    if settings.ends_with(".toml") {
-        let server = format!("command = '{program}'\nargs = ['{args}']");
-        let env = format!("env = {{ TOKEN = '{OTHERS}' }}");
-        return fs::write(path, format!("{text}[mcp_servers.mine]\n{server}\n{env}\n")).unwrap();
+/// Adds a server to settings, in the form of the CLI.
+fn add_server(scene: &Scene, settings: &Path, server: &Path, token: &str) {
+    let text = fs::read_to_string(settings).unwrap_or_default();
+    let (name, program, args) = (token.replace('-', ""), "node", server.to_str().unwrap());
+    fs::create_dir_all(settings.parent().unwrap()).unwrap();
+    if settings.extension().unwrap() == "toml" {
+        let form =
+            format!("command = '{program}'\nargs = ['{args}']\nenv = {{ TOKEN = '{token}' }}");
+        return fs::write(settings, format!("{text}[mcp_servers.{name}]\n{form}\n")).unwrap();
     }
-    let mut all: Value = serde_json::from_str(&text).unwrap();
-    let env = json!({ "TOKEN": OTHERS });
+    let mut all: Value = serde_json::from_str(&text).unwrap_or_else(|_| json!({}));
+    let env = json!({ "TOKEN": token });
     if scene.has_database() {
         let command = [program, args];
-        all["mcp"]["mine"] = json!({ "type": "local", "command": command, "environment": env });
+        all["mcp"][name] = json!({ "type": "local", "command": command, "environment": env });
     } else {
         // Where nobody can be asked, Gemini CLI offers only what it trusts.
         let form = json!({ "command": program, "args": [args], "env": env, "trust": true });
-        all["mcpServers"]["mine"] = form;
+        all["mcpServers"][name] = form;
     }
-    fs::write(path, all.to_string()).unwrap();
+    fs::write(settings, all.to_string()).unwrap();
 }
 
 /// The agent `helper`, with everything that the provider takes.
@@ -178,7 +177,8 @@ fn missing<'a>(scene: &Scene, ways: &'a Ways, request: &Recorded) -> Vec<&'a str
     missing.extend((!said.contains(&described)).then_some("the server's environment"));
     let lacks_profile = ways.profile.is_some() && !said.contains(PROFILE);
     missing.extend(lacks_profile.then_some("the profile"));
-    missing.extend(said.contains(OTHERS).then_some("no other servers"));
+    missing.extend(said.contains(USERS).then_some("no server of the user's"));
+    missing.extend(said.contains(PROJECTS).then_some("no server of the project's"));
     missing
 }
 
@@ -194,13 +194,19 @@ fn reach(cli: &'static dyn RealCli) {
     let log = sandbox.home().join("server.log");
     let (mut far, port) = start_server(sandbox, &everything.program, &log);
     let server = sandbox.write("server.js", SERVER);
-    have_own_server(&scene, ways.settings, &server);
+    let own = sandbox.home().join(ways.settings);
+    add_server(&scene, &own, &server, USERS);
+    add_server(&scene, &scene.project.join(ways.project), &server, PROJECTS);
+    // Claude Code would ask whether that may be there, even where it shall not.
+    let leave = "{\"enableAllProjectMcpServers\":true}";
+    let leave_file = sandbox.write(".claude/settings.json", leave);
     have_agent(&scene, &ways, &server, port);
     // It completes its settings at its first start.
     scene.one_shot("of no interest");
     let newest = || scene.server.turn_requests().pop().unwrap();
-    assert!(newest().body.to_string().contains(OTHERS), "the user's own server is never there");
-    let own = sandbox.home().join(ways.settings);
+    let plain = newest().body.to_string();
+    assert!(plain.contains(USERS), "the user's own server is never there");
+    assert!(plain.contains(PROJECTS), "the project's is never there");
     let before = settings(&own);
 
     let project = scene.project.to_str().unwrap();
@@ -211,11 +217,9 @@ fn reach(cli: &'static dyn RealCli) {
     // Nobody can be asked.
     answer(sandbox, &["send", id, &format!("beta question [[call {}]]", ways.tools[0])]);
     assert_eq!(missing(&scene, &ways, &newest()), [""; 0], "{}", newest().body);
-    let refused = matches!(name, "claude" | "gemini").then(|| newest().body.to_string());
-    let refused = refused.is_none_or(|it| it.contains("tool_result") || it.contains("functionR"));
-    assert!(refused, "{name} was not even asked to call a tool");
-    assert!(!scene.elsewhere.join("called").exists(), "a tool was called without leave");
+    called_nothing(&scene, &newest());
     assert_eq!(settings(&own), before, "{} was changed", own.display());
+    assert_eq!(fs::read_to_string(leave_file).unwrap(), leave);
     // It is a session of the user's home like any other.
     assert_eq!(answer(sandbox, &["show", id])["home"], scene.home().to_str().unwrap());
 
@@ -232,6 +236,17 @@ fn reach(cli: &'static dyn RealCli) {
     }
     far.kill().unwrap();
     far.wait().unwrap();
+}
+
+/// The model has called a tool, where the model server can say so, and in vain.
+fn called_nothing(scene: &Scene, request: &Recorded) {
+    let result = match scene.provider() {
+        "claude" => "\"tool_result\"",
+        "gemini" => "\"functionResponse\"",
+        _ => "",
+    };
+    assert!(request.body.to_string().contains(result), "no tool was called at all");
+    assert!(!scene.elsewhere.join("called").exists(), "a tool was called without leave");
 }
 
 /// The user's settings; of those that a CLI keeps its own notes in, the servers.

@@ -7,7 +7,9 @@ use crate::{Context, current_dir};
 
 /// Show which MCP servers and tools an agent or a session has when it is started
 ///
-/// Its provider is started, but no model; where that tells nothing, its MCP servers are asked.
+/// Its provider is started, but no model. Where that tells nothing, the MCP servers that the agent
+/// names are asked: nothing is known then of what is built in, nor of servers in the provider's own
+/// settings, which an agent has that names none.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// An agent, or a session

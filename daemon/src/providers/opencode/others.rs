@@ -69,3 +69,47 @@ fn names(settings: &Value) -> Vec<String> {
     let servers = SERVERS.iter().filter_map(|key| settings.get(key)?.as_object());
     servers.flat_map(|servers| servers.keys().cloned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::KILO;
+    use super::*;
+    use crate::providers::McpServer;
+
+    #[test]
+    fn servers_of_the_user_the_project_and_the_shell_are_switched_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap();
+        for (file, text) in [
+            ("config/kilo/kilo.jsonc", r#"{"mcp": {"memory": {}, "mine": {},}} // "x""#),
+            ("home/.kilocode/mcp.json", r#"{"mcpServers": {"old": {}}}"#),
+            ("home/project/kilo.json", r#"{"mcp": {"its": {"enabled": true}}}"#),
+            ("home/project/.kilo/kilo.json", "{"),
+        ] {
+            let file = folder.path().join(file);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, text).unwrap();
+        }
+        let content = r#"{"model": "m", "mcp": {"more": {"type": "local", "command": ["x"]}}}"#;
+        let around = [
+            ("HOME", format!("{root}/home")),
+            ("XDG_CONFIG_HOME", format!("{root}/config")),
+            ("KILO_CONFIG_CONTENT", content.to_owned()),
+        ];
+        let around = around.map(|(name, value)| (name.to_owned(), value));
+        let server = McpServer::Http { url: String::new(), headers: Default::default() };
+        let mut launch = Launch { around: Environment(around.into()), ..Launch::default() };
+        let mut plan =
+            LaunchPlan { cwd: format!("{root}/home/project/below"), ..LaunchPlan::default() };
+        switch_off(&KILO, &launch, &mut plan);
+        assert_eq!(plan.env, [].into(), "without servers of its own the user's stay");
+
+        launch.mcp_servers = [("memory".to_owned(), server)].into();
+        switch_off(&KILO, &launch, &mut plan);
+        let merged = plan.env["KILO_CONFIG_CONTENT"].as_deref().and_then(jsonc::parse);
+        let off = json!({ "enabled": false });
+        let more = json!({ "type": "local", "command": ["x"], "enabled": false });
+        let servers = json!({ "mine": off, "old": off, "its": off, "more": more });
+        assert_eq!(merged, Some(json!({ "model": "m", "mcp": servers })));
+    }
+}
