@@ -42,6 +42,7 @@ itself)
     for to in "$5" --last "--steal $5" "--detach --steal $5" "--steal --last"; do
         sessctl send $to hello 2>>~/refused; echo $? >>~/refused
     done
+    sessctl resume --steal "$5" >~/resumed 2>&1; echo $? >>~/resumed
     sessctl send --detach "$5" hello >~/detached; echo $? >>~/detached
     finished ;;
 bytes) started "$@"; printf '\377\376{\200}\n'; finished ;;
@@ -241,6 +242,8 @@ fn one_that_sends_to_its_own_session_does_not_wait_for_itself() {
     assert_eq!(refused.matches("may end the very turn").count(), 1, "{refused}");
     let statuses = refused.lines().filter(|line| line.len() == 1);
     assert_eq!(statuses.collect::<Vec<_>>(), ["4", "4", "4", "4", "2"], "{refused}");
+    let resumed = fs::read_to_string(sandbox.home().join("resumed")).unwrap();
+    assert!(resumed.contains("is busy") && resumed.ends_with("\n4\n"), "{resumed}");
     let detached = fs::read_to_string(sandbox.home().join("detached")).unwrap();
     let (turn, status) = detached.trim().split_once('\n').unwrap();
     assert_eq!(status, "0");

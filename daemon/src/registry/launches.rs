@@ -14,7 +14,9 @@ use super::leases::{busy, has_turns};
 use super::starting::{self, is_starting};
 use super::{Registry, agents, checks, variables};
 use crate::failpoint;
+use crate::process;
 use crate::providers::Launch;
+use crate::store::leases;
 use crate::store::sessions::Stored;
 
 /// How often we look whether a session is free.
@@ -117,7 +119,7 @@ impl Registry {
     ) -> Result<(), Fault> {
         let mut wait_ms = u64::from(request.wait_ms.min(WAIT_MS_MAX));
         if request.steal {
-            if self.turns.has(&row.session.id) {
+            if self.turns.has(&row.session.id) && !self.is_of_turn(row, caller).await? {
                 self.turns.stop_current(&row.session.id, None);
                 wait_ms = wait_ms.max(STEAL_MS);
             }
@@ -132,6 +134,13 @@ impl Registry {
             // A process that was not started by us gives no sign when it ends.
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// True if a process was started by the turn that runs in a session: it would end itself.
+    async fn is_of_turn(&self, row: &Stored, caller: u32) -> Result<bool, Fault> {
+        let id = row.session.id.clone();
+        let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
+        Ok(held.is_some_and(|lease| process::is_below(caller, lease.pid)))
     }
 
     /// Nobody has it, or the caller itself: a request may be repeated.
