@@ -54,6 +54,7 @@ mod systemd;
 mod systemd_install;
 mod systemd_restarts;
 mod tidy;
+mod tool_events;
 mod tools;
 mod tools_http;
 mod traps;

@@ -13,6 +13,14 @@ pub fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
     }
 }
 
+/// What a tool has answered: a text, or blocks of which some are.
+pub fn answer(content: &Value) -> Option<String> {
+    let blocks = content.as_array().into_iter().flatten();
+    let texts: Vec<_> =
+        blocks.filter_map(|block| block["text"].as_str()).chain(content.as_str()).collect();
+    (!texts.is_empty()).then(|| texts.join("\n"))
+}
+
 /// The MCP servers of a start, each with its own among all the tools: those are named
 /// `mcp__SERVER__TOOL`, where the server is spelled by `plain`.
 pub fn mcp_servers(line: &Value, plain: fn(char) -> char) -> Vec<Value> {

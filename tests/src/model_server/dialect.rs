@@ -72,36 +72,6 @@ impl Dialect {
         };
         if streams { Response::events(&events) } else { Response::json(&document) }
     }
-
-    /// The response that calls a tool, unless the request has the tool's result already or does
-    /// not offer it.
-    pub(super) fn call(self, request: &Recorded, call: &str) -> Option<Response> {
-        let (tool, arguments) = call.split_once(' ').unwrap_or((call, "{}"));
-        let input: Value = serde_json::from_str(arguments).ok()?;
-        let body = &request.body;
-        let (history, result) = match self {
-            Self::Messages => ("messages", "tool_result"),
-            Self::Gemini => ("contents", "functionResponse"),
-            _ => return None,
-        };
-        let offered = body["tools"].to_string().contains(&format!("\"name\":\"{tool}\""));
-        if !offered || body[history].as_array()?.last()?.to_string().contains(result) {
-            return None;
-        }
-        if matches!(self, Self::Gemini) {
-            let parts = json!([{"functionCall": {"name": tool, "args": input}}]);
-            let content = json!({"role": "model", "parts": parts});
-            let called = json!({"content": content, "finishReason": "STOP", "index": 0});
-            return Some(Response::events(&[vec![json!({"candidates": [called]})]]));
-        }
-        let id = unique("toolu");
-        let block =
-            |input: Value| json!({"type": "tool_use", "id": id, "name": tool, "input": input});
-        let delta = json!({"type": "input_json_delta", "partial_json": arguments});
-        let blocks = (block(json!({})), block(input));
-        let (_, bursts) = message(&body["model"], blocks, vec![delta], "tool_use");
-        Some(Response::events(&bursts))
-    }
 }
 
 /// Whether a CLI asks on its own behalf, as for a title or a route: what may call no tool.
@@ -156,7 +126,7 @@ fn without_wrappers(text: &str) -> &str {
 }
 
 /// What is said at once: the events of a stream until it pauses, or ends.
-type Burst = Vec<Value>;
+pub(super) type Burst = Vec<Value>;
 
 /// One block, in so many parts.
 fn messages(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
@@ -167,7 +137,7 @@ fn messages(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
 }
 
 /// One message with one block, as it begins and as it ends.
-fn message(
+pub(super) fn message(
     model: &Value,
     (begun, whole): (Value, Value),
     deltas: Vec<Value>,
@@ -288,7 +258,7 @@ fn enclosed(begin: Burst, mut bursts: Vec<Burst>, end: Burst) -> Vec<Burst> {
     bursts
 }
 
-fn unique(prefix: &str) -> String {
+pub(super) fn unique(prefix: &str) -> String {
     format!("{prefix}_{}", uuid::Uuid::new_v4().simple())
 }
 

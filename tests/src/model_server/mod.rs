@@ -1,6 +1,7 @@
 //! A model server on the loopback interface: speaks the four wire formats of the real CLIs,
 //! answers with what it was told, and records every request. Knows no CLI.
 
+mod call;
 mod dialect;
 mod http;
 
@@ -51,9 +52,8 @@ impl Recorded {
 /// rest on a line of its own S seconds later, or when it is told to, `[[status N]]` makes it an
 /// HTTP failure, to which `[[retry S]]` adds when to try again, `[[broken reset]]` resets the
 /// connection, `[[broken garbage]]` answers what no CLI understands, and `[[call TOOL JSON]]` calls
-/// a tool first that the request offers, with arguments if there are any (Anthropic Messages and
-/// Gemini only). What a CLI asks on its own behalf, such as a title, is answered with the last
-/// prompt.
+/// a tool first that the request offers, with arguments if there are any. What a CLI asks on its
+/// own behalf, such as a title, is answered with the last prompt.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,

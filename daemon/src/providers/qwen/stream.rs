@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sessd_proto::Event;
 
 use super::super::failure;
-use super::super::output::{event, mcp_servers};
+use super::super::output::{answer, event, mcp_servers};
 
 /// How a failed call of the model begins. The CLI says it in the place of an answer, and calls
 /// that a success.
@@ -36,7 +36,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             .filter(|block| block["type"] == "tool_result")
             .map(|block| {
                 let data = json!({ "id": block["tool_use_id"], "is_error": block["is_error"] });
-                event("tool_result", block["content"].as_str(), data)
+                event("tool_result", answer(&block["content"]).as_deref(), data)
             })
             .collect(),
         ("result", _) => ended(&line),

@@ -1,0 +1,90 @@
+//! Tool calls in the four wire formats. Knows no tool.
+
+use serde_json::{Value, json};
+
+use super::Recorded;
+use super::dialect::{Burst, Dialect, message, unique};
+use super::http::Response;
+
+/// A tool with arguments, as JSON and as its text.
+struct Call<'a> {
+    tool: &'a str,
+    input: Value,
+    text: &'a str,
+}
+
+impl Dialect {
+    /// The response that calls a tool, unless the request has the tool's result already or does
+    /// not offer it.
+    pub(super) fn call(self, request: &Recorded, call: &str) -> Option<Response> {
+        let (tool, text) = call.split_once(' ').unwrap_or((call, "{}"));
+        let call = Call { tool, text, input: serde_json::from_str(text).ok()? };
+        let body = &request.body;
+        let (history, result) = match self {
+            Self::Messages => ("messages", "tool_result"),
+            Self::Responses => ("input", "function_call_output"),
+            Self::Chat => ("messages", "\"role\":\"tool\""),
+            Self::Gemini => ("contents", "functionResponse"),
+        };
+        let is_offered = body["tools"].to_string().contains(&format!("\"name\":\"{tool}\""));
+        if !is_offered || body[history].as_array()?.last()?.to_string().contains(result) {
+            return None;
+        }
+        let burst = match self {
+            Self::Messages => return Some(Response::events(&messages(&body["model"], &call))),
+            Self::Responses => responses(&body["model"], &call),
+            Self::Chat => chat(&body["model"], &call),
+            Self::Gemini => gemini(&call),
+        };
+        Some(Response::events(&[burst]))
+    }
+}
+
+fn messages(model: &Value, call: &Call<'_>) -> Vec<Burst> {
+    let id = unique("toolu");
+    let block =
+        |input: Value| json!({"type": "tool_use", "id": id, "name": call.tool, "input": input});
+    let delta = json!({"type": "input_json_delta", "partial_json": call.text});
+    message(model, (block(json!({})), block(call.input.clone())), vec![delta], "tool_use").1
+}
+
+fn responses(model: &Value, call: &Call<'_>) -> Burst {
+    let (item_id, call_id) = (unique("fc"), unique("call"));
+    let item = |status: &str, arguments: &str| {
+        json!({"type": "function_call", "id": item_id, "call_id": call_id, "name": call.tool,
+            "arguments": arguments, "status": status})
+    };
+    let done = item("completed", call.text);
+    let usage = json!({"input_tokens": 10, "output_tokens": 5, "total_tokens": 15});
+    let response = |status: &str, output: Value| {
+        json!({"id": "resp", "object": "response", "created_at": 0, "model": model,
+            "status": status, "output": output, "usage": usage})
+    };
+    vec![
+        json!({"type": "response.created", "response": response("in_progress", json!([]))}),
+        json!({"type": "response.output_item.added", "output_index": 0,
+            "item": item("in_progress", "")}),
+        json!({"type": "response.output_item.done", "output_index": 0, "item": done}),
+        json!({"type": "response.completed", "response": response("completed", json!([done]))}),
+    ]
+}
+
+fn chat(model: &Value, call: &Call<'_>) -> Burst {
+    let function = json!({"name": call.tool, "arguments": call.text});
+    let calls = json!([{"index": 0, "id": unique("call"), "type": "function",
+        "function": function}]);
+    let chunk = |delta: Value, finish: Value, usage: Value| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        json!({"id": "chatcmpl", "object": "chat.completion.chunk", "created": 1, "model": model,
+            "choices": [choice], "usage": usage})
+    };
+    let delta = json!({"role": "assistant", "content": null, "tool_calls": calls});
+    let usage = json!({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15});
+    vec![chunk(delta, Value::Null, Value::Null), chunk(json!({}), json!("tool_calls"), usage)]
+}
+
+fn gemini(call: &Call<'_>) -> Burst {
+    let parts = json!([{"functionCall": {"name": call.tool, "args": call.input}}]);
+    let content = json!({"role": "model", "parts": parts});
+    vec![json!({"candidates": [{"content": content, "finishReason": "STOP", "index": 0}]})]
+}
