@@ -69,6 +69,7 @@ fn failed_calls_of_codex_are_told_and_change_nothing() {
         case("[[status 500]]", &["high demand"], Some(true), LATER),
         case("[[status 529]]", &["529"], Some(true), LATER),
         case("[[broken reset]]", &["disconnected"], Some(true), LATER),
+        case("[[broken off]]", &["disconnected"], Some(true), LATER),
         case("[[broken garbage]]", &["disconnected"], Some(true), LATER),
     ];
     fails(&Codex, &cases, &[HANGS]);
@@ -77,7 +78,10 @@ fn failed_calls_of_codex_are_told_and_change_nothing() {
 /// It tries again for minutes by itself, so that our deadline ends it.
 #[test]
 fn failed_calls_of_gemini_are_told_and_change_nothing() {
-    let garbage = [case("[[broken garbage]]", &["Incomplete JSON"], None, "send the prompt again")];
+    let broken = [
+        case("[[broken garbage]]", &["Incomplete JSON"], None, "send the prompt again"),
+        case("[[broken off]]", &["without a finish reason"], None, "send the prompt again"),
+    ];
     let cases = [
         case("[[status 429]]", &["failed with status 429: the model server"], Some(true), LATER),
         Case {
@@ -89,30 +93,37 @@ fn failed_calls_of_gemini_are_told_and_change_nothing() {
         case("[[broken reset]]", &["fetch failed"], Some(true), LATER),
         HANGS,
     ];
-    fails(&Gemini, &garbage, &cases);
+    fails(&Gemini, &broken, &cases);
 }
 
-/// Of what it tries again for minutes it says nothing until the end.
 #[test]
 fn failed_calls_of_qwen_are_told_and_change_nothing() {
     let cases = [
         case("[[broken reset]]", &["fetch failed"], Some(true), LATER),
+        case("[[broken off]]", &["without a finish reason"], None, "send the prompt again"),
         case("[[broken garbage]]", &["without a finish reason"], None, "send the prompt again"),
     ];
-    let silent = case("[[status 429]]", &["took too long"], Some(true), "longer: --timeout");
-    fails_in_one(&Qwen, &cases, &[silent]);
+    fails_in_one(&Qwen, &cases, &[SILENT]);
 }
 
 #[test]
 fn failed_calls_of_opencode_are_told_and_change_nothing() {
-    fails_in_one(&OPENCODE, &[], &TRIED_AGAIN);
+    let said = &["the model server answers 429"];
+    let tried_again = Case {
+        after_s: Some(30),
+        ..case("[[status 429]] [[retry 30]]", said, Some(true), "again in ")
+    };
+    fails_in_one(&OPENCODE, &[], &[tried_again]);
 }
 
 #[test]
 fn failed_calls_of_kilo_are_told_and_change_nothing() {
     let said = &["without an assistant message"];
-    let garbage = case("[[broken garbage]]", said, None, "send the prompt again");
-    fails_in_one(&KILO, &[garbage], &TRIED_AGAIN);
+    let cases = [
+        case("[[broken off]]", &["Connection reset"], Some(true), LATER),
+        case("[[broken garbage]]", said, None, "send the prompt again"),
+    ];
+    fails_in_one(&KILO, &cases, &[SILENT]);
 }
 
 /// By the codes that our stand-in says as the real one does.
@@ -123,25 +134,19 @@ fn failed_calls_of_cursor_are_told_and_change_nothing() {
         case("[[status 500]]", &["500"], Some(true), LATER),
         case("[[status 529]]", &["529"], Some(true), LATER),
         case("[[broken reset]]", &["reset by peer"], Some(true), LATER),
+        case("[[broken off]]", &["has broken off"], Some(true), LATER),
         case("[[broken garbage]]", &["[unknown]"], None, "send the prompt again"),
     ];
     fails_in_one(CURSOR, &cases, &[]);
 }
 
-/// What OpenCode and Kilo try again for a minute, and say only in their log.
-const TRIED_AGAIN: [Case; 1] = [Case {
-    after_s: Some(30),
-    ..case(
-        "[[status 429]] [[retry 30]]",
-        &["the model server answers 429"],
-        Some(true),
-        "again in ",
-    )
-}];
-
 /// Nothing was said, so nothing is known but that it took too long.
-const HANGS: Case =
-    case("[[sleep 600]]", &["took too long and was ended"], Some(true), "longer: --timeout");
+const HANGS: Case = case("[[sleep 600]]", TOO_LONG, Some(true), "longer: --timeout");
+
+/// Tried again by a CLI that says nothing of that, or not soon.
+const SILENT: Case = case("[[status 429]]", TOO_LONG, Some(true), "longer: --timeout");
+
+const TOO_LONG: &[&str] = &["took too long and was ended"];
 
 /// How many machines are busy at once: more starts of real programs take too long together.
 const AT_ONCE: usize = 3;
@@ -200,8 +205,8 @@ fn fails_in(scene: &Scene, id: &str, case: &Case, code: FaultCode) {
     let status = i32::from(code.exit_code());
     let mut words = vec!["send", "--fallback", "new", id, &prompt];
     if code == FaultCode::Deadline {
-        // Longer than any of them needs for its first call, on a busy machine too.
-        words.extend(["--timeout", "40s"]);
+        // Longer than any of them needs to say why, on a busy machine too.
+        words.extend(["--timeout", if *said == TOO_LONG { "20s" } else { "40s" }]);
     }
     let told = fault(&scene.sandbox, &words, status);
     let Fault { message, hint, .. } = &told;

@@ -21,6 +21,7 @@ pub fn event(said: Option<&str>, http_status: Option<u16>) -> Event {
 fn retryable(http_status: Option<u16>, text: &str) -> Option<bool> {
     const PASSING: &[&str] = &[
         "ECONNRE",
+        "Connection reset",
         "fetch failed",
         "stream disconnected",
         "Unable to connect",
@@ -114,6 +115,7 @@ mod tests {
             (Some(401), "try again", Some(false)),
             (Some(404), "", Some(false)),
             (None, "Unable to connect to API (ECONNRESET)", Some(true)),
+            (None, "Connection reset by server", Some(true)),
             (None, "an empty or malformed response", None),
         ] {
             assert_eq!(retryable(status, text), may, "{status:?} {text}");

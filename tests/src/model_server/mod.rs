@@ -176,7 +176,8 @@ impl Shared {
             let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
             return;
         };
-        let _ = response.write(&stream, recorded.method == "HEAD", |seconds| self.pause(seconds));
+        let pause = |seconds: f64| seconds.is_finite() && self.pause(seconds);
+        let _ = response.write(&stream, recorded.method == "HEAD", pause);
     }
 
     /// The response, or none if the server stopped before it was due, or shall break off.
@@ -197,9 +198,12 @@ impl Shared {
         if let Some(status) = directive(last, "status") {
             return Some(Response::failure(status, directive(last, "retry")));
         }
+        let mut pause = directive(last, "pause");
         match directive::<String>(last, "broken").as_deref() {
             Some("reset") => return None,
             Some("garbage") => return Some(Response::garbage()),
+            // The rest never comes.
+            Some("off") => pause = Some(f64::INFINITY),
             _ => {}
         }
         if let Some(tool) = directive::<String>(last, "call")
@@ -208,7 +212,7 @@ impl Shared {
             return Some(call);
         }
         let text = answer(&prompts);
-        match directive(last, "pause").zip(text.split_once(" first=")) {
+        match pause.zip(text.split_once(" first=")) {
             None => Some(dialect.response(request, &[&text])),
             Some((seconds, (begin, rest))) => {
                 let parts = [format!("{begin}\n"), format!("first={rest}")];

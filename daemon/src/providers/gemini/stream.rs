@@ -28,7 +28,9 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         "result" if line["status"] == "success" => {
             vec![event("usage", None, line["stats"].clone()), event("result", None, json!({}))]
         }
-        "result" => vec![failed(line["error"]["message"].as_str().unwrap_or_default())],
+        // A warning is none, and the result that follows an error may lack its words.
+        "error" if line["severity"] == "error" => said(&line["message"]),
+        "result" => said(&line["error"]["message"]),
         _ => Vec::new(),
     }
 }
@@ -47,6 +49,10 @@ pub(super) fn explain(stderr: &str) -> Option<Event> {
     let cause = failed(cause).text.filter(|cause| !cause.is_empty());
     let text = cause.map_or_else(|| attempt.to_owned(), |cause| format!("{attempt}: {cause}"));
     Some(Event { text: Some(text), ..failure::event(Some(said), status) })
+}
+
+fn said(message: &Value) -> Vec<Event> {
+    message.as_str().map(failed).into_iter().collect()
 }
 
 /// A failed call in its words: often the service's answer, quoted in full.
@@ -102,6 +108,10 @@ mod tests {
         assert_eq!(texts(r#"{"type":"message","role":"assistant","content":"a","delta":true}"#), 1);
         let failed = decode(r#"{"type":"result","status":"error","error":{"message":"429"}}"#);
         assert_eq!((&*failed[0].kind, failed[0].text.as_deref()), ("error", Some("429")));
+        let lost = r#"{"type":"error","severity":"error","message":"Model stream ended"}"#;
+        assert_eq!(decode(lost)[0].text.as_deref(), Some("Model stream ended"));
+        assert_eq!(decode(&lost.replace(r#""error","m"#, r#""warning","m"#)), []);
+        assert_eq!(decode(r#"{"type":"result","status":"error","stats":{}}"#), []);
         let quoted = json!({ "type": "result", "status": "error", "error": {
             "message": "[API Error: {\"error\":{\"code\":401,\"message\":\"no key\"}}]" } });
         let failed = decode(&quoted.to_string()).remove(0);

@@ -30,9 +30,10 @@ pub(crate) fn ask(messages: Vec<(String, String)>, model: &str) -> Result<String
         .map_err(|error| format!("ConnectError: [unavailable] {error}"))?;
     // What frames the chunks of a body is no event.
     let events = response.lines().filter_map(|line| line.strip_prefix("data: "));
-    let events = events.filter_map(|event| serde_json::from_str::<Value>(event).ok());
-    let deltas = events.map(|event| event["choices"][0]["delta"]["content"].clone());
-    let text: String = deltas.filter_map(|text| text.as_str().map(str::to_owned)).collect();
+    let events: Vec<Value> = events.filter_map(|it| serde_json::from_str(it).ok()).collect();
+    let choices = || events.iter().map(|event| &event["choices"][0]);
+    let text: String = choices().filter_map(|it| it["delta"]["content"].as_str()).collect();
+    let is_whole = choices().any(|choice| choice["finish_reason"] == "stop");
     let status = response.split(' ').nth(1).unwrap_or("no status");
     let code = match status {
         "401" => "unauthenticated",
@@ -43,8 +44,9 @@ pub(crate) fn ask(messages: Vec<(String, String)>, model: &str) -> Result<String
         "503" | "529" => "unavailable",
         _ => "unknown",
     };
-    match text.is_empty() {
-        true => Err(format!("ConnectError: [{code}] the service says {status}")),
-        false => Ok(text),
+    match (is_whole, text.is_empty()) {
+        (true, _) => Ok(text),
+        (_, true) => Err(format!("ConnectError: [{code}] the service says {status}")),
+        (_, false) => Err("ConnectError: [unavailable] the stream has broken off".to_owned()),
     }
 }
