@@ -215,9 +215,8 @@ fn reach(cli: &'static dyn RealCli) {
     assert_eq!(missing(&scene, &ways, &newest()), [""; 0], "{}", newest().body);
     answer(sandbox, &["daemon", "restart"]);
     // Nobody can be asked.
-    answer(sandbox, &["send", id, &format!("beta question [[call {}]]", ways.tools[0])]);
+    calls_nothing(&scene, &ways, id);
     assert_eq!(missing(&scene, &ways, &newest()), [""; 0], "{}", newest().body);
-    called_nothing(&scene, &newest());
     assert_eq!(settings(&own), before, "{} was changed", own.display());
     assert_eq!(fs::read_to_string(leave_file).unwrap(), leave);
     // It is a session of the user's home like any other.
@@ -238,14 +237,20 @@ fn reach(cli: &'static dyn RealCli) {
     far.wait().unwrap();
 }
 
-/// The model has called a tool, where the model server can say so, and in vain.
-fn called_nothing(scene: &Scene, request: &Recorded) {
-    let result = match scene.provider() {
-        "claude" => "\"tool_result\"",
-        "gemini" => "\"functionResponse\"",
-        _ => "",
-    };
-    assert!(request.body.to_string().contains(result), "no tool was called at all");
+/// A turn in which the model calls a tool, in vain, as nobody can be asked; where the CLI ends
+/// with that, the turn has failed and says why.
+fn calls_nothing(scene: &Scene, ways: &Ways, id: &str) {
+    let tool = if scene.provider() == "codex" { "mcp__archive::say" } else { ways.tools[0] };
+    let prompt = format!("beta question [[call {tool}]]");
+    let sent = scene.sandbox.sessctl(&["send", id, &prompt]);
+    if scene.has_database() {
+        assert!(sent.status == 6 && sent.stderr.contains("permission"), "{sent:?}");
+    } else {
+        assert_eq!(sent.status, 0, "{sent:?}");
+        let said = scene.server.turn_requests().pop().unwrap().body.to_string();
+        let result = ["tool_result", "functionResponse", "function_call_output", "tool_call_id"];
+        assert!(result.iter().any(|it| said.contains(it)), "no tool was called at all: {said}");
+    }
     assert!(!scene.elsewhere.join("called").exists(), "a tool was called without leave");
 }
 

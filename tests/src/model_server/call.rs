@@ -6,19 +6,22 @@ use super::Recorded;
 use super::dialect::{Burst, Dialect, message, unique};
 use super::http::Response;
 
-/// A tool with arguments, as JSON and as its text.
+/// A tool, which may be one of a namespace, with arguments, as JSON and as its text.
 struct Call<'a> {
+    space: Option<&'a str>,
     tool: &'a str,
     input: Value,
     text: &'a str,
 }
 
 impl Dialect {
-    /// The response that calls a tool, unless the request has the tool's result already or does
-    /// not offer it.
+    /// The response that calls a tool (`tool`, `space::tool`), unless the request has the tool's
+    /// result already or does not offer it.
     pub(super) fn call(self, request: &Recorded, call: &str) -> Option<Response> {
         let (tool, text) = call.split_once(' ').unwrap_or((call, "{}"));
-        let call = Call { tool, text, input: serde_json::from_str(text).ok()? };
+        let spaced = tool.split_once("::");
+        let (space, tool) = spaced.map_or((None, tool), |(space, tool)| (Some(space), tool));
+        let call = Call { space, tool, text, input: serde_json::from_str(text).ok()? };
         let body = &request.body;
         let (history, result) = match self {
             Self::Messages => ("messages", "tool_result"),
@@ -27,7 +30,11 @@ impl Dialect {
             Self::Gemini => ("contents", "functionResponse"),
         };
         let is_offered = body["tools"].to_string().contains(&format!("\"name\":\"{tool}\""));
-        if !is_offered || body[history].as_array()?.last()?.to_string().contains(result) {
+        // Some name most of them only in what they tell the model first.
+        let is_named = matches!(self, Self::Chat) && body[history][0].to_string().contains(tool);
+        if !(is_offered || is_named)
+            || body[history].as_array()?.last()?.to_string().contains(result)
+        {
             return None;
         }
         let burst = match self {
@@ -52,7 +59,7 @@ fn responses(model: &Value, call: &Call<'_>) -> Burst {
     let (item_id, call_id) = (unique("fc"), unique("call"));
     let item = |status: &str, arguments: &str| {
         json!({"type": "function_call", "id": item_id, "call_id": call_id, "name": call.tool,
-            "arguments": arguments, "status": status})
+            "namespace": call.space, "arguments": arguments, "status": status})
     };
     let done = item("completed", call.text);
     let usage = json!({"input_tokens": 10, "output_tokens": 5, "total_tokens": 15});
