@@ -290,10 +290,15 @@ fn fork_by_a_turn_leaves_the_original_of_kilo_as_it_was() {
     forks_by_a_turn(&KILO);
 }
 
+/// Also of an agent that may edit: `permissions_real` leaves that to this.
 fn forks_by_a_turn(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
-    let asked = scene.one_shot("alpha question").session_id;
-    let id = scene.session(&asked).id;
+    let agent =
+        format!("[agents.editor]\nprovider = '{}'\npermission = 'edit'\n", scene.provider());
+    scene.sandbox.write(".config/sessd/config.toml", agent);
+    let project = scene.project.to_str().unwrap();
+    let words = ["send", "--new", "editor", "--cwd", project, "alpha question"];
+    let id = answer(&scene.sandbox, &words)["session"]["id"].as_str().unwrap().to_owned();
     let forked = scene.sandbox.sessctl(&["send", "--fork", &id, "beta question"]);
     assert_eq!((forked.status, &*forked.stdout), (0, &*format!("{BETA}\n")), "{forked:?}");
     assert!(!forked.stderr.contains(&id), "{forked:?}");

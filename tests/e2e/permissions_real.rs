@@ -56,7 +56,8 @@ fn shown(provider: &str, permission: Permission) -> &'static str {
 }
 
 /// A turn succeeds with each of the permissions that the configuration takes. Those that ask
-/// are taken by the real ones wherever the agents of `agents_real` are started.
+/// are taken by the real ones wherever the agents of `agents_real` are started, and those that
+/// edit by the slow ones where `new` makes copies by a turn.
 fn are_taken(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
     let provider = scene.provider();
@@ -71,7 +72,11 @@ fn are_taken(cli: &'static dyn RealCli) {
     let agents: String = accepted.iter().map(agent).collect();
     scene.sandbox.write(".config/sessd/config.toml", agents);
     let project = scene.project.to_str().unwrap();
-    let is_left = |it: &&Permission| **it != Permission::Ask || provider == "cursor";
+    let is_left = |it: &&Permission| match **it {
+        Permission::Ask => provider == "cursor",
+        Permission::Edit => !scene.has_database(),
+        Permission::All => true,
+    };
     for permission in accepted.iter().filter(is_left) {
         let name = permission.as_str();
         let words = ["send", "--raw", "--new", name, "--cwd", project, "alpha question"];
