@@ -13,6 +13,9 @@ use rustix::process::{
 /// How long a process may take to obey SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How often we look for what is to end.
+const ROUNDS: usize = 3;
+
 /// When a process was started, in clock ticks since boot: with the pid it names one process
 /// for good, as pids are used again. `None` if there is no such process, or only its zombie.
 #[must_use]
@@ -59,18 +62,24 @@ pub fn has_group(leader: u32) -> bool {
     leader.is_some_and(|leader| test_kill_process_group(leader).is_ok())
 }
 
-/// Kills what has this in its environment, wherever it has gone; answers what that was.
-pub fn kill_marked(marker: &str) -> Vec<u32> {
-    let marker = [marker.as_bytes(), b"\0"].concat();
-    let mut killed = Vec::new();
-    for (pid, process) in others() {
+/// Ends what has this variable in its environment, wherever it has gone; answers what that was.
+/// First it is asked to, as it may have something to write down.
+pub fn end_marked(variable: &str) -> Vec<u32> {
+    let is_marked = |pid: u32| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        if environ.windows(marker.len()).any(|part| part == marker) {
-            let _ = pidfd_send_signal(&process, Signal::KILL);
-            killed.push(pid);
+        environ.split(|byte| *byte == 0).any(|it| it == variable.as_bytes())
+    };
+    let mut ended = Vec::new();
+    // What begins while we look has been begun by what we then end.
+    for _ in 0..ROUNDS {
+        let (pids, found): (Vec<_>, Vec<_>) = others().filter(|(pid, _)| is_marked(*pid)).unzip();
+        if found.is_empty() {
+            break;
         }
+        end_all(&found);
+        ended.extend(pids);
     }
-    killed
+    ended
 }
 
 /// Ends whoever else has a pipe open that we read, wherever that process has gone; first it is
@@ -89,11 +98,16 @@ pub fn end_holders(pipe: impl AsFd) {
     let begins = |pid: u32| (parent(pid), command(pid)) == (Some(ours.0), ours.1.clone());
     let is_holder = |pid: u32| !begins(pid) && holds(pid);
     let found: Vec<OwnedFd> = others().filter(|(pid, _)| is_holder(*pid)).map(|it| it.1).collect();
-    for process in &found {
+    end_all(&found);
+}
+
+/// Asks processes to end, and kills those that have not in time.
+fn end_all(processes: &[OwnedFd]) {
+    for process in processes {
         let _ = pidfd_send_signal(process, Signal::TERM);
     }
     let give_up = Instant::now() + PATIENCE;
-    for process in &found {
+    for process in processes {
         let left = give_up.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).ok();
         let mut ended = [PollFd::new(process, PollFlags::IN)];

@@ -77,6 +77,9 @@ fn a_session_with_a_turn_is_waited_for_or_its_turn_is_ended() {
     assert_fault(&busy, 4, "a turn runs");
     assert!(busy.stderr.contains(&format!("process {pid} ")), "{busy:?}");
     let queued = detach(&sandbox, &[&id, "three"]);
+    // That one is promised to somebody, and comes next.
+    assert_fault(&sandbox.sessctl(&["resume", "--steal", &id]), 4, "a turn waits");
+    assert_eq!(sandbox.json(&["turns", "show", &running])["state"], "running");
     let mut waiting = terminal(&sandbox, &["resume", "--wait", &id]);
     waiting.wait_for_text("waiting: ", DEADLINE);
     // The agent at the terminal goes through the gate as well.

@@ -67,6 +67,8 @@ fn a_script_that_repeats_its_prompt_runs_it_once() {
     assert_eq!(format!("{first:?}"), format!("{again:?}"));
     assert_eq!(sandbox.json(&["turns"])["turns"].as_array().unwrap().len(), 1);
     assert_eq!(sandbox.ids().len(), 1);
+    let other = sandbox.sessctl(&["send", "--turn", &turn, "--new", "echo", "two"]);
+    assert_fault(&other, 2, "another prompt");
     let no_uuid = sandbox.sessctl(&["send", "--turn", "mine", "--new", "echo", "one"]);
     assert_fault(&no_uuid, 2, "no UUID");
 }

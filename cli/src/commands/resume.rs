@@ -37,8 +37,8 @@ pub(crate) struct Args {
     /// Continue a copy of it, as a session of its own, where the provider can
     #[arg(long, conflicts_with_all = ["steal", "wait"])]
     fork: bool,
-    /// End the turn that runs in it, or ask the process that has it to end first; never one that
-    /// sessctl did not start
+    /// End the turn that runs in it if none waits, or ask the process that has it to end first;
+    /// never one that sessctl did not start
     #[arg(long)]
     steal: bool,
     /// Wait for whoever has it
@@ -73,7 +73,8 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let response = match client.resume(request.clone()) {
         Err(fault) if fault.code == FaultCode::Busy && args.wait => {
             context.output.note(&format!("waiting: {}", fault.message));
-            wait(&mut client, &ResumeRequest { wait_ms: WAIT_MS_MAX, ..request })?
+            // Whoever comes before us later is not ours to end.
+            wait(&mut client, &ResumeRequest { wait_ms: WAIT_MS_MAX, steal: false, ..request })?
         }
         response => response?,
     };

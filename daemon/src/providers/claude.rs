@@ -204,9 +204,14 @@ fn headless() -> Vec<String> {
         .into()
 }
 
-/// They would hide failures for minutes; the deadline is ours.
+/// They would hide failures for minutes; the deadline is ours. An answer that breaks off would be
+/// asked for once more without a stream, and follow its own first half.
 fn without_retries(mut plan: LaunchPlan) -> LaunchPlan {
-    plan.env.insert("CLAUDE_CODE_MAX_RETRIES".to_owned(), Some("0".to_owned()));
+    for (name, value) in
+        [("CLAUDE_CODE_MAX_RETRIES", "0"), ("CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK", "1")]
+    {
+        plan.env.insert(name.to_owned(), Some(value.to_owned()));
+    }
     plan
 }
 

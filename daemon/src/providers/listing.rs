@@ -1,15 +1,20 @@
 //! Directory listings that are complete or an error, and homes. Knows no provider.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
+use rustix::fs::OFlags;
 use sessd_proto::Environment;
 
 use super::{Home, Listed, Stamp, Unreadable};
+
+/// Longer settings are not read, in bytes.
+const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Variables that every agent CLI needs to reach its service.
 macro_rules! environment {
@@ -174,6 +179,17 @@ fn read(path: &Path) -> io::Result<Vec<Entry>> {
 
 fn denied(path: &Path, error: &io::Error) -> Unreadable {
     Unreadable::Denied(format!("{}: {error}", path.display()))
+}
+
+/// The text of settings that anybody may have put there: of an ordinary file that is no longer
+/// than settings are.
+pub fn settings(path: &Path) -> Option<String> {
+    let options = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(options).open(path).ok()?;
+    let mut text = String::new();
+    file.metadata().is_ok_and(|it| it.is_file()).then_some(())?;
+    file.take(SETTINGS_BYTES_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 #[cfg(test)]

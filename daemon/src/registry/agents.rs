@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use sessd_proto::agent::{AgentInfo, AgentsResponse};
-use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan};
+use sessd_proto::{Environment, Fault, FaultCode};
 
 use super::Registry;
 use crate::config::{self, Agent, Flags};
@@ -121,27 +121,23 @@ impl Registry {
     }
 }
 
-/// A plan for a launch, with what only a look at the provider's settings tells, and the files
-/// that it names, readable by us alone.
-pub(super) async fn prepare(
+/// Writes the files that a plan names, readable by us alone.
+pub(super) async fn write_files(
     provider: &'static dyn Provider,
     home: &Home,
     launch: &Launch,
-    mut plan: LaunchPlan,
-) -> Result<LaunchPlan, Fault> {
+) -> Result<(), Fault> {
     let (home, launch) = (home.clone(), launch.clone());
     let write = move || {
-        provider.without_other_servers(&home, &launch, &mut plan);
         let files = provider.launch_files(&home, &launch);
-        let written = files.iter().try_for_each(|file| match file {
+        files.iter().try_for_each(|file| match file {
             LaunchFile::Text(name, text) => replace(&launch.file(name), text),
             LaunchFile::Link(name, target) => link(&launch.file(name), target),
             LaunchFile::Folder(name, target) => {
                 private_folder(target)?;
                 link(&launch.file(name), target)
             }
-        });
-        written.map(|()| plan)
+        })
     };
     let written = tokio::task::spawn_blocking(write).await.map_err(Fault::internal)?;
     written.map_err(|error| {

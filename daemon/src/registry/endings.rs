@@ -48,9 +48,17 @@ impl Registry {
 
     /// Ends the processes of turns that an earlier daemon ran, and says so in their states.
     pub(super) async fn recover_turns(&self) -> Result<(), crate::store::Error> {
-        let running = self.store.read(rows::running).await?.into_iter();
-        must_end(running.flat_map(|(turn_id, group)| end_processes(&turn_id, group))).await;
+        self.end_running().await?;
         self.interrupt().await
+    }
+
+    /// Ends the processes of all turns that run by the registry.
+    async fn end_running(&self) -> Result<(), crate::store::Error> {
+        let running = self.store.read(rows::running).await?.into_iter();
+        let ends =
+            running.map(|(turn_id, group)| async move { end_processes(&turn_id, group).await });
+        join_all(ends).await;
+        Ok(())
     }
 
     /// Lets turns of an earlier daemon wait again that can still be run.
@@ -66,7 +74,7 @@ impl Registry {
     pub(super) async fn clear_away(&self, turn_id: &str) -> Fault {
         let running = self.store.read(rows::running).await.unwrap_or_default();
         let group = running.into_iter().find(|(id, _)| id == turn_id).and_then(|(_, group)| group);
-        must_end(end_processes(turn_id, group)).await;
+        end_processes(turn_id, group).await;
         Fault::internal("the turn broke down in the daemon; see its log")
     }
 
@@ -92,7 +100,8 @@ impl Registry {
             }
         };
         if tokio::time::timeout(PATIENCE, ended).await.is_err() {
-            tracing::warn!("turns do not end; the next daemon ends them");
+            tracing::warn!("turns do not end; they are ended");
+            self.end_running().await?;
         }
         self.interrupt().await?;
         self.turns.wake_followers();
@@ -100,32 +109,26 @@ impl Registry {
     }
 }
 
-/// Ends what is left of a turn's processes, and answers what that was. Its leader has been told by
-/// the kernel that the daemon is gone, but need not have obeyed, or may have left others.
-fn end_processes(turn_id: &str, group: Option<Group>) -> Vec<u32> {
+/// Ends what is left of a turn's processes. Its leader has been told by the kernel that the daemon
+/// is gone, but need not have obeyed, or may have left others.
+async fn end_processes(turn_id: &str, group: Option<Group>) {
     if group.as_ref().is_some_and(|group| group.boot_id != process::boot_id()) {
-        return Vec::new();
+        return;
     }
-    let mut ended = process::kill_marked(&mark(turn_id));
+    end_all_of(turn_id).await;
     let is_there = |group: &Group| process::start_ticks(group.pgid) == Some(group.start_ticks);
     if let Some(group) = group.filter(is_there) {
         runner::end_group(group.pgid, Signal::KILL);
-        ended.push(group.pgid);
+        must_end([group.pgid]).await;
     }
-    ended
-}
-
-/// What everything that a turn has started has in its environment.
-fn mark(turn_id: &str) -> String {
-    format!("{TURN_VARIABLE}={turn_id}")
 }
 
 /// Ends what a turn has started that did not end by itself, also what has left its group and let
 /// go of its pipes. Where the turn has ended by itself, that is what it was asked to leave running.
 pub(super) async fn end_all_of(turn_id: &str) {
-    let mark = mark(turn_id);
-    let killed = tokio::task::spawn_blocking(move || process::kill_marked(&mark)).await;
-    must_end(killed.unwrap_or_default()).await;
+    let mark = format!("{TURN_VARIABLE}={turn_id}");
+    let ended = tokio::task::spawn_blocking(move || process::end_marked(&mark)).await;
+    must_end(ended.unwrap_or_default()).await;
 }
 
 /// Waits for what was killed, which takes its time to give back its memory: until it has ended,

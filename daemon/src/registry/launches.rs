@@ -2,6 +2,7 @@
 //! plan, which it executes.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,8 @@ use sessd_proto::{Fault, FaultCode, LaunchPlan, Session, Status};
 
 use super::homes::KnownHome;
 use super::leases::{busy, has_turns};
+use super::patience::CHECK;
+use super::sessions::disk_hangs;
 use super::starting::{self, is_starting};
 use super::{Registry, agents, checks, variables};
 use crate::failpoint;
@@ -109,8 +112,8 @@ impl Registry {
         Ok((row, self.completed(known, &launch, plan).await?))
     }
 
-    /// Waits for whoever has the session, or has it end, as far as the caller wants that. Turns
-    /// that wait are not ended: somebody has been promised each.
+    /// Waits for whoever has the session, or has it end, as far as the caller wants that. Where a
+    /// turn waits, nobody is ended: it is promised to somebody, and comes next.
     async fn make_free(
         self: &Arc<Self>,
         row: &Stored,
@@ -118,12 +121,13 @@ impl Registry {
         caller: u32,
     ) -> Result<(), Fault> {
         let mut wait_ms = u64::from(request.wait_ms.min(WAIT_MS_MAX));
-        if request.steal {
-            if self.turns.has(&row.session.id) && !self.is_of_turn(row, caller).await? {
-                self.turns.stop_current(&row.session.id, None);
-                wait_ms = wait_ms.max(STEAL_MS);
-            }
+        if request.steal && !self.turns.has(&row.session.id) {
             self.steal(row, caller).await?;
+        } else if request.steal
+            && let Some(turn_id) = self.only_turn(row, caller).await?
+        {
+            self.turns.stop_current(&row.session.id, Some(&turn_id));
+            wait_ms = wait_ms.max(STEAL_MS);
         }
         let give_up = Instant::now() + Duration::from_millis(wait_ms);
         loop {
@@ -136,11 +140,14 @@ impl Registry {
         }
     }
 
-    /// True if a process was started by the turn that runs in a session: it would end itself.
-    async fn is_of_turn(&self, row: &Stored, caller: u32) -> Result<bool, Fault> {
+    /// The turn that runs in a session in which none waits. A process that it has started would
+    /// end itself with it.
+    async fn only_turn(&self, row: &Stored, caller: u32) -> Result<Option<String>, Fault> {
+        let Some(turn_id) = self.turns.only_one(&row.session.id) else { return Ok(None) };
         let id = row.session.id.clone();
         let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
-        Ok(held.is_some_and(|lease| process::is_below(caller, lease.pid)))
+        let runs = held.filter(|lease| lease.kind == "turn");
+        Ok(runs.filter(|lease| !process::is_below(caller, lease.pid)).map(|_| turn_id))
     }
 
     /// Nobody has it, or the caller itself: a request may be repeated.
@@ -171,7 +178,28 @@ impl Registry {
         if let Some(program) = self.config.programs.get(known.provider.id()) {
             plan.program = program.to_string_lossy().into_owned();
         }
-        agents::prepare(known.provider, &known.home, launch, plan).await
+        agents::write_files(known.provider, &known.home, launch).await?;
+        self.without_other_servers(known, launch, plan).await
+    }
+
+    /// A plan that starts none of the MCP servers in the settings of the user or of the directory,
+    /// where the agent has its own.
+    async fn without_other_servers(
+        &self,
+        known: &KnownHome,
+        launch: &Launch,
+        mut plan: LaunchPlan,
+    ) -> Result<LaunchPlan, Fault> {
+        if launch.mcp_servers.is_empty() {
+            return Ok(plan);
+        }
+        let (cwd, known, launch) = (plan.cwd.clone(), known.clone(), launch.clone());
+        let look = move || {
+            known.provider.without_other_servers(&known.home, &launch, &mut plan);
+            plan
+        };
+        let looked = self.elsewhere.pass(Path::new(&cwd), CHECK, look).await?;
+        looked.map_err(|_| disk_hangs(&cwd))
     }
 }
 

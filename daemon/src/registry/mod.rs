@@ -18,6 +18,7 @@ use crate::providers::Listed;
 use crate::store::Store;
 use variables::Variables;
 
+mod addresses;
 mod agents;
 mod binding;
 pub mod changes;

@@ -49,7 +49,7 @@ impl<'a> Pieces<'a> {
         let mut text = self.current.take();
         let rest = text.as_mut().and_then(|text| {
             let held = mem::take(&mut text.held);
-            text.say(held)
+            text.say(self.secrets.hide_cut_off(held))
         });
         (rest, text)
     }
@@ -63,10 +63,9 @@ impl<'a> Pieces<'a> {
         let goes_on = self.current.as_ref().is_some_and(|text| text.kind == event.kind);
         let rest = if goes_on { None } else { self.rest() };
         let text = self.current.get_or_insert_with(|| Text::new(event.kind));
-        let said = mem::take(&mut text.held) + event.text.as_deref().unwrap_or_default();
-        let mut said = self.secrets.hide(said);
-        text.held = said.split_off(said.len() - self.secrets.begun_at_end(&said));
-        (rest, text.say(said))
+        let mut said = mem::take(&mut text.held) + event.text.as_deref().unwrap_or_default();
+        text.held = said.split_off(self.secrets.settled(&said));
+        (rest, text.say(self.secrets.hide(said)))
     }
 }
 
@@ -105,7 +104,7 @@ mod tests {
     }
 
     fn passed(events: &[(&str, &str, bool)]) -> Vec<(String, String, bool)> {
-        let secrets = Secrets::of_values(&["hunter2-is-secret"]);
+        let secrets = Secrets::of_values(&["hunter2-is-secret", "hunter2-is-secret-too"]);
         let mut pieces = Pieces::new(&secrets);
         let events = events.iter().map(|(kind, text, is_piece)| event(kind, text, *is_piece));
         let mut all: Vec<_> = events.flat_map(|event| pieces.pass(event)).collect();
@@ -152,10 +151,14 @@ mod tests {
         let all = passed(&[
             ("text", "it is hun", true),
             ("text", "ter2-is-", true),
-            ("text", "secret!", true),
+            ("text", "secret", true),
+            ("text", "-t", true),
+            ("text", "oo!", true),
             ("text", "it is ***!", false),
             ("text", "who hun", true),
             ("text", "ted? h", true),
+            ("thinking", "hunter2-is-sec", true),
+            ("text", "hunter2-is-secret", true),
         ]);
         let wanted = [
             said("text", "it is ", false),
@@ -163,6 +166,8 @@ mod tests {
             said("text", "who ", false),
             said("text", "hunted? ", true),
             said("text", "h", true),
+            said("thinking", "***", false),
+            said("text", "***", false),
         ];
         assert_eq!(all, wanted);
     }

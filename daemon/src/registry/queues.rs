@@ -174,7 +174,7 @@ impl Registry {
         let mut base = self.env.base.clone();
         base.0.extend(environment.0);
         base.0.insert(TURN_VARIABLE.to_owned(), turn_id.clone());
-        let secrets = Secrets::of_start(&plan, &base, launch);
+        let secrets = Secrets::of_start(&plan, &base, launch, &self.config.environment);
         self.start(&turn_id, row).await?;
         failpoint::reach("turn.started");
         let child = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;
@@ -197,14 +197,17 @@ impl Registry {
             output_bytes_max: self.config.turns.output_bytes_max,
         };
         let (lines, incoming) = mpsc::channel(BATCHES_MAX);
-        let talk = child.talk(input, limits, lines, stopped(&mut stop));
+        let talk = async {
+            let ended = child.talk(input, limits, lines, stopped(&mut stop)).await;
+            if ended.cause.is_some() {
+                endings::end_all_of(&turn_id).await;
+            }
+            ended
+        };
         let provider = known.provider;
         let recording =
             Recording { provider, row, turn_id: &turn_id, raw: asked.raw, secrets: &secrets };
         let (ended, heard) = tokio::join!(talk, self.record(&recording, incoming));
-        if ended.cause.is_some() {
-            endings::end_all_of(&turn_id).await;
-        }
         let ended = Ended { stderr: secrets.hide(ended.stderr), ..ended };
         // Its lease ends with it, or is seen to be dead where even that cannot be written down.
         let why = *stop.borrow();

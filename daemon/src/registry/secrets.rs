@@ -2,10 +2,12 @@
 //! they say is written down. Knows no provider.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs;
 
 use sessd_proto::{Environment, LaunchPlan};
 
+use super::addresses::{may_be_name, parts};
 use crate::providers::{Launch, McpServer};
 
 /// What makes a value a secret, in the name of its variable, header or parameter.
@@ -27,13 +29,7 @@ const NAMES: [&str; 10] = [
 const LAST_WORDS: [&str; 4] = ["AUTH", "PASS", "PAT", "PWD"];
 
 /// A shorter value is no secret worth hiding, and may be a part of any text, in bytes.
-const LENGTH_MIN: usize = 12;
-
-/// One as short as `n8n` is a word whatever it is made of, in bytes.
-const SHORT_WORD_MAX: usize = 3;
-
-/// A word may have a number behind it, such as a year.
-const NUMBER_LENGTH_MAX: usize = 4;
+pub(super) const LENGTH_MIN: usize = 12;
 
 /// The same of a header, where nothing but a complaint about it is read.
 const HEADER_LENGTH_MIN: usize = 6;
@@ -61,10 +57,18 @@ impl Secrets {
         Self::new(values.iter().map(|value| (*value).to_owned()).collect())
     }
 
-    /// Those of a process that is started for a launch.
-    pub(super) fn of_start(plan: &LaunchPlan, base: &Environment, launch: &Launch) -> Self {
+    /// Those of a process that is started for a launch. What is behind a name of the user's own is
+    /// one, whatever the name.
+    pub(super) fn of_start(
+        plan: &LaunchPlan,
+        base: &Environment,
+        launch: &Launch,
+        own: &BTreeMap<String, Vec<String>>,
+    ) -> Self {
+        let own = own.values().flatten().filter_map(|name| Some(("KEY", base.get(name)?)));
         let given = plan.env.iter().filter_map(|(name, value)| Some((&**name, value.as_deref()?)));
         let given = given.chain(inherited(base)).chain(launch.mcp_servers.values().flat_map(named));
+        let given = given.chain(own);
         Self::new(given.flat_map(|(name, value)| secrets_in(name, value)).collect())
     }
 
@@ -83,13 +87,35 @@ impl Secrets {
         Self::new(secrets)
     }
 
+    /// How much of a text can be told whatever follows it, in bytes: up to what may be the
+    /// beginning of a secret, or to a whole one that this is a part of.
+    pub(super) fn settled(&self, text: &str) -> usize {
+        let mut end = text.len() - self.begun_at_end(text);
+        for secret in &self.0 {
+            let across = |at: &usize| (*at..at + secret.len()).contains(&end) && *at < end;
+            let found = text.match_indices(&**secret).map(|(at, _)| at).find(across);
+            end = found.unwrap_or(end);
+        }
+        end
+    }
+
     /// How much of a text's end may be the beginning of one, in bytes.
-    pub(super) fn begun_at_end(&self, text: &str) -> usize {
+    fn begun_at_end(&self, text: &str) -> usize {
         let begun = |secret: &String| {
             let ends = secret.char_indices().skip(1).map(|(end, _)| end);
             ends.filter(|end| text.ends_with(&secret[..*end])).last().unwrap_or_default()
         };
         self.0.iter().map(begun).max().unwrap_or_default()
+    }
+
+    /// The end of a text without them, which may be cut off in the middle of one.
+    pub(super) fn hide_cut_off(&self, text: String) -> String {
+        let mut text = self.hide(text);
+        let begun = self.begun_at_end(&text);
+        if begun >= LENGTH_MIN {
+            text.replace_range(text.len() - begun.., HIDDEN);
+        }
+        text
     }
 
     /// The same text without them.
@@ -125,39 +151,16 @@ fn named(server: &McpServer) -> Vec<(&str, &str)> {
     pairs(headers).chain(parameters).chain(keys).collect()
 }
 
-/// What comes after the host in an address.
-fn parts(url: &str) -> impl Iterator<Item = &str> {
-    url.split(['/', '?', '&', '=', '#']).skip(3)
-}
-
-/// True of what any text may say: words between hyphens and the like, few letters of them
-/// capitals, where of a random one every other is. What cannot be told: a key that looks like
-/// words, as of small letters with a short number behind them or in short groups, is a name; a
-/// name with digits before letters, a long number or many capitals is a key.
-fn may_be_name(part: &str) -> bool {
-    has_few_capitals(part) && part.split(|c: char| !c.is_alphanumeric()).all(may_be_word)
-}
-
-fn has_few_capitals(text: &str) -> bool {
-    let letters = text.chars().filter(char::is_ascii_alphabetic).count();
-    let capitals = text.chars().filter(char::is_ascii_uppercase).count();
-    capitals * 3 <= letters
-}
-
-/// True of letters, and a short number behind them.
-fn may_be_word(word: &str) -> bool {
-    let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
-    word.len() <= SHORT_WORD_MAX
-        || word.len() - letters.len() <= NUMBER_LENGTH_MAX
-            && !letters.contains(|c: char| c.is_ascii_digit())
-            && (word.len() < LENGTH_MIN || has_few_capitals(word))
-}
-
 /// What nobody else is to read of a value, judged by its name. An absolute path with two names or
 /// more is no secret, whatever its name; `/a` and relative ones may be.
 fn secrets_in(name: &str, value: &str) -> Vec<String> {
     let name = name.to_ascii_uppercase();
     let last = name.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+    if last == "PROXY" {
+        let (user, _) = value.rsplit_once('@').unwrap_or_default();
+        let password = user.rsplit_once(':').map(|(_, password)| password.to_owned());
+        return password.into_iter().filter(|it| it.len() >= HEADER_LENGTH_MIN).collect();
+    }
     if !NAMES.iter().any(|part| name.contains(part)) && !LAST_WORDS.contains(&last) {
         return Vec::new();
     }
@@ -214,16 +217,19 @@ mod tests {
             ("PEM_KEY", "BEGIN\nsk-98765\nEND"),
             ("SOME_CREDENTIALS", "/home/somebody"),
             ("ALL_HEADERS", "X-One: one\nAuthorization: Bearer sk-5555555555"),
+            ("CORP_VALUE", "corp-0123456789"),
         ]);
+        let own = [("codex".to_owned(), vec!["CORP_VALUE".to_owned()])].into();
         let server = McpServer::Http {
             url: "https://me:passpasspass@a.example/documentation?api_key=sk-777777777".to_owned(),
             headers: environment(&[("X-Role", "assistant-of-all"), ("X-Token", "tokentokentoken")]),
         };
         let mcp_servers = [("one".to_owned(), server)].into();
         let launch = Launch { mcp_servers, ..Launch::default() };
-        let secrets = Secrets::of_start(&LaunchPlan::default(), &base, &launch);
+        let secrets = Secrets::of_start(&LaunchPlan::default(), &base, &launch, &own);
         for (said, shown) in [
             ("the key sk-0123456789 (sk-0123456789-abc)", "the key *** (***)"),
+            ("it is corp-0123456789", "it is ***"),
             ("/base64/base64 of /home/somebody is not sk-1", "*** of /home/somebody is not sk-1"),
             (r#"{"pem":"BEGIN\nsk-98765\nEND"}"#, r#"{"pem":"***"}"#),
             ("one, sk-5555555555", "one, ***"),
@@ -238,7 +244,7 @@ mod tests {
         let server = McpServer::Http { url: url.to_owned(), headers: Environment::default() };
         let mcp_servers = [("one".to_owned(), server)].into();
         let launch = Launch { mcp_servers, ..Launch::default() };
-        Secrets::of_start(&LaunchPlan::default(), &Environment::default(), &launch)
+        Secrets::of_start(&LaunchPlan::default(), &Environment::default(), &launch, &[].into())
     }
 
     #[test]
@@ -308,6 +314,14 @@ mod tests {
             ["AUTHOR", "SOME_AUTH_TYPE", "PATTERN", "PATH", "PASSES", "BYPASS", "PAT_SIZE", "PWDS"]
         {
             assert!(secrets_in(name, value).is_empty(), "{name}");
+        }
+        for (proxy, password) in [
+            ("http://me:hunter2@proxy:3128", Some("hunter2")),
+            ("http://proxy:3128", None),
+            ("me@proxy", None),
+        ] {
+            let found = secrets_in("https_proxy", proxy);
+            assert_eq!(found.first().map(String::as_str), password, "{proxy}");
         }
     }
 

@@ -102,13 +102,7 @@ impl Registry {
         let path = dir.to_owned();
         let look = move || project_root(&path);
         let project = self.elsewhere.pass(Path::new(dir), LOOK, look).await?;
-        project.map_err(|_| {
-            // No deadline of a call: nothing was accepted that may go on.
-            let what = format!("the disk of {dir} does not answer");
-            let fault = Fault::new(FaultCode::Environment, what)
-                .hint("try another directory, or none: `sessctl list`");
-            Fault { retryable: Some(true), ..fault }
-        })
+        project.map_err(|_| disk_hangs(dir))
     }
 
     pub(super) async fn stored(&self, seq: i64) -> Result<Stored, Fault> {
@@ -201,4 +195,11 @@ fn ambiguous(selector: &str, found: &[Stored]) -> Fault {
         format!("`{selector}` means more than one session:{candidates}"),
     )
     .hint("type more of the id")
+}
+/// No deadline of a call: nothing was accepted that may go on.
+pub(super) fn disk_hangs(dir: &str) -> Fault {
+    let what = format!("the disk of {dir} does not answer");
+    let fault = Fault::new(FaultCode::Environment, what)
+        .hint("try another directory, or none: `sessctl list`");
+    Fault { retryable: Some(true), ..fault }
 }

@@ -101,7 +101,7 @@ impl Registry {
             return Ok(ToolsResponse { told_by: "servers".to_owned(), servers, ..response });
         };
         let plan = self.completed(&known, &launch, plan).await?;
-        let secrets = Secrets::of_start(&plan, &base, &launch);
+        let secrets = Secrets::of_start(&plan, &base, &launch, &self.config.environment);
         let started = started(known.provider, &plan, &base, input, &secrets).await?;
         let (tools, servers) = told(&started);
         Ok(ToolsResponse { told_by: "provider".to_owned(), tools, servers, ..response })

@@ -35,7 +35,13 @@ impl Registry {
         self.remember_caller(&request.environment).await?;
         let id = request.turn_id.clone();
         if let Some(turn) = self.store.read(move |c| rows::by_id(c, &id)).await? {
-            return self.accepted(turn).await;
+            return match turn.prompt == rows::one_line(&request.prompt) {
+                true => self.accepted(turn).await,
+                false => {
+                    Err(Fault::new(FaultCode::Usage, "another prompt has the id of this turn")
+                        .hint("make another one, as with `uuidgen`, or leave it out"))
+                }
+            };
         }
         failpoint::meet("send.unknown").await;
         for _ in 0..ATTEMPTS {

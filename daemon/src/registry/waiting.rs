@@ -90,6 +90,13 @@ impl Queues {
         !self.sessions().is_empty()
     }
 
+    /// The turn of a session whose turn it is, if none waits behind it.
+    pub(super) fn only_one(&self, session_id: &str) -> Option<String> {
+        let sessions = self.sessions();
+        let queue = sessions.get(session_id).filter(|queue| queue.waiting.is_empty())?;
+        queue.current.as_ref().map(|current| current.turn_id.clone())
+    }
+
     pub(super) fn wake_followers(&self) {
         self.changed.send_modify(|count| *count += 1);
     }

@@ -1,15 +1,17 @@
 //! The MCP servers in the settings of the user and of the project that a launch does not name:
 //! Codex merges all of them, so each has to be switched off.
 
-use std::fs;
 use std::path::Path;
 
 use sessd_proto::LaunchPlan;
 use toml::{Table, Value};
 
-use super::super::{Home, Launch};
+use super::super::{Home, Launch, listing};
 
 const SETTINGS: &str = "config.toml";
+
+/// Where those of all users are.
+const OF_ALL: &str = "/etc/codex";
 
 /// Where the servers of a launch begin among its arguments; an override of all of them before
 /// that is completed by those that follow.
@@ -17,7 +19,7 @@ const OURS: &str = "--config=mcp_servers.";
 
 pub(super) fn switch_off(home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
     let Some(first) = plan.args.iter().position(|arg| arg.starts_with(OURS)) else { return };
-    let mut files = vec![home.path.join(SETTINGS)];
+    let mut files = vec![Path::new(OF_ALL).join(SETTINGS), home.path.join(SETTINGS)];
     let profile = launch.profile.iter();
     files.extend(profile.map(|name| home.path.join(format!("{name}.{SETTINGS}"))));
     let folders = Path::new(&plan.cwd).ancestors();
@@ -34,7 +36,7 @@ pub(super) fn switch_off(home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
 }
 
 fn servers(settings: &Path) -> Table {
-    let text = fs::read_to_string(settings).unwrap_or_default();
+    let text = listing::settings(settings).unwrap_or_default();
     let mut settings: Table = text.parse().unwrap_or_default();
     match settings.remove("mcp_servers") {
         Some(Value::Table(servers)) => servers,
@@ -58,6 +60,8 @@ fn switched_off(server: &Value) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::super::McpServer;
     use super::*;
 

@@ -25,8 +25,8 @@ pub(super) const ACCEPTS: Accepts = Accepts {
 const OURS: &str = "home";
 
 const SETTINGS: &str = "settings.json";
-/// Where the CLI keeps what it writes about sessions.
-const STORES: &[&str] = &["history", "tmp"];
+/// Where the CLI keeps what it writes about sessions, and what the user allows it for good.
+const STORES: &[&str] = &["history", "tmp", POLICIES];
 const MEMORY: &str = "GEMINI.md";
 /// Where the user's rules are by default, and ours.
 const POLICIES: &str = "policies";
@@ -86,7 +86,7 @@ pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
     let mut names: Vec<_> = entries.filter(|it| !own(it) && !STORES.contains(&&**it)).collect();
     names.sort();
     files.extend(names.iter().map(|it| LaunchFile::Link(name(it), home.path.join(it))));
-    // A first session must not begin in a store of its own.
+    // A first session must not begin in a store of its own, nor be allowed what no other is.
     files.extend(STORES.iter().map(|it| LaunchFile::Folder(name(it), home.path.join(it))));
     files
 }
@@ -195,6 +195,7 @@ mod tests {
                 LaunchFile::Link(name("projects.json"), folder.path().join("projects.json")),
                 store("history"),
                 store("tmp"),
+                store("policies"),
             ]
         );
     }

@@ -78,7 +78,7 @@ pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
     files
 }
 
-fn form(server: &McpServer) -> Value {
+pub(super) fn form(server: &McpServer) -> Value {
     match server {
         McpServer::Stdio { env, .. } => {
             // It starts every server where it is itself.

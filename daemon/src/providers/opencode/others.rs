@@ -1,14 +1,14 @@
 //! The MCP servers in the settings of the user and of the project that a launch does not name:
 //! the family merges all of them, so each has to be switched off.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use sessd_proto::{Environment, LaunchPlan};
 
 use super::Brand;
-use crate::providers::{Launch, jsonc};
+use super::flags::form;
+use crate::providers::{Launch, jsonc, listing};
 
 /// Folders with settings in a project or in the user's home.
 const FOLDERS: [&str; 4] = ["", ".opencode", ".kilo", ".kilocode"];
@@ -26,17 +26,16 @@ pub(super) fn switch_off(brand: &Brand, launch: &Launch, plan: &mut LaunchPlan) 
         launch.around.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse_with_commas);
     // The CLI says what is wrong with it.
     let Some(Value::Object(mut content)) = content else { return };
-    let read = |path: PathBuf| jsonc::parse_with_commas(&fs::read_to_string(path).ok()?);
+    let read = |path: PathBuf| jsonc::parse_with_commas(&listing::settings(&path)?);
     let read = places(brand, &launch.around, Path::new(&plan.cwd)).into_iter().filter_map(read);
     let theirs: Vec<_> = read.chain([content.clone().into()]).flat_map(|it| names(&it)).collect();
-    let others: Vec<_> =
-        theirs.into_iter().filter(|name| !launch.mcp_servers.contains_key(name)).collect();
-    if others.is_empty() {
-        return;
-    }
+    let others = theirs.into_iter().filter(|name| !launch.mcp_servers.contains_key(name));
     let servers = content.entry(SERVERS[0]).or_insert_with(|| json!({}));
-    for name in others {
-        switch_one_off(servers, name);
+    others.for_each(|name| switch_one_off(servers, name));
+    // A server of that name in a project would be merged with ours, and get what is secret in it.
+    if let Value::Object(servers) = servers {
+        let ours = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
+        servers.extend(ours);
     }
     plan.env.insert(variable, Some(Value::Object(content).to_string()));
 }
@@ -72,6 +71,8 @@ fn names(settings: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::KILO;
     use super::*;
     use crate::providers::McpServer;
@@ -109,7 +110,8 @@ mod tests {
         let merged = plan.env["KILO_CONFIG_CONTENT"].as_deref().and_then(jsonc::parse);
         let off = json!({ "enabled": false });
         let more = json!({ "type": "local", "command": ["x"], "enabled": false });
-        let servers = json!({ "mine": off, "old": off, "its": off, "more": more });
+        let ours = json!({ "type": "remote", "url": "", "headers": {}, "enabled": true });
+        let servers = json!({ "mine": off, "old": off, "its": off, "more": more, "memory": ours });
         assert_eq!(merged, Some(json!({ "model": "m", "mcp": servers })));
     }
 }
