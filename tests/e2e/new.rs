@@ -144,7 +144,9 @@ fn new_codex_takes_over_what_a_sweep_has_found() {
     Codex.prompt(&terminal, "alpha question");
     terminal.wait_for_text(ALPHA, DEADLINE);
     let theirs = settled(&scene, &id).provider_session_id.unwrap();
-    // As if the sweep had been faster than the look at the locks.
+    // As if the sweep had been faster than the look at the locks. One that runs now would see half
+    // of what it was and half of that.
+    assert_eq!(scene.sandbox.sessctl(&["daemon", "stop"]).status, 0);
     let registry = Connection::open(scene.sandbox.state_dir().join("sessd.db")).unwrap();
     registry
         .execute_batch(
@@ -152,7 +154,7 @@ fn new_codex_takes_over_what_a_sweep_has_found() {
              DELETE FROM files; DELETE FROM leases; COMMIT",
         )
         .unwrap();
-    answer(&scene.sandbox, &["daemon", "restart"]);
+    answer(&scene.sandbox, &["daemon", "start"]);
     let found = wait_until("what the sweep found", DEADLINE, || scene.find(&theirs));
     assert_ne!(found.id, id);
     answer(&scene.sandbox, &["tag", &found.id, "kept"]);
