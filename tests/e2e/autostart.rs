@@ -71,6 +71,8 @@ fn however_many_clients_come_at_once_there_is_one_daemon() {
             assert_eq!((output.status, &*output.stderr), (0, ""), "round {round}, {found}");
             assert!(output.stdout.contains(&id), "round {round}, {found}: {output:?}");
         }
+        // On a busy machine the daemon may be killed after it has served all of them.
+        assert_eq!(sandbox.sessctl(&["list"]).status, 0, "round {round}, {found}");
         assert_eq!(sandbox.daemons().len(), 1, "round {round}, {found}");
         assert_eq!(sandbox.daemons()[0], sandbox.daemon_pid().unwrap(), "{found}");
     }
