@@ -1,7 +1,6 @@
 //! Resuming at a terminal: the verdict, then the lease for the calling process and the launch
 //! plan, which it executes.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +14,7 @@ use super::leases::{busy, has_turns};
 use super::patience::CHECK;
 use super::sessions::disk_hangs;
 use super::starting::{self, is_starting};
-use super::{Registry, agents, checks, variables};
+use super::{Registry, agents, checks};
 use crate::failpoint;
 use crate::process;
 use crate::providers::Launch;
@@ -29,8 +28,7 @@ impl Registry {
     /// Names of the variables that providers want to know.
     #[must_use]
     pub fn environment(&self, _: &EnvironmentRequest) -> Vec<Name> {
-        let names: BTreeSet<_> = variables::declared(&self.config).collect();
-        names.into_iter().collect()
+        self.declared.clone()
     }
 
     /// Checks a session, gives the calling process its lease, and answers how to start it.

@@ -4,11 +4,12 @@
 //! (resume), [`leases`], [`starting`] (create), [`turns`] (send), [`queues`], [`following`],
 //! [`endings`], [`changes`] and [`cleanup`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sessd_proto::Timestamp;
+use sessd_proto::launch::Name;
 use sessd_proto::paths::Paths;
 use tokio::sync::watch;
 
@@ -59,6 +60,8 @@ pub struct Registry {
     config: Config,
     paths: Paths,
     env: Variables,
+    /// Names of the variables that providers want to know of callers.
+    declared: Vec<Name>,
     started_at: Timestamp,
     homes: Mutex<HashMap<i64, homes::State>>,
     /// The ways to directories of projects and callers.
@@ -89,11 +92,13 @@ impl Registry {
         let store = opened.map_err(|error| crate::store::Error::Other(error.to_string()))??;
         let turns = waiting::Queues::new(config.turns.per_provider);
         let env = env.without_callers(&config);
+        let declared: BTreeSet<_> = variables::declared(&config).collect();
         let registry = Arc::new(Self {
             store,
             config,
             paths,
             env,
+            declared: declared.into_iter().collect(),
             started_at: now(),
             homes: Mutex::default(),
             elsewhere: places::Places::default(),

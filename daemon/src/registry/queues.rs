@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::homes::KnownHome;
 use super::outcomes::judge;
-use super::recording::Recording;
+use super::recording::{RETRY, Recording};
 use super::secrets::Secrets;
 use super::starting::must_begin_anew;
 use super::waiting::{Run, Stop, Waiting, stopped};
@@ -28,9 +28,6 @@ use crate::store::turns::{self as rows, Asked, Group};
 
 /// Batches of lines that may wait to be written down before the provider has to.
 const BATCHES_MAX: usize = 4;
-
-/// Pause before what could not be written down is tried again.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// How often we look whether a session has become free: a process that was not started by us
 /// gives no sign when it ends.

@@ -17,7 +17,7 @@ use crate::store::sessions::Stored;
 use crate::store::turns as rows;
 
 /// Pause before what could not be written down is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// Whose words they are, and what becomes of them.
 pub(super) struct Recording<'a> {
