@@ -72,7 +72,7 @@ fn with_agent(provider: &str, script: &str) -> Sandbox {
 }
 
 /// Puts a script in the place of a provider's program.
-fn replace_agent(sandbox: &Sandbox, provider: &str, script: &str) {
+pub(crate) fn replace_agent(sandbox: &Sandbox, provider: &str, script: &str) {
     let program = sandbox.script("agent", script);
     let config = format!("[programs]\n{provider} = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);

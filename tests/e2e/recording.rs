@@ -10,6 +10,7 @@ use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::BINARIES;
+use crate::hostile_agents::replace_agent;
 use crate::turn_verbs::wait_for_state;
 
 /// Says something, waits at the gate, and says the rest; its fifth argument is its session.
@@ -28,9 +29,7 @@ const ALL: &str = "first words\nlast words\n";
 fn hesitant() -> (Sandbox, Gate) {
     let sandbox = Sandbox::new(BINARIES);
     let gate = sandbox.gate();
-    let program = sandbox.script("hesitant", SCRIPT);
-    let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
-    sandbox.write(".config/sessd/config.toml", config);
+    replace_agent(&sandbox, "echo", SCRIPT);
     (sandbox, gate)
 }
 

@@ -112,6 +112,7 @@ echo '{"type":"result","text":"last words"}'
             manager.signal("-KILL");
         } else {
             manager.systemctl(&[how, "sessd.service"]);
+            assert_eq!(sleeping(), 0, "{how} has left something running");
             let journal = manager.journal("cat");
             assert!(!journal.contains("Killing process"), "systemd had to clean up: {journal}");
         }
