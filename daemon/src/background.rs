@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use sessd_proto::paths::Paths;
 use sessd_proto::{Environment, Fault, FaultCode};
 
-use crate::registry::variables::Variables;
+use crate::environment::DaemonEnvironment;
 use crate::supervisor::Supervisor;
 use crate::{daemon, log, system};
 
@@ -39,7 +39,7 @@ pub(crate) fn run(paths: Paths, env: Environment) -> Result<(), Fault> {
             let told = writer.try_clone();
             // Whatever manages our caller, it does not manage us.
             let supervisor = Supervisor::default();
-            let env = Variables::borrowed(env);
+            let env = DaemonEnvironment::borrowed(env);
             let result = daemon::run(paths, env, supervisor, move || say(&mut writer, READY));
             if let (Err(fault), Ok(mut told)) = (&result, told) {
                 say(&mut told, &serde_json::to_string(fault).unwrap_or_default());

@@ -12,11 +12,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::now;
 use crate::config::Config;
+use crate::environment::DaemonEnvironment;
 use crate::jobs::Jobs;
 use crate::listener::socket::{Socket, leads_here};
 use crate::listener::{self, Service};
 use crate::registry::Registry;
-use crate::registry::variables::Variables;
 use crate::store;
 use crate::supervisor::{Passed, Supervisor};
 
@@ -36,7 +36,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// daemon then starts degraded, and every call says why.
 pub fn run(
     paths: Paths,
-    env: Variables,
+    env: DaemonEnvironment,
     mut supervisor: Supervisor,
     ready: impl FnOnce(),
 ) -> Result<(), Fault> {
@@ -67,7 +67,7 @@ pub fn run(
 
 async fn serve(
     paths: Paths,
-    env: Variables,
+    env: DaemonEnvironment,
     passed: Option<Passed>,
     supervisor: &Supervisor,
     ready: impl FnOnce(),
@@ -125,7 +125,7 @@ fn stand_aside(
 }
 
 /// Opens the registry as soon as it can be opened, and has the jobs run.
-async fn go_on(service: Arc<Service>, env: Variables) {
+async fn go_on(service: Arc<Service>, env: DaemonEnvironment) {
     while service.ready().is_err_and(|fault| fault.code == FaultCode::Storage) {
         tokio::time::sleep(RETRY).await;
         service.replace(open(&service.paths, env.clone()).await);
@@ -137,7 +137,7 @@ async fn go_on(service: Arc<Service>, env: Variables) {
     }
 }
 
-async fn open(paths: &Paths, env: Variables) -> Result<(Arc<Registry>, Arc<Jobs>), Fault> {
+async fn open(paths: &Paths, env: DaemonEnvironment) -> Result<(Arc<Registry>, Arc<Jobs>), Fault> {
     let config = Config::load(&paths.config, &env.all)?;
     match Registry::open(config, paths.clone(), env).await {
         Ok(registry) => {

@@ -11,21 +11,24 @@ use clap::{Parser, Subcommand};
 use sessd_proto::paths::Paths;
 use sessd_proto::{Environment, Fault};
 
-use registry::variables::Variables;
+use environment::DaemonEnvironment;
 use supervisor::Supervisor;
 
 mod background;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod environment;
 mod failpoint;
 pub mod jobs;
+mod launch_files;
 mod limits;
 pub mod listener;
 mod log;
 mod mcp;
 pub mod process;
 pub mod providers;
+mod redact;
 pub mod registry;
 pub mod runner;
 pub mod store;
@@ -105,5 +108,5 @@ fn start(args: &Args) -> Result<(), Fault> {
     log::to_stderr(supervisor::has_journal(&env));
     let supervisor = Supervisor::of_process(&env)?;
     paths.socket = supervisor.socket_path().unwrap_or(paths.socket);
-    daemon::run(paths, Variables::meant(env), supervisor, || ())
+    daemon::run(paths, DaemonEnvironment::meant(env), supervisor, || ())
 }

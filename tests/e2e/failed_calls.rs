@@ -220,7 +220,7 @@ fn fails_in(scene: &Scene, id: &str, case: &Case, code: FaultCode) {
     let hint = hint.as_deref().unwrap_or_default();
     assert_eq!((told.code, told.retryable), (code, *retryable), "{directive}: {told:?}");
     assert!(said.iter().any(|said| message.contains(said)), "{directive}: {message}");
-    assert!(hint.contains("the session is as it was"), "{directive}: {hint}");
+    assert!(hint.contains("the session was not changed"), "{directive}: {hint}");
     assert!(hint.contains(todo), "{directive}: {hint}");
     let after = show(&scene.sandbox, id);
     match (told.retry_at, after_s) {

@@ -10,7 +10,7 @@ use sessd_proto::cleanup::CleanupRequest;
 use crate::registry::Registry;
 
 pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
-    let report = registry.cleanup(CleanupRequest { dry_run: false }).await?;
+    let report = registry.sessions.cleanup(CleanupRequest { dry_run: false }).await?;
     let mut counts = BTreeMap::new();
     for action in report.actions {
         *counts.entry(action.action.as_str()).or_default() += action.count.unwrap_or(1);

@@ -25,7 +25,7 @@ const REST: u32 = 10;
 const REFRESH: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
-    Ok(json!({ "homes": registry.sweep().await? }))
+    Ok(json!({ "homes": registry.discovery.sweep().await? }))
 }
 
 /// Sweeps soon after something changes in a home.
@@ -57,7 +57,7 @@ pub(super) fn watch(registry: Arc<Registry>) {
             let Some(refreshed) = refresh(&registry, watch).await else { return };
             watch = refreshed;
             let started = Instant::now();
-            if let Err(fault) = registry.sweep().await {
+            if let Err(fault) = registry.discovery.sweep().await {
                 tracing::warn!("sweep: {fault}");
             }
             tokio::time::sleep(started.elapsed() * REST).await;
@@ -73,7 +73,7 @@ struct Watch {
 
 /// Watches what is new. A disk that hangs holds this up, and with it the hints, nothing else.
 async fn refresh(registry: &Registry, mut watch: Watch) -> Option<Watch> {
-    let Ok(wanted) = registry.watched().await else { return Some(watch) };
+    let Ok(wanted) = registry.homes.watched().await else { return Some(watch) };
     let refreshed = tokio::task::spawn_blocking(move || {
         watch.dirs.retain(|dir| dir.is_dir());
         for dir in wanted.into_iter().filter(|dir| dir.is_dir()) {

@@ -8,6 +8,6 @@ use sessd_proto::Fault;
 use crate::registry::Registry;
 
 pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
-    let (checked, changed) = registry.check_oldest().await?;
+    let (checked, changed) = registry.discovery.check_oldest().await?;
     Ok(json!({ "checked": checked, "changed": changed }))
 }

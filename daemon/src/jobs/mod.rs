@@ -73,8 +73,8 @@ impl Jobs {
             }
         }
         // Lists wait for the first sweep of this daemon, even if the last one's was a moment ago.
-        if !self.registry.has_swept() {
-            let swept = self.registry.sweep().await;
+        if !self.registry.discovery.has_swept() {
+            let swept = self.registry.discovery.sweep().await;
             let _ = swept.inspect_err(|fault| tracing::error!("first sweep: {fault}"));
         }
         if self.registry.config().discovery.watch {

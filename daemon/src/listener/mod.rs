@@ -103,7 +103,7 @@ impl Service {
     }
 
     fn is_busy(&self) -> bool {
-        self.state().as_ref().is_ok_and(|(registry, _)| registry.has_turns())
+        self.state().as_ref().is_ok_and(|(registry, _)| registry.turns.any())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,7 +149,7 @@ pub async fn serve(service: Arc<Service>, mut socket: Socket, supervisor: &Super
     socket.release();
     // Their followers would wait for them until the end of our patience.
     if let Ok((registry, _)) = service.ready()
-        && let Err(fault) = registry.interrupt_turns().await
+        && let Err(fault) = registry.turns.interrupt_all().await
     {
         tracing::error!("cannot interrupt turns: {fault}");
     }

@@ -28,7 +28,7 @@ use tarpc::context::Context;
 use super::Service;
 use crate::failpoint;
 use crate::jobs::Jobs;
-use crate::registry::{Registry, surroundings};
+use crate::registry::{Registry, status};
 
 /// tarpc drops a handler at its deadline without a word; we answer this much before.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -78,15 +78,16 @@ async fn in_time<T>(
 
 impl Sessd for Handler {
     async fn list(self, context: Context, request: ListRequest) -> Result<SessionPage, Fault> {
-        self.call(context, |registry, _| async move { registry.list(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.list(request).await }).await
     }
 
     async fn show(self, context: Context, request: ShowRequest) -> Result<Session, Fault> {
-        self.call(context, |registry, _| async move { registry.show(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.show(request).await }).await
     }
 
     async fn check(self, context: Context, request: CheckRequest) -> Result<SessionPage, Fault> {
-        self.call(context, |registry, _| async move { registry.check(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.check(request).await })
+            .await
     }
 
     async fn resume(
@@ -95,8 +96,11 @@ impl Sessd for Handler {
         request: ResumeRequest,
     ) -> Result<ResumeResponse, Fault> {
         let caller = self.peer.pid;
-        self.call(context, |registry, _| async move { registry.resume(request, caller).await })
-            .await
+        self.call(
+            context,
+            |registry, _| async move { registry.launches.resume(request, caller).await },
+        )
+        .await
     }
 
     async fn environment(
@@ -104,12 +108,16 @@ impl Sessd for Handler {
         context: Context,
         request: EnvironmentRequest,
     ) -> Result<Vec<Name>, Fault> {
-        self.call(context, |registry, _| async move { Ok(registry.environment(&request)) }).await
+        self.call(context, |registry, _| async move {
+            Ok(registry.launches.declared_environment(&request))
+        })
+        .await
     }
 
     async fn send(self, context: Context, request: SendRequest) -> Result<SendResponse, Fault> {
         let caller = self.peer.pid;
-        self.call(context, |registry, _| async move { registry.send(request, caller).await }).await
+        self.call(context, |registry, _| async move { registry.turns.send(request, caller).await })
+            .await
     }
 
     async fn turn_output(
@@ -117,7 +125,7 @@ impl Sessd for Handler {
         context: Context,
         request: TurnOutputRequest,
     ) -> Result<TurnOutput, Fault> {
-        self.call(context, |registry, _| async move { registry.turn_output(request).await }).await
+        self.call(context, |registry, _| async move { registry.turns.output(request).await }).await
     }
 
     async fn providers(
@@ -141,7 +149,7 @@ impl Sessd for Handler {
             Ok((registry, _)) => in_time(context, registry.status()).await,
             Err(fault) => {
                 let Service { paths, started_at, .. } = &*self.service;
-                Ok(surroundings::daemon_status(paths, *started_at, vec![fault.message]))
+                Ok(status::daemon_status(paths, *started_at, vec![fault.message]))
             }
         }
     }
@@ -162,7 +170,8 @@ impl Sessd for Handler {
         context: Context,
         request: CreateRequest,
     ) -> Result<CreateResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.create(request).await }).await
+        self.call(context, |registry, _| async move { registry.launches.create(request).await })
+            .await
     }
 
     async fn delete(
@@ -170,7 +179,8 @@ impl Sessd for Handler {
         context: Context,
         request: SelectorsRequest,
     ) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.delete(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.delete(request).await })
+            .await
     }
 
     async fn undelete(
@@ -178,7 +188,8 @@ impl Sessd for Handler {
         context: Context,
         request: SelectorsRequest,
     ) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.undelete(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.undelete(request).await })
+            .await
     }
 
     async fn pin(
@@ -186,7 +197,7 @@ impl Sessd for Handler {
         context: Context,
         request: SelectorsRequest,
     ) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.pin(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.pin(request).await }).await
     }
 
     async fn unpin(
@@ -194,19 +205,22 @@ impl Sessd for Handler {
         context: Context,
         request: SelectorsRequest,
     ) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.unpin(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.unpin(request).await })
+            .await
     }
 
     async fn tag(self, context: Context, request: TagRequest) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.tag(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.tag(request).await }).await
     }
 
     async fn untag(self, context: Context, request: TagRequest) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.untag(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.untag(request).await })
+            .await
     }
 
     async fn title(self, context: Context, request: TitleRequest) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.title(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.title(request).await })
+            .await
     }
 
     async fn cleanup(
@@ -214,11 +228,12 @@ impl Sessd for Handler {
         context: Context,
         request: CleanupRequest,
     ) -> Result<CleanupReport, Fault> {
-        self.call(context, |registry, _| async move { registry.cleanup(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.cleanup(request).await })
+            .await
     }
 
     async fn keys(self, context: Context, request: KeysRequest) -> Result<KeysResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.keys(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.keys(request).await }).await
     }
 
     async fn bind_key(
@@ -226,7 +241,8 @@ impl Sessd for Handler {
         context: Context,
         request: KeyRequest,
     ) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.bind_key(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.bind_key(request).await })
+            .await
     }
 
     async fn move_key(
@@ -234,7 +250,8 @@ impl Sessd for Handler {
         context: Context,
         request: KeyRequest,
     ) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.move_key(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.move_key(request).await })
+            .await
     }
 
     async fn drop_key(
@@ -242,22 +259,24 @@ impl Sessd for Handler {
         context: Context,
         request: DropKeyRequest,
     ) -> Result<ChangeResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.drop_key(request).await }).await
+        self.call(context, |registry, _| async move { registry.sessions.drop_key(request).await })
+            .await
     }
 
     async fn agents(self, context: Context, _: AgentsRequest) -> Result<AgentsResponse, Fault> {
-        self.call(context, |registry, _| async move { Ok(registry.agents()) }).await
+        self.call(context, |registry, _| async move { Ok(registry.launches.agents()) }).await
     }
 
     async fn tools(self, context: Context, request: ToolsRequest) -> Result<ToolsResponse, Fault> {
-        self.call(context, |registry, _| async move { registry.tools(request).await }).await
+        self.call(context, |registry, _| async move { registry.launches.tools(request).await })
+            .await
     }
 
     async fn turns(self, context: Context, request: TurnsRequest) -> Result<TurnPage, Fault> {
-        self.call(context, |registry, _| async move { registry.turns(request).await }).await
+        self.call(context, |registry, _| async move { registry.turns.list(request).await }).await
     }
 
     async fn cancel(self, context: Context, request: CancelRequest) -> Result<Turn, Fault> {
-        self.call(context, |registry, _| async move { registry.cancel(request).await }).await
+        self.call(context, |registry, _| async move { registry.turns.cancel(request).await }).await
     }
 }

@@ -1,150 +1,165 @@
-//! What sessd can do, one file per noun; the only code that knows the store *and* the providers.
+//! What sessd can do; the only code that knows the store *and* the providers.
 //!
-//! Start with [`sessions`] (list, show), then [`homes`] and [`sweeps`], [`checks`], [`launches`]
-//! (resume), [`leases`], [`starting`] (create), [`turns`] (send), [`queues`], [`following`],
-//! [`endings`], [`changes`] and [`cleanup`].
+//! The registry is built in floors, one folder each. A folder is a struct with state of its own and
+//! may call only the folders below it:
+//!
+//! ```text
+//! turns      prompts: accept, run, record, stop            Turns
+//! launch     resume, new sessions, forks, agents, tools    Launches
+//! sessions   list, show, check, keys, trash, cleanup       Sessions
+//! discovery  sweeps, imports, bindings, verdicts           Discovery
+//! writers    live state, leases, queues                    Writers
+//! homes      provider directories, and disks that may hang Homes
+//! ```
+//!
+//! A folder is a noun and a file in it a verb, so that the place of a call can be guessed: `resume`
+//! is `launch/resume.rs`. The constructors make the arrows visible to the compiler; the `tidy` test
+//! holds them for imports too. [`Registry`] wires the floors and answers questions about the whole:
+//! `status`, `providers`, `doctor`.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
 
 use sessd_proto::Timestamp;
-use sessd_proto::launch::Name;
 use sessd_proto::paths::Paths;
-use tokio::sync::watch;
 
 use crate::clock::now;
 use crate::config::Config;
-use crate::providers::Listed;
-use crate::store::Store;
-use variables::Variables;
+use crate::environment::DaemonEnvironment;
+use crate::store::{self, Store};
+use discovery::Discovery;
+use homes::Homes;
+use homes::gate::Gate;
+use launch::Launches;
+use sessions::Sessions;
+use turns::Turns;
+use writers::Writers;
 
-mod addresses;
-mod agents;
-mod binding;
-pub mod changes;
-pub mod checks;
-pub mod cleanup;
-pub mod endings;
-pub mod following;
-pub mod homes;
-mod imports;
-pub mod keys;
-pub mod launches;
-pub mod leases;
-pub mod live;
-mod outcomes;
-mod patience;
-mod pieces;
-mod places;
-mod prompts;
-pub mod queues;
-mod recording;
-mod secrets;
-pub mod sessions;
-pub mod starting;
-pub mod surroundings;
-pub mod sweeps;
-mod tools;
-pub mod turns;
-pub mod variables;
-mod waiting;
+mod discovery;
+mod doctor;
+mod homes;
+mod launch;
+mod providers;
+mod sessions;
+pub(crate) mod status;
+mod turns;
+mod writers;
 
-/// How long a first list waits for the first sweep.
-const FIRST_SWEEP: Duration = Duration::from_secs(4);
-
-/// Everything the daemon knows and can do. Cheap to share.
+/// Everything the daemon knows and can do.
 #[derive(Debug)]
 pub struct Registry {
-    store: Store,
-    config: Config,
+    store: Arc<Store>,
+    config: Arc<Config>,
     paths: Paths,
-    env: Variables,
-    /// Names of the variables that providers want to know of callers.
-    declared: Vec<Name>,
+    env: Arc<DaemonEnvironment>,
     started_at: Timestamp,
-    homes: Mutex<HashMap<i64, homes::State>>,
-    /// The ways to directories of projects and callers.
-    elsewhere: places::Places,
-    /// The way to everything on PATH.
-    programs: patience::Gate,
-    sweeping: Arc<tokio::sync::Mutex<()>>,
-    /// What the first sweep has seen of transcripts, by home, to be written down after it.
-    imported: Mutex<HashMap<i64, Vec<Listed>>>,
-    cleaning: tokio::sync::Mutex<()>,
-    swept: watch::Sender<bool>,
-    turns: waiting::Queues,
+    /// Admits lookups of programs on PATH.
+    programs: Gate,
+    pub(crate) homes: Arc<Homes>,
+    pub(crate) writers: Arc<Writers>,
+    pub(crate) discovery: Arc<Discovery>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) launches: Arc<Launches>,
+    pub(crate) turns: Arc<Turns>,
 }
 
 impl Registry {
     /// Opens the registry's file and ends what an earlier daemon left unfinished.
     ///
     /// # Errors
-    /// When the file cannot be used; then it is as it was.
+    /// Fails if the file cannot be used; it is then unchanged.
     pub async fn open(
         config: Config,
         paths: Paths,
-        env: Variables,
-    ) -> Result<Arc<Self>, crate::store::Error> {
+        env: DaemonEnvironment,
+    ) -> Result<Arc<Self>, store::Error> {
         let database = paths.database();
-        // A disk that hangs, or a lock of somebody else's, must not hold up who serves.
+        // A hung disk, or a lock held by another program, must not block the serving thread.
         let opened = tokio::task::spawn_blocking(move || Store::open(&database)).await;
-        let store = opened.map_err(|error| crate::store::Error::Other(error.to_string()))??;
-        let turns = waiting::Queues::new(config.turns.per_provider);
+        let store = opened.map_err(|error| store::Error::Other(error.to_string()))??;
         let env = env.without_callers(&config);
-        let declared: BTreeSet<_> = variables::declared(&config).collect();
-        let registry = Arc::new(Self {
+        let registry = Arc::new(Self::wire(store, config, paths, env));
+        registry.turns.recover().await?;
+        registry.writers.recover_leases().await?;
+        registry.launches.forget_stray_files().await?;
+        // Last, so that no turn runs in a registry that cannot be opened after all.
+        registry.turns.requeue().await?;
+        Ok(registry)
+    }
+
+    fn wire(store: Store, config: Config, paths: Paths, env: DaemonEnvironment) -> Self {
+        let (store, config, env) = (Arc::new(store), Arc::new(config), Arc::new(env));
+        let state = paths.state.clone();
+        let homes = Homes::new(store.clone(), state.clone());
+        let writers = Writers::new(store.clone(), homes.clone(), config.turns.per_provider);
+        let discovery = Discovery::new(
+            store.clone(),
+            config.clone(),
+            env.clone(),
+            homes.clone(),
+            writers.clone(),
+        );
+        let sessions = Sessions::new(
+            store.clone(),
+            config.clone(),
+            state.clone(),
+            homes.clone(),
+            writers.clone(),
+            discovery.clone(),
+        );
+        let launches = Launches::new(launch::Parts {
+            store: store.clone(),
+            config: config.clone(),
+            config_file: paths.config.clone(),
+            state,
+            env: env.clone(),
+            homes: homes.clone(),
+            writers: writers.clone(),
+            discovery: discovery.clone(),
+            sessions: sessions.clone(),
+        });
+        let turns = Turns::new(turns::Parts {
+            store: store.clone(),
+            config: config.clone(),
+            env: env.clone(),
+            homes: homes.clone(),
+            writers: writers.clone(),
+            discovery: discovery.clone(),
+            sessions: sessions.clone(),
+            launches: launches.clone(),
+        });
+        let (started_at, programs) = (now(), Gate::default());
+        Self {
             store,
             config,
             paths,
             env,
-            declared: declared.into_iter().collect(),
-            started_at: now(),
-            homes: Mutex::default(),
-            elsewhere: places::Places::default(),
-            programs: patience::Gate::default(),
-            sweeping: Arc::default(),
-            imported: Mutex::default(),
-            cleaning: tokio::sync::Mutex::default(),
-            swept: watch::Sender::new(false),
+            started_at,
+            programs,
+            homes,
+            writers,
+            discovery,
+            sessions,
+            launches,
             turns,
-        });
-        registry.recover_turns().await?;
-        registry.recover_leases().await?;
-        registry.forget_stray_files().await?;
-        // Last: none may run in a registry that cannot be opened after all.
-        registry.queue_again().await?;
-        Ok(registry)
+        }
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Has the whole file looked at when the daemon starts again: damage was met in it.
+    /// Marks the registry's file as suspect after damage was seen in it, so that the next start
+    /// verifies the whole file.
     pub fn suspect(&self) {
-        crate::store::suspect(&self.paths.database());
+        store::suspect(&self.paths.database());
     }
 
-    /// The registry's file.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.store
-    }
-
-    /// True once every home was swept since the start.
-    #[must_use]
-    pub fn has_swept(&self) -> bool {
-        *self.swept.borrow()
-    }
-
-    /// Waits until the first sweep after the start is over, but not for ever; answers whether
-    /// it is.
-    pub async fn first_sweep(&self) -> bool {
-        let mut swept = self.swept.subscribe();
-        tokio::time::timeout(FIRST_SWEEP, swept.wait_for(|swept| *swept)).await.is_ok()
     }
 }
 
@@ -158,13 +173,13 @@ mod tests {
     use super::*;
 
     impl Registry {
-        /// That of somebody whose home is this folder.
+        /// A registry for a user whose home directory is `home`.
         pub(crate) async fn of_folder(home: &Path) -> Arc<Self> {
             fs::create_dir_all(home.join("state")).unwrap();
             let [socket, state, config] =
                 ["socket", "state", "config.toml"].map(|name| home.join(name));
             let env = [("HOME".to_owned(), home.to_str().unwrap().to_owned())].into();
-            let env = Variables::meant(Environment(env));
+            let env = DaemonEnvironment::meant(Environment(env));
             let (config, paths) = (Config::defaults().unwrap(), Paths { socket, state, config });
             Self::open(config, paths, env).await.unwrap()
         }

@@ -1,0 +1,184 @@
+//! Redacts text that streams in as deltas, and normalises those deltas.
+//!
+//! Providers stream an answer in chunks, and a secret may span two of them. So the end of every
+//! chunk that may be the beginning of a secret is held back until the next chunk decides it.
+//! Chunks after the first are marked with `delta: true`, so that a reader can join them. Many
+//! providers repeat the whole text as one final block; that block is dropped, recognised by a hash
+//! of what was passed on, because the text itself may be as large as a turn's whole output.
+//! Knows no provider.
+
+use std::hash::{DefaultHasher, Hasher};
+use std::mem;
+
+use serde_json::json;
+use sessd_proto::{Event, Json};
+
+use crate::redact::Secrets;
+
+/// Passes the events of one turn through, redacting and normalising streamed text.
+pub(crate) struct StreamRedactor<'a> {
+    secrets: &'a Secrets,
+    current: Option<Text>,
+}
+
+/// A text that is being streamed.
+struct Text {
+    kind: String,
+    has_started: bool,
+    /// Hash of what was passed on so far.
+    hash: DefaultHasher,
+    /// The held-back end, which may be the beginning of a secret.
+    held: String,
+}
+
+impl<'a> StreamRedactor<'a> {
+    /// Creates a redactor that hides these secrets.
+    pub(crate) fn new(secrets: &'a Secrets) -> Self {
+        Self { secrets, current: None }
+    }
+
+    /// Passes an event through: zero, one or two events come out.
+    pub(crate) fn pass(&mut self, event: Event) -> impl Iterator<Item = Event> + use<> {
+        let (rest, event) = match &event {
+            Event { kind, .. } if kind == "raw" => (None, Some(event)),
+            Event { data, .. } if data.0["delta"] == true => self.delta(event),
+            _ => {
+                let (rest, text) = self.end();
+                (
+                    rest,
+                    Some(event)
+                        .filter(|event| !text.is_some_and(|text| text.is_repeated_by(event))),
+                )
+            }
+        };
+        rest.into_iter().chain(event)
+    }
+
+    /// Ends the current text; returns what was held back of it, and the text.
+    fn end(&mut self) -> (Option<Event>, Option<Text>) {
+        let mut text = self.current.take();
+        let rest = text.as_mut().and_then(|text| {
+            let held = mem::take(&mut text.held);
+            text.say(self.secrets.hide_cut_off(held))
+        });
+        (rest, text)
+    }
+
+    /// Returns what is still held back at the end of the output.
+    pub(crate) fn finish(&mut self) -> Option<Event> {
+        self.end().0
+    }
+
+    fn delta(&mut self, event: Event) -> (Option<Event>, Option<Event>) {
+        let goes_on = self.current.as_ref().is_some_and(|text| text.kind == event.kind);
+        let rest = if goes_on { None } else { self.finish() };
+        let text = self.current.get_or_insert_with(|| Text::new(event.kind));
+        let mut said = mem::take(&mut text.held) + event.text.as_deref().unwrap_or_default();
+        text.held = said.split_off(self.secrets.settled(&said));
+        (rest, text.say(self.secrets.hide(said)))
+    }
+}
+
+impl Text {
+    fn new(kind: String) -> Self {
+        Self { kind, has_started: false, hash: DefaultHasher::new(), held: String::new() }
+    }
+
+    fn say(&mut self, said: String) -> Option<Event> {
+        if said.is_empty() {
+            return None;
+        }
+        self.hash.write(said.as_bytes());
+        let goes_on = mem::replace(&mut self.has_started, true);
+        let data = if goes_on { json!({ "delta": true }) } else { json!({}) };
+        let kind = self.kind.clone();
+        Some(Event { kind, text: Some(said), data: Json(data), ..Event::default() })
+    }
+
+    /// True if an event repeats the streamed text as a whole.
+    fn is_repeated_by(&self, event: &Event) -> bool {
+        let mut hash = DefaultHasher::new();
+        hash.write(event.text.as_deref().unwrap_or_default().as_bytes());
+        self.kind == event.kind && hash.finish() == self.hash.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, text: &str, is_delta: bool) -> Event {
+        let data = if is_delta { json!({ "delta": true }) } else { json!({}) };
+        let text = Some(text.to_owned());
+        Event { kind: kind.to_owned(), text, data: Json(data), ..Event::default() }
+    }
+
+    fn passed(events: &[(&str, &str, bool)]) -> Vec<(String, String, bool)> {
+        let secrets = Secrets::of_values(&["hunter2-is-secret", "hunter2-is-secret-too"]);
+        let mut redactor = StreamRedactor::new(&secrets);
+        let events = events.iter().map(|(kind, text, is_delta)| event(kind, text, *is_delta));
+        let mut all: Vec<_> = events.flat_map(|event| redactor.pass(event)).collect();
+        all.extend(redactor.finish());
+        let told = |event: Event| {
+            (event.kind, event.text.unwrap_or_default(), event.data.0["delta"] == true)
+        };
+        all.into_iter().map(told).collect()
+    }
+
+    fn said(kind: &str, text: &str, goes_on: bool) -> (String, String, bool) {
+        (kind.to_owned(), text.to_owned(), goes_on)
+    }
+
+    #[test]
+    fn final_block_that_repeats_the_deltas_is_dropped() {
+        let all = passed(&[
+            ("thinking", "well", true),
+            ("thinking", "well", false),
+            ("text", "one ", true),
+            ("raw", "a line", false),
+            ("text", "two", true),
+            ("text", "one two", false),
+            ("text", "one two", false),
+            ("tool_call", "", false),
+            ("text", "three", true),
+            ("text", "another", false),
+        ]);
+        let wanted = [
+            said("thinking", "well", false),
+            said("text", "one ", false),
+            said("raw", "a line", false),
+            said("text", "two", true),
+            said("text", "one two", false),
+            said("tool_call", "", false),
+            said("text", "three", false),
+            said("text", "another", false),
+        ];
+        assert_eq!(all, wanted);
+    }
+
+    #[test]
+    fn secret_that_spans_deltas_is_hidden() {
+        let all = passed(&[
+            ("text", "it is hun", true),
+            ("text", "ter2-is-", true),
+            ("text", "secret", true),
+            ("text", "-t", true),
+            ("text", "oo!", true),
+            ("text", "it is ***!", false),
+            ("text", "who hun", true),
+            ("text", "ted? h", true),
+            ("thinking", "hunter2-is-sec", true),
+            ("text", "hunter2-is-secret", true),
+        ]);
+        let wanted = [
+            said("text", "it is ", false),
+            said("text", "***!", true),
+            said("text", "who ", false),
+            said("text", "hunted? ", true),
+            said("text", "h", true),
+            said("thinking", "***", false),
+            said("text", "***", false),
+        ];
+        assert_eq!(all, wanted);
+    }
+}

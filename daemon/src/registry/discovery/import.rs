@@ -1,0 +1,312 @@
+//! Imports: reads the metadata of transcripts in batches and stores it, both at the same time.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{iter, mem};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use rusqlite::Transaction;
+use sessd_proto::{Fault, Timestamp};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::Discovery;
+use crate::clock::now;
+use crate::failpoint;
+use crate::providers::{Basis, Found, Listed, Retention};
+use crate::registry::homes::KnownHome;
+use crate::registry::homes::directories::DirCache;
+use crate::registry::homes::gate::LISTING_TIMEOUT;
+use crate::store::intake::{Discovered, Intake};
+use crate::store::{self, files};
+use crate::system;
+
+/// Batches that are read at the same time, one less than a home's gate admits, so that a check is
+/// never shut out by an import.
+const READERS: usize = 3;
+
+/// Transcripts from which on an import is large: indexes are deferred and memory is given back.
+const LARGE_IMPORT: usize = 2_000;
+
+/// Transcripts that one blocking call reads.
+const READ_BATCH: usize = 200;
+
+/// Most transcripts in one transaction, as long as no other caller waits for the store.
+const WRITE_BATCH: usize = 4_000;
+
+/// Fewest transcripts in one transaction while more are being read: a smaller one changes nearly
+/// as many database pages.
+const WRITE_BATCH_MIN: usize = 1_000;
+
+/// The namespace of ids of discovered sessions (DESIGN: the same session, the same id).
+const NAMESPACE: Uuid = Uuid::from_u128(0x7365_7373_6400_5f64_8973_636f_7665_7264);
+
+impl Discovery {
+    /// Reads transcripts and stores their metadata, both at the same time; `false` if the home
+    /// hangs.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be written.
+    pub(crate) async fn import(
+        &self,
+        known: &KnownHome,
+        changed: Vec<Listed>,
+        retention: Option<Retention>,
+    ) -> Result<bool, Fault> {
+        if changed.is_empty() {
+            return Ok(true);
+        }
+        let is_large = changed.len() > LARGE_IMPORT;
+        if is_large {
+            self.store.begin_import().await?;
+        }
+        let is_first = !self.has_swept();
+        // While a registry is filled for the first time, nothing needs the stamps earlier.
+        let files_later = is_large && is_first && self.store.is_being_filled();
+        let (read, rows) = mpsc::channel(WRITE_BATCH / 2 / READ_BATCH);
+        let reading = self.read_all(known, changed, retention, read);
+        let writing = self.remember_all(known.id, rows, files_later);
+        let (read, written) = tokio::join!(reading, writing);
+        // The first sweep finishes its imports itself, after the listings that wait for it.
+        if is_large && !is_first {
+            self.end_import().await;
+        }
+        written?;
+        read
+    }
+
+    /// Makes deferred indexes and gives memory back.
+    async fn end_import(&self) {
+        if let Err(error) = self.store.end_import().await {
+            tracing::warn!("after an import: {error}");
+        }
+        system::give_back_memory();
+    }
+
+    /// Finishes what the first sweep has deferred: stamps, indexes, memory.
+    pub(crate) async fn end_first_sweep(&self) {
+        let homes: Vec<i64> = self.imported().keys().copied().collect();
+        for home_id in homes {
+            let _one_at_a_time = self.sweeping.lock().await;
+            if let Err(error) = self.remember_imported(home_id).await {
+                tracing::warn!("after an import: {error}");
+            }
+        }
+        self.end_import().await;
+    }
+
+    fn imported(&self) -> MutexGuard<'_, HashMap<i64, Vec<Listed>>> {
+        self.imported.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores the stamps that the first sweep has seen in a home, in table order. Every later
+    /// sweep of that home does this first: a transcript without a stamp would be read again.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be written; the stamps are then kept for the next attempt.
+    pub(crate) async fn remember_imported(&self, home_id: i64) -> Result<(), Fault> {
+        let mut files = self.imported().remove(&home_id).unwrap_or_default();
+        files.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        while !files.is_empty() {
+            let rest = files.split_off(files.len().min(WRITE_BATCH_MIN));
+            let some = Arc::new(mem::replace(&mut files, rest));
+            let seen = Arc::clone(&some);
+            let remember = move |tx: &Transaction<'_>| {
+                seen.iter().try_for_each(|seen| remember_file(tx, home_id, seen))
+            };
+            if let Err(error) = self.store.write(remember).await {
+                files.extend(some.iter().cloned());
+                self.imported().insert(home_id, files);
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads transcripts batch by batch.
+    async fn read_all(
+        &self,
+        known: &KnownHome,
+        changed: Vec<Listed>,
+        retention: Option<Retention>,
+        into: mpsc::Sender<Vec<Row>>,
+    ) -> Result<bool, Fault> {
+        let mut changed = changed.into_iter();
+        let batches = iter::from_fn(|| {
+            let batch: Vec<_> = changed.by_ref().take(READ_BATCH).collect();
+            (!batch.is_empty()).then_some(batch)
+        });
+        // The next batch is read while this one becomes rows; the order is kept.
+        let mut batches =
+            stream::iter(batches).map(|batch| self.read_batch(known, batch)).buffered(READERS);
+        let mut dirs = DirCache::new();
+        while let Some(read) = batches.try_next().await? {
+            let Some(read) = read else { return Ok(false) };
+            let found = read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.launch_dir));
+            self.homes.directories.look_up(found, &mut dirs).await?;
+            let row = |(entry, found): (Listed, Option<Found>)| {
+                let found = found.map(|found| discovered(known, &entry, found, retention, &dirs));
+                (entry, found)
+            };
+            if into.send(read.into_iter().map(row).collect()).await.is_err() {
+                // The writing half has failed and returns the error.
+                break;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads one batch; `None` if the home hangs.
+    async fn read_batch(
+        &self,
+        known: &KnownHome,
+        batch: Vec<Listed>,
+    ) -> Result<Option<Vec<(Listed, Option<Found>)>>, Fault> {
+        let read = move |known: &KnownHome| read_together(known, batch);
+        self.homes.ask(known, LISTING_TIMEOUT, read).await
+    }
+
+    /// Stores rows as they arrive, in transactions as large as possible: one large transaction
+    /// changes fewer pages than many small ones. When another caller waits for the store, the
+    /// transaction ends early and the rest is left for the next one.
+    async fn remember_all(
+        &self,
+        home_id: i64,
+        mut read: mpsc::Receiver<Vec<Row>>,
+        files_later: bool,
+    ) -> Result<(), Fault> {
+        const CHUNK_ROWS: usize = 200;
+        let mut rows = VecDeque::new();
+        loop {
+            while rows.len() < WRITE_BATCH {
+                let more = if rows.len() < WRITE_BATCH_MIN {
+                    read.recv().await
+                } else {
+                    read.try_recv().ok()
+                };
+                let Some(more) = more else { break };
+                rows.extend(more);
+            }
+            if rows.is_empty() {
+                return Ok(());
+            }
+            let waits = self.store.waiting();
+            let write = self.store.write(move |tx| {
+                let mut intake = Intake::begin(tx)?;
+                let mut seen = Vec::new();
+                while !rows.is_empty() && (seen.len() < CHUNK_ROWS || !waits()) {
+                    for (file, found) in rows.drain(..CHUNK_ROWS.min(rows.len())) {
+                        found.map_or(Ok(()), |found| intake.absorb(&found))?;
+                        if !files_later {
+                            remember_file(tx, home_id, &file)?;
+                        }
+                        seen.push(file);
+                    }
+                }
+                intake.end()?;
+                Ok((rows, seen))
+            });
+            let (rest, seen) = write.await?;
+            rows = rest;
+            if files_later {
+                self.imported().entry(home_id).or_default().extend(seen);
+            }
+            failpoint::reach("import.written");
+            self.store.make_indexes_of_many().await?;
+        }
+    }
+}
+
+/// A transcript with its metadata, if it is a session.
+type Row = (Listed, Option<Discovered>);
+
+fn remember_file(tx: &Transaction<'_>, home_id: i64, file: &Listed) -> store::Result<()> {
+    let Listed { location, stamp } = file;
+    files::remember(tx, home_id, location, (stamp.size, stamp.mtime_ns, stamp.inode))
+}
+
+/// Reads a batch and drops files that cannot be opened, so that the next sweep tries them again.
+fn read_together(known: &KnownHome, batch: Vec<Listed>) -> Vec<(Listed, Option<Found>)> {
+    let locations: Vec<_> = batch.iter().map(|entry| &*entry.location).collect();
+    let found = known.provider.read_all(&known.home, &locations);
+    let is_read = |(entry, found): &(Listed, Option<Found>)| {
+        found.is_some() || File::open(&entry.location).is_ok()
+    };
+    batch.into_iter().zip(found).filter(is_read).collect()
+}
+
+/// Turns a transcript's metadata into a row.
+fn discovered(
+    known: &KnownHome,
+    entry: &Listed,
+    found: Found,
+    retention: Option<Retention>,
+    dirs: &DirCache,
+) -> Discovered {
+    let dir = dirs.get(&found.launch_dir);
+    let exists = dir.and_then(|dir| dir.exists);
+    let verdict = super::verdict::with_directory(found.verdict, exists);
+    let expires_at = retention.map(|retention| {
+        let basis = match retention.basis {
+            Basis::Modified => Timestamp::from_ns(entry.stamp.mtime_ns),
+            Basis::LastActivity => found.last_activity,
+        };
+        basis.plus_ms(retention.age_ms)
+    });
+    let id = |provider_session_id: &str| session_id(known, &found.scope, provider_session_id);
+    Discovered {
+        id: id(&found.provider_session_id),
+        provider: known.provider.id().to_owned(),
+        home_id: known.id,
+        parent_id: found.parent.as_deref().map(id),
+        scope: found.scope.clone(),
+        provider_session_id: found.provider_session_id,
+        location: entry.location.clone(),
+        project: dir.map_or(&found.launch_dir, |dir| &dir.project).clone(),
+        kind: found.kind,
+        launch_dir: found.launch_dir,
+        cwd: found.cwd,
+        title: found.title,
+        model: found.model,
+        git_branch: found.git_branch,
+        status: verdict.status,
+        reason: verdict.reason.map(str::to_owned),
+        created_at: found.created_at,
+        last_activity: found.last_activity,
+        expires_at,
+        at: now(),
+        ..Discovered::default()
+    }
+}
+
+/// Returns the id of a discovered session, which is the same after a lost registry.
+fn session_id(known: &KnownHome, scope: &str, provider_session_id: &str) -> String {
+    let home = known.home.path.to_string_lossy();
+    let name = [known.provider.id(), &home, scope, provider_session_id].join("\0");
+    Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::Stamp;
+    use crate::registry::Registry;
+
+    #[tokio::test]
+    async fn stamps_that_cannot_be_stored_yet_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::of_folder(dir.path()).await;
+        let seen = |number: usize| Listed {
+            location: format!("{number:04}"),
+            stamp: Stamp { size: 1, mtime_ns: 2, inode: 3 },
+        };
+        let all: Vec<_> = (0..2 * WRITE_BATCH_MIN + 1).map(seen).collect();
+        registry.discovery.imported().insert(1, all.clone());
+        // Home 1 does not exist, so the write fails.
+        registry.discovery.remember_imported(1).await.unwrap_err();
+        let mut kept = registry.discovery.imported().remove(&1).unwrap();
+        kept.sort_unstable_by(|a, b| a.location.cmp(&b.location));
+        assert_eq!(kept, all);
+    }
+}

@@ -1,0 +1,78 @@
+//! Discovery: what is on disk comes into the registry here, and verdicts on it are made.
+//!
+//! A *sweep* stats every transcript of a home and reads those that changed; a *check* asks a
+//! provider about one session. Both end in a verdict (status and reason) that is stored. Knows
+//! homes and writers; knows nothing of selectors, launches and turns.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::environment::DaemonEnvironment;
+use crate::providers::Listed;
+use crate::registry::homes::Homes;
+use crate::registry::writers::Writers;
+use crate::store::Store;
+
+pub(crate) mod bind;
+pub(crate) mod caller;
+pub(crate) mod heartbeat;
+pub(crate) mod import;
+pub(crate) mod sweep;
+pub(crate) mod verdict;
+
+/// How long a listing waits for the first sweep after the start.
+const FIRST_SWEEP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Sweeps homes and checks sessions.
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    store: Arc<Store>,
+    config: Arc<Config>,
+    env: Arc<DaemonEnvironment>,
+    homes: Arc<Homes>,
+    writers: Arc<Writers>,
+    /// Held during a sweep of one home: two sweeps would import the same transcripts twice.
+    sweeping: Arc<tokio::sync::Mutex<()>>,
+    /// Transcripts that the first sweep has seen, by home, to be stored after it.
+    imported: Mutex<HashMap<i64, Vec<Listed>>>,
+    swept: watch::Sender<bool>,
+}
+
+impl Discovery {
+    /// Starts with nothing swept.
+    pub(crate) fn new(
+        store: Arc<Store>,
+        config: Arc<Config>,
+        env: Arc<DaemonEnvironment>,
+        homes: Arc<Homes>,
+        writers: Arc<Writers>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            config,
+            env,
+            homes,
+            writers,
+            sweeping: Arc::default(),
+            imported: Mutex::default(),
+            swept: watch::Sender::new(false),
+        })
+    }
+
+    /// True once every home was swept since the start.
+    #[must_use]
+    pub(crate) fn has_swept(&self) -> bool {
+        *self.swept.borrow()
+    }
+
+    /// Waits until the first sweep since the start is over, for at most 4 s; true if it is over.
+    pub(crate) async fn first_sweep(&self) -> bool {
+        let mut swept = self.swept.subscribe();
+        let ended = swept.wait_for(|swept| *swept);
+        tokio::time::timeout(FIRST_SWEEP_TIMEOUT, ended).await.is_ok()
+    }
+}

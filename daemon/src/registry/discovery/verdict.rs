@@ -1,0 +1,213 @@
+//! Verdicts: whether a session can be resumed. A check is free, and its verdict is never more
+//! certain than what could be seen: a home in doubt or a directory that does not answer makes a
+//! session `unknown`, never `expired`.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use sessd_proto::{Fault, FaultCode, Session, Status, Timestamp};
+
+use super::Discovery;
+use crate::clock::now;
+use crate::providers::Verdict;
+use crate::registry::homes::gate::CHECK_TIMEOUT;
+use crate::registry::homes::{KnownHome, Trouble, bound};
+use crate::store::events;
+use crate::store::sessions::{self, Checked, Outcome, Stored};
+
+/// Attempts to store a verdict while the session keeps changing.
+const ATTEMPTS_MAX: usize = 3;
+
+/// The reason of a session that is registered but was never started.
+pub(crate) const UNSTARTED: &str = "starting";
+
+/// What a loss that looks too large to be true means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Losses {
+    /// The home is in doubt, and its sessions are `unknown`.
+    Doubt,
+    /// The user has said that the sessions are gone.
+    Accept,
+}
+
+/// True if a session was registered and has not been started yet.
+pub(crate) fn is_unstarted(session: &Session) -> bool {
+    session.status == Status::Unknown && session.reason.as_deref() == Some(UNSTARTED)
+}
+
+impl Discovery {
+    /// Returns a stored session by its row number.
+    ///
+    /// # Errors
+    /// Fails with `not_found` if the session was deleted.
+    pub(crate) async fn stored(&self, seq: i64) -> Result<Stored, Fault> {
+        let row = self.store.read(move |c| sessions::by_seq(c, seq)).await?;
+        row.ok_or_else(|| Fault::new(FaultCode::NotFound, "the session was deleted meanwhile"))
+    }
+
+    /// Checks one session, stores the verdict, and returns the session as it is then.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read or written, or the session is deleted meanwhile.
+    pub(crate) async fn check(self: &Arc<Self>, row: Stored) -> Result<Stored, Fault> {
+        self.check_in(&self.homes.known().await?, row, Losses::Doubt).await
+    }
+
+    /// Like [`Self::check`], with the known homes and the rule for losses given.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read or written, or the session is deleted meanwhile.
+    pub(crate) async fn check_in(
+        self: &Arc<Self>,
+        homes: &[KnownHome],
+        row: Stored,
+        losses: Losses,
+    ) -> Result<Stored, Fault> {
+        let Some(known) = homes.iter().find(|known| known.id == row.home_id) else {
+            return Ok(row);
+        };
+        let seq = row.seq;
+        let mut row = row;
+        for _ in 0..ATTEMPTS_MAX {
+            let mut verdict = self.verdict_of(known, &row).await?;
+            if verdict.status == Status::Expired && row.session.status != Status::Expired {
+                // Look through the whole home first: the session may have moved, or the home may
+                // be in doubt.
+                self.sweep_home(known).await?;
+                row = self.stored(seq).await?;
+                verdict = self.verdict_of(known, &row).await?;
+                let held = matches!(self.homes.trouble(known.id), Some(Trouble::Held { .. }));
+                if verdict.status == Status::Expired && held && losses == Losses::Doubt {
+                    verdict = Verdict::new(Status::Unknown, "home_held");
+                }
+            }
+            if row.is_past_ttl(now()) {
+                verdict = Verdict::new(Status::Expired, "ttl");
+            }
+            let stored = self.store_verdict(&row, verdict).await?;
+            row = self.stored(seq).await?;
+            if stored {
+                break;
+            }
+        }
+        Ok(row)
+    }
+
+    /// Returns the provider's verdict on a session, without storing it.
+    ///
+    /// # Errors
+    /// Fails if the provider panics.
+    pub(crate) async fn verdict_of(
+        &self,
+        known: &KnownHome,
+        row: &Stored,
+    ) -> Result<Verdict, Fault> {
+        if row.location.is_empty() {
+            // Its transcript is made with its first turn.
+            return Ok(Verdict::new(Status::Unknown, UNSTARTED));
+        }
+        let bound = bound(row);
+        let asked = self
+            .homes
+            .ask(known, CHECK_TIMEOUT, move |known| known.provider.check(&known.home, &bound));
+        let Some(verdict) = asked.await? else {
+            return Ok(Verdict::new(Status::Unknown, "home_unreadable"));
+        };
+        if verdict.status != Status::Active {
+            return Ok(verdict);
+        }
+        // Not through the home's gate: the directory may be on another disk, which may hang.
+        Ok(with_directory(verdict, self.homes.directories.is_dir(&row.session.launch_dir).await?))
+    }
+
+    /// Stores a verdict; returns `false` if the session has changed since `row` was read.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be written.
+    pub(crate) async fn store_verdict(
+        &self,
+        row: &Stored,
+        verdict: Verdict,
+    ) -> Result<bool, Fault> {
+        let checked = Checked {
+            seq: row.seq,
+            revision: row.session.revision,
+            status: verdict.status,
+            reason: verdict.reason.map(str::to_owned),
+            at: now(),
+        };
+        let id = row.session.id.clone();
+        let lead_ms = 1000 * i64::from(self.config.heartbeat.expiring_s);
+        let expiring = row.session.expires_at.filter(|expires_at| {
+            enters_expiry_warning(*expires_at, lead_ms, row.session.checked_at, checked.at)
+        });
+        let stored = self.store.write(move |tx| {
+            let from = match sessions::set_checked(tx, &checked)? {
+                Outcome::Raced => return Ok(false),
+                Outcome::Confirmed => None,
+                Outcome::Changed(from) => Some(from),
+            };
+            let append = |kind, data| events::append(tx, checked.at, kind, Some(&id), &data);
+            if let Some(from) = from {
+                let (to, reason) = (checked.status, &checked.reason);
+                append("status_changed", json!({ "from": from, "to": to, "reason": reason }))?;
+            }
+            if let Some(expires_at) = expiring {
+                append("expiring", json!({ "expires_at": expires_at }))?;
+            }
+            Ok(true)
+        });
+        Ok(stored.await?)
+    }
+}
+
+/// True for the first check inside the warning window before the predicted expiry.
+fn enters_expiry_warning(
+    expires_at: Timestamp,
+    lead_ms: i64,
+    last_check: Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
+    let begin = expires_at.plus_ms(-lead_ms);
+    (begin..expires_at).contains(&now) && last_check.is_none_or(|last| last < begin)
+}
+
+/// Refines an `active` verdict: without its launch directory the session cannot be resumed, and
+/// nothing is known (`exists` is `None`) if that directory's disk does not answer.
+#[must_use]
+pub(crate) fn with_directory(verdict: Verdict, exists: Option<bool>) -> Verdict {
+    match exists {
+        _ if verdict.status != Status::Active => verdict,
+        Some(true) => verdict,
+        Some(false) => Verdict::new(Status::Invalid, "directory_missing"),
+        None => Verdict::new(Status::Unknown, "directory_unreadable"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hung_directory_leaves_a_session_unknown() {
+        let seen = |verdict: &Verdict| (verdict.status, verdict.reason);
+        let active = || Verdict { status: Status::Active, reason: None };
+        let unknown = with_directory(active(), None);
+        assert_eq!(seen(&unknown), (Status::Unknown, Some("directory_unreadable")));
+        let gone = || Verdict::new(Status::Expired, "transcript_missing");
+        assert_eq!(seen(&with_directory(gone(), None)), seen(&gone()));
+    }
+
+    #[test]
+    fn expiry_is_announced_once() {
+        let (day, expires_at) = (86_400_000, Timestamp(100 * 86_400_000));
+        let on = |day_of_check: i64, last: Option<i64>| {
+            let last = last.map(|last| Timestamp(last * day));
+            enters_expiry_warning(expires_at, 3 * day, last, Timestamp(day_of_check * day))
+        };
+        assert!(!on(96, None), "too early");
+        assert!(on(97, None) && on(98, Some(96)));
+        assert!(!on(99, Some(98)), "announced already");
+        assert!(!on(100, Some(96)), "over already");
+    }
+}

@@ -1,0 +1,125 @@
+//! The `doctor` call: what the daemon sees of its environment, with hints.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use sessd_proto::doctor::{DoctorReport, Finding, Level};
+use sessd_proto::provider::{HomeInfo, ProviderInfo};
+use sessd_proto::{Environment, Fault, Timestamp};
+
+use super::Registry;
+use crate::clock::now;
+
+/// A clock before this time (2025-01-01) was never set.
+const CLOCK_MIN: Timestamp = Timestamp(1_735_689_600_000);
+
+impl Registry {
+    /// Returns findings about PATH, permissions, clock, registry, programs and homes.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
+    pub(crate) async fn doctor(self: &Arc<Self>) -> Result<DoctorReport, Fault> {
+        let mut findings = vec![
+            path_finding(&self.env.all),
+            private_finding("registry", &self.paths.state),
+            private_finding("socket", self.paths.socket.parent().unwrap_or(Path::new("/"))),
+            clock_finding(now()),
+        ];
+        findings.extend(put_aside_findings(&self.paths.state));
+        for info in self.providers().await?.providers {
+            findings.push(program_finding(&info));
+            findings.extend(info.homes.iter().map(|home| home_finding(&info.name, home)));
+        }
+        Ok(DoctorReport { findings })
+    }
+}
+
+fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {
+    Finding { level, subject: subject.to_owned(), message, hint: hint.map(str::to_owned) }
+}
+
+fn path_finding(env: &Environment) -> Finding {
+    match env.get("PATH") {
+        Some(path) => finding(Level::Ok, "PATH", path.to_owned(), None),
+        None => finding(
+            Level::Problem,
+            "PATH",
+            "not set, so no provider can be found".to_owned(),
+            Some("name the programs in the configuration, section [programs]"),
+        ),
+    }
+}
+
+fn private_finding(subject: &str, dir: &Path) -> Finding {
+    let shown = dir.display();
+    match dir.metadata() {
+        Ok(meta) if meta.permissions().mode() & 0o077 == 0 => {
+            finding(Level::Ok, subject, format!("{shown} is private"), None)
+        }
+        Ok(_) => finding(
+            Level::Problem,
+            subject,
+            format!("{shown} is open to other users"),
+            Some("close it with chmod 700"),
+        ),
+        Err(error) => finding(Level::Problem, subject, format!("{shown}: {error}"), None),
+    }
+}
+
+fn clock_finding(now: Timestamp) -> Finding {
+    if now < CLOCK_MIN {
+        let hint = Some("set the clock: expiry is predicted with it");
+        finding(Level::Problem, "clock", format!("{now} cannot be right"), hint)
+    } else {
+        finding(Level::Ok, "clock", now.to_string(), None)
+    }
+}
+
+/// Returns a finding for each damaged registry that was put aside.
+pub(super) fn put_aside_findings(state: &Path) -> Vec<Finding> {
+    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let damaged = |name: &String| {
+        name.contains(".damaged-") && !name.ends_with("-wal") && !name.ends_with("-shm")
+    };
+    names
+        .filter(damaged)
+        .map(|name| {
+            let message =
+                format!("a damaged registry was put aside: {}", state.join(name).display());
+            let hint = Some("its keys and tags are in it; delete it when you do not need them");
+            finding(Level::Warning, "registry", message, hint)
+        })
+        .collect()
+}
+
+fn program_finding(info: &ProviderInfo) -> Finding {
+    match (&info.program, &info.version) {
+        (Some(program), Some(version)) => {
+            finding(Level::Ok, &info.name, format!("{program} {version}"), None)
+        }
+        (Some(program), None) => finding(Level::Ok, &info.name, program.clone(), None),
+        (None, _) => finding(
+            Level::Warning,
+            &info.name,
+            "its program is not on the daemon's PATH; `sessctl resume` uses yours".to_owned(),
+            Some("name it in the configuration, section [programs]"),
+        ),
+    }
+}
+
+fn home_finding(provider: &str, home: &HomeInfo) -> Finding {
+    let message = |detail: &str| format!("home {}: {detail}", home.path);
+    match (&*home.state, &home.detail) {
+        ("held", Some(detail)) => finding(
+            Level::Problem,
+            provider,
+            message(detail),
+            Some("if you deleted them yourself: `sessctl check --accept-losses SELECTOR…`"),
+        ),
+        ("unreadable", Some(detail)) => finding(Level::Problem, provider, message(detail), None),
+        (_, Some(detail)) => finding(Level::Ok, provider, message(detail), None),
+        (_, None) => finding(Level::Ok, provider, message("ok"), None),
+    }
+}

@@ -1,0 +1,275 @@
+//! Homes: the provider directories that are known, and how far each can be trusted now.
+//!
+//! The lowest floor of the registry: it knows the store, the providers and the disks, and nothing
+//! of sessions, leases or turns.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sessd_proto::provider::HomeInfo;
+use sessd_proto::{Environment, Fault};
+
+use crate::launch_files;
+use crate::providers::{self, Bound, Home, Provider};
+use crate::store::Store;
+use crate::store::bindings::{self, HomeRow};
+use crate::store::sessions::Stored;
+use directories::Directories;
+use gate::{Gate, LISTING_TIMEOUT, LIVE_TIMEOUT, Unanswered};
+
+pub(crate) mod directories;
+pub(crate) mod gate;
+
+/// Reasons of verdicts that say something about a home, not about a session.
+pub(crate) const HOME_REASONS: &[&str] = &["home_missing", "home_unreadable", "home_held"];
+
+/// The homes of every provider, and the directories outside them.
+#[derive(Debug)]
+pub(crate) struct Homes {
+    store: Arc<Store>,
+    /// Our own state folder: homes below it belong to launches of ours.
+    state: PathBuf,
+    /// Project and caller directories.
+    pub(crate) directories: Directories,
+    states: Mutex<HashMap<i64, State>>,
+}
+
+/// A home that is remembered, with its provider.
+#[derive(Clone)]
+pub(crate) struct KnownHome {
+    pub(crate) id: i64,
+    pub(crate) provider: &'static dyn Provider,
+    pub(crate) home: Home,
+}
+
+/// What the last sweep concluded about a home.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    gate: Arc<Gate>,
+    pub(crate) trouble: Option<Trouble>,
+    pub(crate) retention: Option<Option<(i64, bool)>>,
+}
+
+/// Why nothing may be concluded from what a home does not show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    Missing,
+    Unreadable(String),
+    Hung,
+    Held { lost: usize, of: usize },
+}
+
+/// Which of the homes that an environment selects are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remember {
+    /// All of them: the daemon or its configuration names them.
+    All,
+    /// Only those that exist: a caller's environment happens to select them.
+    Existing,
+}
+
+impl Homes {
+    /// Homes as the store remembers them, with `state` as our own state folder.
+    pub(crate) fn new(store: Arc<Store>, state: PathBuf) -> Arc<Self> {
+        let (directories, states) = (Directories::default(), Mutex::default());
+        Arc::new(Self { store, state, directories, states })
+    }
+
+    /// Remembers the homes that an environment selects; returns whether one of them is new.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read or written.
+    pub(crate) async fn remember(&self, env: &Environment, which: Remember) -> Result<bool, Fault> {
+        let mut is_new = false;
+        let known = self.known().await?;
+        let is_known = |provider: &dyn Provider, home: &Home| {
+            known.iter().any(|k| k.provider.id() == provider.id() && k.home == *home)
+        };
+        for provider in providers::ALL {
+            for home in provider.homes(env) {
+                // A home below our own launch files only mirrors that of its session.
+                let is_ours = home.path.starts_with(self.state.join(launch_files::FOLDER));
+                if is_ours || is_known(*provider, &home) {
+                    continue;
+                }
+                if which == Remember::Existing && !self.exists(&home.path).await? {
+                    continue;
+                }
+                let path = home.path.to_string_lossy().into_owned();
+                let remember = move |tx: &rusqlite::Transaction<'_>| {
+                    bindings::remember_home(tx, provider.id(), &path, &home.env)
+                };
+                self.store.write(remember).await?;
+                is_new = true;
+            }
+        }
+        Ok(is_new)
+    }
+
+    async fn exists(&self, path: &Path) -> Result<bool, Fault> {
+        let asked = path.to_owned();
+        let exists = self.directories.pass(path, LIVE_TIMEOUT, move || asked.is_dir());
+        Ok(exists.await? == Ok(true))
+    }
+
+    /// Remembers a home that the configuration names by its path.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be written.
+    pub(crate) async fn remember_configured(
+        &self,
+        provider: &str,
+        path: &Path,
+    ) -> Result<(), Fault> {
+        let Some(provider) = providers::by_id(provider) else { return Ok(()) };
+        // The provider knows which variable selects a home: ask it with that variable set.
+        // Some variables name the directory that holds the home.
+        let values = [Some(path), path.parent()].into_iter().flatten();
+        let selecting = values.flat_map(|value| {
+            let value = value.to_string_lossy().into_owned();
+            provider
+                .environment()
+                .iter()
+                .map(move |name| Environment([((*name).to_owned(), value.clone())].into()))
+        });
+        let home = selecting.flat_map(|env| provider.homes(&env)).find(|home| home.path == path);
+        let home = home.unwrap_or_else(|| Home { path: path.to_owned(), env: BTreeMap::new() });
+        let text = path.to_string_lossy().into_owned();
+        self.store
+            .write(move |tx| bindings::remember_home(tx, provider.id(), &text, &home.env))
+            .await?;
+        Ok(())
+    }
+
+    /// Returns every remembered home whose provider is known to this version.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
+    pub(crate) async fn known(&self) -> Result<Vec<KnownHome>, Fault> {
+        let rows = self.store.read(bindings::homes).await?;
+        Ok(rows.into_iter().filter_map(known_home).collect())
+    }
+
+    /// Returns the home that a session belongs to.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read, or has a session without a home.
+    pub(crate) async fn of_session(&self, row: &Stored) -> Result<KnownHome, Fault> {
+        let found = self.known().await?.into_iter().find(|known| known.id == row.home_id);
+        found.ok_or_else(|| Fault::internal("a session without a home"))
+    }
+
+    /// Runs a call that reads a home's disk. Returns `None` if it does not end in time. A home
+    /// that hangs is remembered as hung until a sweep has found it well again.
+    ///
+    /// # Errors
+    /// Fails if the call panics.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        known: &KnownHome,
+        limit: Duration,
+        question: impl FnOnce(&KnownHome) -> T + Send + 'static,
+    ) -> Result<Option<T>, Fault> {
+        let (asked, gate) = (known.clone(), self.gate(known.id));
+        let answer = gate.pass(limit, move || question(&asked)).await?;
+        // A home whose gate was merely full has not been asked at all.
+        let hangs = matches!(answer, Err(Unanswered::Hangs));
+        if hangs && self.trouble(known.id) != Some(Trouble::Hung) {
+            let home = known.home.path.display();
+            tracing::warn!("{} home {home} does not answer", known.provider.id());
+            self.update(known.id, |state| state.trouble = Some(Trouble::Hung));
+        }
+        Ok(answer.ok())
+    }
+
+    fn gate(&self, home_id: i64) -> Arc<Gate> {
+        Arc::clone(&self.states().entry(home_id).or_default().gate)
+    }
+
+    /// Returns what is wrong with a home, if anything is.
+    pub(crate) fn trouble(&self, home_id: i64) -> Option<Trouble> {
+        self.state(home_id).trouble
+    }
+
+    pub(crate) fn state(&self, home_id: i64) -> State {
+        self.states().get(&home_id).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn update(&self, home_id: i64, change: impl FnOnce(&mut State)) {
+        change(self.states().entry(home_id).or_default());
+    }
+
+    fn states(&self) -> MutexGuard<'_, HashMap<i64, State>> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns every directory in which a change hints at new or changed sessions.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
+    pub(crate) async fn watched(&self) -> Result<Vec<PathBuf>, Fault> {
+        let mut watched = Vec::new();
+        for known in self.known().await? {
+            let dirs = self.ask(&known, LISTING_TIMEOUT, |known| {
+                let (mut dirs, path) = (known.provider.watched(&known.home), &known.home.path);
+                // A home or a store that does not exist yet shows up in the directory above it.
+                dirs.extend(path.parent().filter(|_| !path.is_dir()).map(Path::to_owned));
+                dirs.push(path.clone());
+                dirs
+            });
+            watched.extend(dirs.await?.unwrap_or_default());
+        }
+        // Our own writes are not a hint.
+        watched.retain(|dir| *dir != self.state);
+        Ok(watched)
+    }
+
+    /// Describes a home for `providers` and `doctor`.
+    pub(crate) fn info(&self, known: &KnownHome) -> HomeInfo {
+        let trouble = self.trouble(known.id);
+        let state = match trouble {
+            None => "ok",
+            Some(Trouble::Missing) => "missing",
+            Some(Trouble::Unreadable(_) | Trouble::Hung) => "unreadable",
+            Some(Trouble::Held { .. }) => "held",
+        };
+        HomeInfo {
+            path: known.home.path.to_string_lossy().into_owned(),
+            state: state.to_owned(),
+            detail: trouble.map(|trouble| trouble.describe()),
+        }
+    }
+}
+
+impl Trouble {
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Missing => "its store does not exist".to_owned(),
+            Self::Unreadable(why) => format!("its store cannot be read: {why}"),
+            Self::Hung => "it does not answer".to_owned(),
+            Self::Held { lost, of } => format!(
+                "{lost} of its {of} sessions disappeared at once; treating this as a problem \
+                 with the disk, not as deletions"
+            ),
+        }
+    }
+}
+
+/// Returns a stored home with its provider, or `None` if this version does not know that one.
+pub(crate) fn known_home(row: HomeRow) -> Option<KnownHome> {
+    let HomeRow { id, provider, path, env } = row;
+    let provider = providers::by_id(&provider)?;
+    Some(KnownHome { id, provider, home: Home { path: path.into(), env } })
+}
+
+/// Returns a stored session as its provider knows it.
+pub(crate) fn bound(row: &Stored) -> Bound {
+    Bound {
+        provider_session_id: row.session.provider_session_id.clone().unwrap_or_default(),
+        scope: row.scope.clone(),
+        location: row.location.clone(),
+        launch_dir: row.session.launch_dir.clone(),
+    }
+}

@@ -1,0 +1,57 @@
+//! Completing launch plans: what the registry adds to a provider's plan before it is run.
+
+use std::path::Path;
+
+use sessd_proto::{Fault, LaunchPlan};
+
+use super::Launches;
+use crate::launch_files;
+use crate::providers::Launch;
+use crate::registry::homes::KnownHome;
+use crate::registry::homes::directories::disk_hangs;
+use crate::registry::homes::gate::CHECK_TIMEOUT;
+
+impl Launches {
+    /// Adds the environment of home and agent and the configured program to a provider's plan, and
+    /// writes the files that it names.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be written or the disk of the launch directory does not answer.
+    pub(crate) async fn complete(
+        &self,
+        known: &KnownHome,
+        launch: &Launch,
+        mut plan: LaunchPlan,
+    ) -> Result<LaunchPlan, Fault> {
+        let agents = launch.env.0.iter().map(|(name, value)| (name, Some(value.clone())));
+        let homes = known.home.env.iter().map(|(name, value)| (name, value.clone()));
+        for (name, value) in homes.chain(agents) {
+            plan.env.entry(name.clone()).or_insert(value);
+        }
+        if let Some(program) = self.config.programs.get(known.provider.id()) {
+            plan.program = program.to_string_lossy().into_owned();
+        }
+        launch_files::write(known.provider, &known.home, launch).await?;
+        self.without_other_servers(known, launch, plan).await
+    }
+
+    /// Where the agent names its own MCP servers, changes the plan so that none of the servers in
+    /// the user's or the directory's settings is started.
+    async fn without_other_servers(
+        &self,
+        known: &KnownHome,
+        launch: &Launch,
+        mut plan: LaunchPlan,
+    ) -> Result<LaunchPlan, Fault> {
+        if launch.mcp_servers.is_empty() {
+            return Ok(plan);
+        }
+        let (cwd, known, launch) = (plan.cwd.clone(), known.clone(), launch.clone());
+        let look = move || {
+            known.provider.without_other_servers(&known.home, &launch, &mut plan);
+            plan
+        };
+        let looked = self.homes.directories.pass(Path::new(&cwd), CHECK_TIMEOUT, look).await?;
+        looked.map_err(|_| disk_hangs(&cwd))
+    }
+}

@@ -1,0 +1,148 @@
+//! Resuming at a terminal: checks the session, gives the calling process the lease, and returns
+//! the launch plan that the caller executes in its own process.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sessd_proto::launch::{ResumeRequest, ResumeResponse};
+use sessd_proto::service::{STEAL_MS, WAIT_MS_MAX};
+use sessd_proto::{Fault, FaultCode, LaunchPlan};
+
+use super::Launches;
+use super::admission::Admission;
+use super::create;
+use crate::failpoint;
+use crate::process;
+use crate::registry::discovery::verdict::is_unstarted;
+use crate::registry::homes::KnownHome;
+use crate::registry::homes::bound;
+use crate::registry::writers::leases::{busy, has_turns};
+use crate::store::leases;
+use crate::store::sessions::Stored;
+
+/// Interval for checking whether a session has become free.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+impl Launches {
+    /// Checks a session, gives the calling process its lease, and returns how to start it.
+    ///
+    /// # Errors
+    /// Fails if the selector cannot be resolved, with `busy` if another process has the session, or
+    /// with the reason why it cannot be resumed.
+    pub(crate) async fn resume(
+        self: &Arc<Self>,
+        request: ResumeRequest,
+        caller: u32,
+    ) -> Result<ResumeResponse, Fault> {
+        self.discovery.remember_caller(&request.environment).await?;
+        // A copy takes nothing away from whoever has the original.
+        let wants_it = !request.plan_only && request.fork_as.is_none();
+        let row = match (&request.selector, &request.project) {
+            (Some(selector), _) => self.sessions.resolve(selector).await?,
+            (None, Some(dir)) => self.sessions.newest_resumable(dir).await?,
+            (None, None) => return Err(no_session_named()),
+        };
+        let known = self.homes.of_session(&row).await?;
+        let anywhere = known.provider.capabilities().resume_anywhere;
+        let admission = Admission::of_resume(&request, anywhere);
+        admission.precheck(&row.session)?;
+        // Before the check: a transcript that is being written may look damaged.
+        if wants_it {
+            self.make_free(&row, &request, caller).await?;
+        }
+        let row = self.check_unstarted(&known, row).await?;
+        admission.admit(&row.session)?;
+        if wants_it {
+            self.must_be_free(&row, caller).await?;
+        }
+        let (row, plan) = self.planned(&known, row, &request).await?;
+        if !request.plan_only {
+            self.writers.lease(&row.session, caller, "interactive").await?;
+            failpoint::reach("resume.leased");
+        }
+        let mut sessions = self.writers.with_live(vec![row]).await?;
+        let session = sessions.pop().unwrap_or_default();
+        Ok(ResumeResponse { session, plan })
+    }
+
+    /// Returns the launch plan that was asked for, and the session that it starts.
+    async fn planned(
+        self: &Arc<Self>,
+        known: &KnownHome,
+        row: Stored,
+        request: &ResumeRequest,
+    ) -> Result<(Stored, LaunchPlan), Fault> {
+        let cwd = request.cwd.as_deref();
+        if let Some(copy_id) = &request.fork_as {
+            return self.fork(known, &row, copy_id, request).await;
+        }
+        let launch = self.launch(&row, &request.environment)?;
+        let plan = if let Some(original) = self.original(&row).await? {
+            let id = row.session.provider_session_id.as_deref();
+            let (original, cwd) = (bound(&original), cwd.unwrap_or(&row.session.launch_dir));
+            known.provider.plan_fork(&known.home, &original, id, cwd, &launch)
+        } else if is_unstarted(&row.session) {
+            create::plan_new(known, &row, cwd, &launch)
+        } else {
+            known.provider.plan_resume(&known.home, &bound(&row), cwd, &launch)
+        };
+        Ok((row, self.complete(known, &launch, plan).await?))
+    }
+
+    /// Waits until the session is free, or steals it, as the caller wants. If a turn is queued
+    /// nothing is stolen: that turn was promised to another caller and runs next.
+    async fn make_free(
+        self: &Arc<Self>,
+        row: &Stored,
+        request: &ResumeRequest,
+        caller: u32,
+    ) -> Result<(), Fault> {
+        let mut wait_ms = u64::from(request.wait_ms.min(WAIT_MS_MAX));
+        if request.steal && !self.writers.queues.has(&row.session.id) {
+            self.steal(row, caller).await?;
+        } else if request.steal
+            && let Some(turn_id) = self.only_turn(row, caller).await?
+        {
+            self.writers.queues.stop_running(&row.session.id, Some(&turn_id));
+            wait_ms = wait_ms.max(STEAL_MS);
+        }
+        let give_up = Instant::now() + Duration::from_millis(wait_ms);
+        loop {
+            let busy = self.must_be_free(row, caller).await;
+            if busy.is_ok() || Instant::now() >= give_up {
+                return busy;
+            }
+            // A process that we did not start cannot be watched.
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Returns the running turn of a session if no other turn waits. `None` also if the caller
+    /// itself was started by that turn: stopping it would end the caller.
+    async fn only_turn(&self, row: &Stored, caller: u32) -> Result<Option<String>, Fault> {
+        let Some(turn_id) = self.writers.queues.sole_running(&row.session.id) else {
+            return Ok(None);
+        };
+        let id = row.session.id.clone();
+        let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
+        let runs = held.filter(|lease| lease.kind == "turn");
+        Ok(runs.filter(|lease| !process::is_below(caller, lease.pid)).map(|_| turn_id))
+    }
+
+    /// Succeeds if no process but the caller has the session: requests may be repeated.
+    async fn must_be_free(self: &Arc<Self>, row: &Stored, caller: u32) -> Result<(), Fault> {
+        let live = self.writers.live(row).await?;
+        if live.blocks() && live.pid != Some(caller) {
+            return Err(busy(&row.session, &live));
+        }
+        if self.writers.queues.has(&row.session.id) {
+            return Err(has_turns(&row.session));
+        }
+        Ok(())
+    }
+}
+
+fn no_session_named() -> Fault {
+    Fault::new(FaultCode::Usage, "no session given")
+        .hint("`sessctl resume SELECTOR` or `sessctl resume --last`")
+}

@@ -1,0 +1,43 @@
+//! The `check` call: asks providers now whether sessions can be resumed.
+
+use std::sync::Arc;
+
+use sessd_proto::Fault;
+use sessd_proto::session::{CheckRequest, ListRequest, SessionPage};
+
+use super::Sessions;
+use crate::registry::discovery::verdict::Losses;
+use crate::store::page;
+
+impl Sessions {
+    /// Checks the selected sessions, or a page of all.
+    ///
+    /// # Errors
+    /// Fails with `not_found` or `ambiguous` for a selector, or if the registry cannot be read or
+    /// written.
+    pub(crate) async fn check(
+        self: &Arc<Self>,
+        request: CheckRequest,
+    ) -> Result<SessionPage, Fault> {
+        let (rows, next) = if request.selectors.is_empty() {
+            self.discovery.first_sweep().await;
+            let list =
+                ListRequest { limit: request.limit, after: request.after, ..Default::default() };
+            self.store.read(move |c| page::list(c, &list)).await?
+        } else {
+            let mut rows = Vec::new();
+            for selector in &request.selectors {
+                rows.push(self.resolve(selector).await?);
+            }
+            (rows, None)
+        };
+        let losses = if request.accept_losses { Losses::Accept } else { Losses::Doubt };
+        let homes = self.homes.known().await?;
+        let mut checked = Vec::with_capacity(rows.len());
+        for row in rows {
+            checked.push(self.discovery.check_in(&homes, row, losses).await?);
+        }
+        let sessions = self.writers.with_live(checked).await?;
+        Ok(SessionPage { sessions, next, discovering: !self.discovery.has_swept() })
+    }
+}

@@ -1,0 +1,185 @@
+//! In-memory turn queues, one per session: what is waiting, what is running, and how to stop it
+//! early. Runs nothing and stores nothing.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sessd_proto::{Environment, Fault, FaultCode};
+use tokio::sync::{Semaphore, watch};
+
+use crate::providers::{self, Provider};
+
+/// Turns that wait or run, by session.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    sessions: Mutex<HashMap<String, Queue>>,
+    /// How many turns of a provider may run at the same time.
+    pub(crate) slots: HashMap<&'static str, Arc<Semaphore>>,
+    /// Set during shutdown: no further turn is started.
+    ending: AtomicBool,
+    /// Incremented whenever a turn's state or output changes; followers wait for it.
+    pub(crate) changed: watch::Sender<u64>,
+}
+
+/// The turns of one session.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    running: Option<Running>,
+}
+
+/// The running turn of a session, and the way to stop it.
+#[derive(Debug)]
+struct Running {
+    turn_id: String,
+    stop: watch::Sender<Option<Stop>>,
+}
+
+/// Why a turn is stopped early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A caller cancelled it.
+    Cancelled,
+    /// The daemon is shutting down.
+    Interrupted,
+}
+
+/// A waiting turn: the part of it that is only in memory. The rest is in the store.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) turn_id: String,
+    pub(crate) environment: Environment,
+    /// True for the first turn of a session: there is no transcript to check yet.
+    pub(crate) is_first: bool,
+}
+
+/// A turn that was popped from its queue to be run.
+pub(crate) struct Run {
+    pub(crate) turn_id: String,
+    pub(crate) environment: Environment,
+    pub(crate) is_first: bool,
+    pub(crate) stop: watch::Receiver<Option<Stop>>,
+}
+
+impl Queues {
+    /// Creates empty queues with at most `per_provider` slots for each provider, fewer where the
+    /// provider allows fewer.
+    pub(crate) fn new(per_provider: usize) -> Self {
+        let slot = |provider: &&dyn Provider| {
+            let at_once = per_provider.min(provider.at_once());
+            (provider.id(), Arc::new(Semaphore::new(at_once)))
+        };
+        Self {
+            sessions: Mutex::default(),
+            slots: providers::ALL.iter().map(slot).collect(),
+            ending: AtomicBool::new(false),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Queue>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True while turns of this session wait or run.
+    pub(crate) fn has(&self, session_id: &str) -> bool {
+        self.sessions().contains_key(session_id)
+    }
+
+    /// True while turns wait or run.
+    pub(crate) fn has_any(&self) -> bool {
+        !self.sessions().is_empty()
+    }
+
+    /// Returns the running turn of a session if no other turn waits behind it.
+    pub(crate) fn sole_running(&self, session_id: &str) -> Option<String> {
+        let sessions = self.sessions();
+        let queue = sessions.get(session_id).filter(|queue| queue.waiting.is_empty())?;
+        queue.running.as_ref().map(|running| running.turn_id.clone())
+    }
+
+    /// Wakes every long poll that waits for a turn.
+    pub(crate) fn wake_followers(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Removes a waiting turn from its queue; `false` if it is not waiting there.
+    pub(crate) fn remove(&self, session_id: &str, turn_id: &str) -> bool {
+        let mut sessions = self.sessions();
+        let Some(queue) = sessions.get_mut(session_id) else { return false };
+        let before = queue.waiting.len();
+        queue.waiting.retain(|waiting| waiting.turn_id != turn_id);
+        queue.waiting.len() < before
+    }
+
+    /// Asks the running turn of a session to stop; with `turn_id`, only if that is the one running.
+    pub(crate) fn stop_running(&self, session_id: &str, turn_id: Option<&str>) {
+        let sessions = self.sessions();
+        let running = sessions.get(session_id).and_then(|queue| queue.running.as_ref());
+        if let Some(running) = running.filter(|it| turn_id.is_none_or(|id| id == it.turn_id)) {
+            running.stop.send_replace(Some(Stop::Cancelled));
+        }
+    }
+
+    /// Asks every running turn to stop, drops all waiting ones, and starts no more.
+    pub(crate) fn stop_all(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        for queue in self.sessions().values_mut() {
+            queue.waiting.clear();
+            if let Some(running) = &queue.running {
+                running.stop.send_replace(Some(Stop::Interrupted));
+            }
+        }
+    }
+
+    /// Appends a turn to its session's queue; `true` if that queue was idle and must be run.
+    pub(crate) fn push(&self, session_id: &str, waiting: Waiting) -> bool {
+        let mut sessions = self.sessions();
+        if self.ending.load(Ordering::Relaxed) {
+            return false;
+        }
+        let was_idle = !sessions.contains_key(session_id);
+        sessions.entry(session_id.to_owned()).or_default().waiting.push_back(waiting);
+        was_idle
+    }
+
+    /// Pops the next turn and marks it as running; drops the queue when it is empty.
+    pub(crate) fn next(&self, session_id: &str) -> Option<Run> {
+        let mut sessions = self.sessions();
+        let queue = sessions.get_mut(session_id)?;
+        let Some(Waiting { turn_id, environment, is_first }) = queue.waiting.pop_front() else {
+            sessions.remove(session_id);
+            return None;
+        };
+        let (stop, stopped) = watch::channel(None);
+        queue.running = Some(Running { turn_id: turn_id.clone(), stop });
+        Some(Run { turn_id, environment, is_first, stop: stopped })
+    }
+}
+
+/// Waits until a turn is asked to stop and returns the fault that says why.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Fault {
+    let why = stop.wait_for(Option::is_some).await.ok().and_then(|why| *why);
+    match why {
+        Some(why) => why.fault(),
+        // The queue is gone, so nothing can stop the turn any more.
+        None => std::future::pending().await,
+    }
+}
+
+impl Stop {
+    /// Returns the fault that a turn stopped for this reason ends with.
+    pub(crate) fn fault(self) -> Fault {
+        match self {
+            Self::Cancelled => Fault::new(FaultCode::Cancelled, "the turn was cancelled"),
+            Self::Interrupted => interrupted("the daemon ended in the middle"),
+        }
+    }
+}
+
+/// The fault of a turn that ended because its daemon did.
+pub(crate) fn interrupted(why: &str) -> Fault {
+    Fault::new(FaultCode::Interrupted, format!("the turn was interrupted: {why}"))
+        .hint("what came of it is kept; send the prompt again")
+}
