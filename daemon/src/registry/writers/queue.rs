@@ -13,7 +13,7 @@ use crate::providers::{self, Provider};
 /// Turns that wait or run, by session.
 #[derive(Debug)]
 pub(crate) struct Queues {
-    sessions: Mutex<HashMap<String, Queue>>,
+    by_session: Mutex<HashMap<String, Queue>>,
     /// How many turns of a provider may run at the same time.
     pub(crate) slots: HashMap<&'static str, Arc<Semaphore>>,
     /// Set during shutdown: no further turn is started.
@@ -71,31 +71,31 @@ impl Queues {
             (provider.id(), Arc::new(Semaphore::new(at_once)))
         };
         Self {
-            sessions: Mutex::default(),
+            by_session: Mutex::default(),
             slots: providers::ALL.iter().map(slot).collect(),
             ending: AtomicBool::new(false),
             changed: watch::Sender::new(0),
         }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<String, Queue>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queues(&self) -> MutexGuard<'_, HashMap<String, Queue>> {
+        self.by_session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True while turns of this session wait or run.
     pub(crate) fn has(&self, session_id: &str) -> bool {
-        self.sessions().contains_key(session_id)
+        self.queues().contains_key(session_id)
     }
 
     /// True while turns wait or run.
     pub(crate) fn has_any(&self) -> bool {
-        !self.sessions().is_empty()
+        !self.queues().is_empty()
     }
 
     /// Returns the running turn of a session if no other turn waits behind it.
     pub(crate) fn sole_running(&self, session_id: &str) -> Option<String> {
-        let sessions = self.sessions();
-        let queue = sessions.get(session_id).filter(|queue| queue.waiting.is_empty())?;
+        let queues = self.queues();
+        let queue = queues.get(session_id).filter(|queue| queue.waiting.is_empty())?;
         queue.running.as_ref().map(|running| running.turn_id.clone())
     }
 
@@ -106,8 +106,8 @@ impl Queues {
 
     /// Removes a waiting turn from its queue; `false` if it is not waiting there.
     pub(crate) fn remove(&self, session_id: &str, turn_id: &str) -> bool {
-        let mut sessions = self.sessions();
-        let Some(queue) = sessions.get_mut(session_id) else { return false };
+        let mut queues = self.queues();
+        let Some(queue) = queues.get_mut(session_id) else { return false };
         let before = queue.waiting.len();
         queue.waiting.retain(|waiting| waiting.turn_id != turn_id);
         queue.waiting.len() < before
@@ -115,8 +115,8 @@ impl Queues {
 
     /// Asks the running turn of a session to stop; with `turn_id`, only if that is the one running.
     pub(crate) fn stop_running(&self, session_id: &str, turn_id: Option<&str>) {
-        let sessions = self.sessions();
-        let running = sessions.get(session_id).and_then(|queue| queue.running.as_ref());
+        let queues = self.queues();
+        let running = queues.get(session_id).and_then(|queue| queue.running.as_ref());
         if let Some(running) = running.filter(|it| turn_id.is_none_or(|id| id == it.turn_id)) {
             running.stop.send_replace(Some(Stop::Cancelled));
         }
@@ -125,7 +125,7 @@ impl Queues {
     /// Asks every running turn to stop, drops all waiting ones, and starts no more.
     pub(crate) fn stop_all(&self) {
         self.ending.store(true, Ordering::Relaxed);
-        for queue in self.sessions().values_mut() {
+        for queue in self.queues().values_mut() {
             queue.waiting.clear();
             if let Some(running) = &queue.running {
                 running.stop.send_replace(Some(Stop::Interrupted));
@@ -135,21 +135,21 @@ impl Queues {
 
     /// Appends a turn to its session's queue; `true` if that queue was idle and must be run.
     pub(crate) fn push(&self, session_id: &str, waiting: Waiting) -> bool {
-        let mut sessions = self.sessions();
+        let mut queues = self.queues();
         if self.ending.load(Ordering::Relaxed) {
             return false;
         }
-        let was_idle = !sessions.contains_key(session_id);
-        sessions.entry(session_id.to_owned()).or_default().waiting.push_back(waiting);
+        let was_idle = !queues.contains_key(session_id);
+        queues.entry(session_id.to_owned()).or_default().waiting.push_back(waiting);
         was_idle
     }
 
     /// Pops the next turn and marks it as running; drops the queue when it is empty.
     pub(crate) fn next(&self, session_id: &str) -> Option<Run> {
-        let mut sessions = self.sessions();
-        let queue = sessions.get_mut(session_id)?;
+        let mut queues = self.queues();
+        let queue = queues.get_mut(session_id)?;
         let Some(Waiting { turn_id, environment, is_first }) = queue.waiting.pop_front() else {
-            sessions.remove(session_id);
+            queues.remove(session_id);
             return None;
         };
         let (stop, stopped) = watch::channel(None);
