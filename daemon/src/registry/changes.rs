@@ -11,7 +11,7 @@ use super::leases::{busy, is_leased};
 use crate::clock::now;
 use crate::failpoint;
 use crate::store::sessions::{self, Stored};
-use crate::store::{self, marks, trash};
+use crate::store::{self, annotations, trash};
 
 /// The longest tag, in characters.
 const TAG_MAX: usize = 64;
@@ -80,7 +80,7 @@ impl Registry {
                     return Err(raced(row).into());
                 }
                 if row.is_past_ttl(now()) {
-                    marks::live_for(tx, &row.session.id, None)?;
+                    annotations::live_for(tx, &row.session.id, None)?;
                 }
                 Ok(())
             })
@@ -94,7 +94,7 @@ impl Registry {
     /// When one of them means nothing; then none is changed.
     pub async fn pin(self: &Arc<Self>, request: SelectorsRequest) -> Result<ChangeResponse, Fault> {
         let rows = self.resolve_all(&request.selectors).await?;
-        let changed = self.change(rows, |tx, row| marks::pin(tx, row, true, now())).await?;
+        let changed = self.change(rows, |tx, row| annotations::pin(tx, row, true, now())).await?;
         // A pin stops the time to live.
         self.checked(changed).await
     }
@@ -108,7 +108,7 @@ impl Registry {
         request: SelectorsRequest,
     ) -> Result<ChangeResponse, Fault> {
         let rows = self.resolve_all(&request.selectors).await?;
-        self.change(rows, |tx, row| marks::pin(tx, row, false, now())).await
+        self.change(rows, |tx, row| annotations::pin(tx, row, false, now())).await
     }
 
     /// Labels a session.
@@ -124,7 +124,7 @@ impl Registry {
         let row = self.resolve(&request.selector).await?;
         let tags = request.tags;
         let add = move |tx: &Transaction<'_>, row: &Stored| {
-            tags.iter().try_for_each(|tag| marks::tag(tx, row, tag, now()))
+            tags.iter().try_for_each(|tag| annotations::tag(tx, row, tag, now()))
         };
         let changed = self.change(vec![row], add).await?;
         self.checked(changed).await
@@ -138,7 +138,7 @@ impl Registry {
         let row = self.resolve(&request.selector).await?;
         let tags = request.tags;
         let remove = move |tx: &Transaction<'_>, row: &Stored| {
-            tags.iter().try_for_each(|tag| marks::untag(tx, row, tag, now()))
+            tags.iter().try_for_each(|tag| annotations::untag(tx, row, tag, now()))
         };
         self.change(vec![row], remove).await
     }
@@ -159,7 +159,7 @@ impl Registry {
         }
         let row = self.resolve(&request.selector).await?;
         let set = move |tx: &Transaction<'_>, row: &Stored| {
-            marks::title(tx, row, title.as_deref(), now())
+            annotations::title(tx, row, title.as_deref(), now())
         };
         self.change(vec![row], set).await
     }

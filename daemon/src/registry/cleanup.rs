@@ -16,7 +16,7 @@ use crate::clock::{self, Hold, Look, now};
 use crate::config::Config;
 use crate::failpoint;
 use crate::store::sessions::{self, Stored};
-use crate::store::{self, events, looks, trash, turns};
+use crate::store::{self, clock_samples, events, trash, turns};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
@@ -42,7 +42,7 @@ impl Registry {
     ) -> Result<CleanupReport, Fault> {
         let _one_at_a_time = self.cleaning.lock().await;
         let look = Look::now();
-        let earlier = self.store.read(looks::all).await?;
+        let earlier = self.store.read(clock_samples::all).await?;
         let horizon = clock::horizon(&earlier, &look);
         let (config, until) = (self.config.clone(), horizon.clone().ok());
         let plan = self.store.read_slowly(move |c| plan(c, &config, until)).await?;
@@ -57,7 +57,7 @@ impl Registry {
             return Ok(report);
         }
         if earlier.last().is_none_or(|last| look.tells_more_than(last)) {
-            self.store.write(move |tx| looks::append(tx, &look)).await?;
+            self.store.write(move |tx| clock_samples::append(tx, &look)).await?;
         }
         failpoint::reach("cleanup.planned");
         report.actions = self.carry_out(plan).await?;

@@ -18,7 +18,7 @@ use super::places::Met;
 use crate::clock::now;
 use crate::failpoint;
 use crate::providers::{Basis, Found, Listed, Retention};
-use crate::store::intake::{Discovered, Intake};
+use crate::store::import::{FoundSession, Import};
 use crate::store::{self, files};
 use crate::system;
 
@@ -181,18 +181,18 @@ impl Registry {
             }
             let waits = self.store.waiting();
             let write = self.store.write(move |tx| {
-                let mut intake = Intake::begin(tx)?;
+                let mut import = Import::begin(tx)?;
                 let mut seen = Vec::new();
                 while !rows.is_empty() && (seen.len() < TURN || !waits()) {
                     for (file, found) in rows.drain(..TURN.min(rows.len())) {
-                        found.map_or(Ok(()), |found| intake.absorb(&found))?;
+                        found.map_or(Ok(()), |found| import.upsert(&found))?;
                         if !files_later {
                             remember_file(tx, home_id, &file)?;
                         }
                         seen.push(file);
                     }
                 }
-                intake.end()?;
+                import.finish()?;
                 Ok((rows, seen))
             });
             let (rest, seen) = write.await?;
@@ -207,7 +207,7 @@ impl Registry {
 }
 
 /// A transcript with what it says, if it is a session.
-type Row = (Listed, Option<Discovered>);
+type Row = (Listed, Option<FoundSession>);
 
 fn remember_file(tx: &Transaction<'_>, home_id: i64, file: &Listed) -> store::Result<()> {
     let Listed { location, stamp } = file;
@@ -231,7 +231,7 @@ fn discovered(
     found: Found,
     retention: Option<Retention>,
     places: &Met,
-) -> Discovered {
+) -> FoundSession {
     let place = places.get(&found.launch_dir);
     let exists = place.and_then(|place| place.exists);
     let verdict = super::checks::with_directory(found.verdict, exists);
@@ -243,7 +243,7 @@ fn discovered(
         basis.plus_ms(retention.age_ms)
     });
     let id = |provider_session_id: &str| session_id(known, &found.scope, provider_session_id);
-    Discovered {
+    FoundSession {
         id: id(&found.provider_session_id),
         provider: known.provider.id().to_owned(),
         home_id: known.id,
@@ -264,7 +264,7 @@ fn discovered(
         last_activity: found.last_activity,
         expires_at,
         at: now(),
-        ..Discovered::default()
+        ..FoundSession::default()
     }
 }
 

@@ -13,10 +13,10 @@ use super::homes::KnownHome;
 use super::launches::may_resume;
 use crate::clock::now;
 use crate::providers::{self, Home, Launch, Provider};
+use crate::store::annotations;
 use crate::store::bindings;
-use crate::store::fallback;
-use crate::store::intake::{self, Discovered};
-use crate::store::marks;
+use crate::store::import::{self, FoundSession};
+use crate::store::rebind;
 use crate::store::sessions::{self, Stored};
 
 /// Why a session without a transcript is unknown.
@@ -24,7 +24,7 @@ pub(super) const STARTING: &str = "starting";
 
 /// A session that will exist once it is registered.
 pub(super) struct NewSession {
-    pub(super) found: Discovered,
+    pub(super) found: FoundSession,
     pub(super) provider: &'static dyn Provider,
     pub(super) home: Home,
     pub(super) launch: Launch,
@@ -64,7 +64,7 @@ impl Registry {
         let project = self.project_of(cwd).await?;
         // What would be refused at the start is refused before anything is written down.
         let launch = self.launch_of(provider, agent, profile.flags.clone(), &id, environment)?;
-        let found = Discovered {
+        let found = FoundSession {
             agent: agent.to_owned(),
             launch: serde_json::to_string(&profile.flags).map_err(Fault::internal)?,
             ..starting(id, provider, cwd, project)
@@ -83,7 +83,7 @@ impl Registry {
                 }
                 write_down(tx, new)?;
                 if ttl_ms.is_some() {
-                    marks::live_for(tx, &id, ttl_ms)?;
+                    annotations::live_for(tx, &id, ttl_ms)?;
                 }
                 sessions::by_id(tx, &id)
             })
@@ -114,7 +114,7 @@ impl Registry {
         }
         let launch_dir = cwd.unwrap_or(&row.session.launch_dir);
         let project = self.project_of(launch_dir).await?;
-        let found = Discovered {
+        let found = FoundSession {
             agent: row.session.agent.clone(),
             launch: row.launch.clone(),
             parent_id: Some(row.session.id.clone()),
@@ -200,7 +200,7 @@ pub(super) fn begin_anew(tx: &Transaction<'_>, row: &Stored) -> crate::store::Re
     let chooses = provider.is_some_and(|provider| provider.capabilities().choose_id);
     // Not ours again: the provider may still have something under that.
     let id = chooses.then(|| Uuid::new_v4().to_string());
-    fallback::begin_anew(tx, row, id.as_deref(), now())
+    rebind::rebind(tx, row, id.as_deref(), now())
 }
 
 /// Writes a new session down, with its home.
@@ -208,12 +208,12 @@ pub(super) fn write_down(tx: &Transaction<'_>, new: NewSession) -> crate::store:
     let NewSession { mut found, home, .. } = new;
     let path = home.path.to_string_lossy();
     found.home_id = bindings::remember_home(tx, &found.provider, &path, &home.env)?;
-    intake::absorb(tx, &found)
+    import::upsert(tx, &found)
 }
 
-fn starting(id: String, provider: &dyn Provider, cwd: &str, project: String) -> Discovered {
+fn starting(id: String, provider: &dyn Provider, cwd: &str, project: String) -> FoundSession {
     let chosen = if provider.capabilities().choose_id { id.clone() } else { String::new() };
-    Discovered {
+    FoundSession {
         id,
         provider: provider.id().to_owned(),
         provider_session_id: chosen,
@@ -226,7 +226,7 @@ fn starting(id: String, provider: &dyn Provider, cwd: &str, project: String) -> 
         created_at: now(),
         last_activity: now(),
         at: now(),
-        ..Discovered::default()
+        ..FoundSession::default()
     }
 }
 

@@ -13,8 +13,8 @@ use super::{Registry, checks, launches, leases, prompts};
 use crate::clock::now;
 use crate::failpoint;
 use crate::providers::{Home, Launch, Provider, TurnSpec};
+use crate::store::annotations;
 use crate::store::keys;
-use crate::store::marks;
 use crate::store::sessions::{self, Stored};
 use crate::store::turns::{self as rows, Asked};
 
@@ -226,7 +226,7 @@ impl Registry {
                     keys::bind(tx, key, &wanted.session_id, now())?;
                 }
                 if let Some(ttl_ms) = ttl_ms {
-                    marks::live_for(tx, &wanted.session_id, Some(ttl_ms))?;
+                    annotations::live_for(tx, &wanted.session_id, Some(ttl_ms))?;
                 }
                 rows::queue(tx, &wanted, &asked)?;
                 Ok(Some((wanted, true)))

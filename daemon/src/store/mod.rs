@@ -13,22 +13,22 @@ use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use sessd_proto::service::DEADLINE_MS;
 use tokio::sync::oneshot;
 
-mod ballast;
+pub mod annotations;
 pub mod bindings;
+pub mod clock_samples;
 mod error;
 pub mod events;
-pub mod fallback;
 mod file;
 pub mod files;
+pub mod import;
 mod indexes;
-pub mod intake;
 pub mod job_runs;
 pub mod keys;
 pub mod leases;
-pub mod looks;
-pub mod marks;
 mod migrations;
 pub mod page;
+pub mod rebind;
+mod reserve;
 pub mod selector;
 pub mod sessions;
 pub mod trash;
@@ -37,11 +37,11 @@ pub mod turns;
 #[cfg(test)]
 mod tests;
 
-use ballast::Ballast;
 pub use error::Error;
 use file::{IMPORTING, RESTING};
 pub use file::{put_aside, suspect};
 use indexes::Missing;
+use reserve::Reserve;
 
 /// The result of everything that touches the registry's file.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -63,7 +63,7 @@ pub struct Store {
     slow: Worker,
     /// A read past it is stopped.
     deadline: Duration,
-    ballast: Arc<Ballast>,
+    reserve: Arc<Reserve>,
     missing: Missing,
 }
 
@@ -73,18 +73,18 @@ impl Store {
     /// # Errors
     /// [`Error::Newer`] and [`Error::Damaged`] leave the file as it is.
     pub fn open(path: &Path) -> Result<Self> {
-        let ballast = Arc::new(Ballast::beside(path));
+        let reserve = Arc::new(Reserve::beside(path));
         let (connection, missing) = match file::writer(path) {
-            Err(error) if error.is_full() && ballast.drop_now() => file::writer(path)?,
+            Err(error) if error.is_full() && reserve.release() => file::writer(path)?,
             opened => opened?,
         };
         let reader = file::reader(path)?;
-        ballast.take_on();
+        reserve.refill();
         Ok(Self {
             main: thread("store", connection)?,
             slow: thread("store-slow", reader)?,
             deadline: Duration::from_millis(DEADLINE_MS),
-            ballast,
+            reserve,
             missing,
         })
     }
@@ -128,8 +128,9 @@ impl Store {
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let ballast = Arc::clone(&self.ballast);
-        run(&self.main, move |connection| afloat(connection, &ballast, |c| transact(c, job))).await
+        let reserve = Arc::clone(&self.reserve);
+        run(&self.main, move |connection| with_reserve(connection, &reserve, |c| transact(c, job)))
+            .await
     }
 
     /// Runs a transaction that a caller was promised: on disk before it is answered.
@@ -140,20 +141,20 @@ impl Store {
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let ballast = Arc::clone(&self.ballast);
+        let reserve = Arc::clone(&self.reserve);
         let job = move |connection: &mut Connection| {
             connection.pragma_update(None, "synchronous", "FULL")?;
             let result = transact(connection, job);
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             result
         };
-        run(&self.main, move |connection| afloat(connection, &ballast, job)).await
+        run(&self.main, move |connection| with_reserve(connection, &reserve, job)).await
     }
 
     /// True since the disk was full and until there is room again.
     #[must_use]
     pub fn is_short_of_space(&self) -> bool {
-        self.ballast.is_gone()
+        self.reserve.is_released()
     }
 
     /// True while the registry is filled for the first time.
@@ -254,23 +255,23 @@ fn within_deadline<T>(
     result
 }
 
-/// Runs a write. On a full disk it fails, and the ballast makes room for those that must not:
+/// Runs a write. On a full disk it fails, and the reserve makes room for those that must not:
 /// the ends of turns and leases, and the deletions that make more room.
-fn afloat<T>(
+fn with_reserve<T>(
     connection: &mut Connection,
-    ballast: &Ballast,
+    reserve: &Reserve,
     write: impl FnOnce(&mut Connection) -> Result<T>,
 ) -> Result<T> {
     let result = write(connection);
     match &result {
         Err(error) if error.is_full() => {
-            if ballast.drop_now() {
+            if reserve.release() {
                 tracing::error!("the disk is full: the reserve is used");
             }
             // The log of changes would grow with every further one.
             checkpoint(connection)?;
         }
-        Ok(_) => ballast.take_on(),
+        Ok(_) => reserve.refill(),
         Err(_) => {}
     }
     result

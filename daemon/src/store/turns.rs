@@ -6,7 +6,7 @@ use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Fault, Timestamp};
 
 use super::selector::PREFIX_MIN;
-use super::{Error, Result, fallback};
+use super::{Error, Result, rebind};
 
 /// A turn's process group, as it was when it was started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,7 +222,7 @@ pub fn finish(
          WHERE id = ?1 AND state IN ('queued', 'running')",
     )?;
     if statement.execute((id, state.as_str(), at.0, fault))? > 0 && state == TurnState::Succeeded {
-        fallback::end(connection, id)?;
+        rebind::clear_lost_context(connection, id)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction};
 use sessd_proto::session::ListRequest;
 use sessd_proto::{Fault, FaultCode};
 
-use super::super::{Error, Store, bindings, intake, page, put_aside, sessions};
+use super::super::{Error, Store, bindings, import, page, put_aside, sessions};
 use super::{empty, found};
 
 const FOR_EVER: &str =
@@ -124,7 +124,7 @@ async fn indexes_that_a_crash_left_out_are_made_when_the_registry_is_opened() {
     assert!(present.len() < indexes(&empty()).len(), "the first import is still to come");
     let fill = |tx: &rusqlite::Transaction<'_>| {
         let home = bindings::remember_home(tx, "p", "/home", &BTreeMap::new())?;
-        intake::absorb(tx, &found(home, 1))
+        import::upsert(tx, &found(home, 1))
     };
     store.write(fill).await.unwrap();
     drop(store);
@@ -147,7 +147,7 @@ async fn a_slow_read_does_not_take_the_memory_of_short_ones() {
     let fill = |tx: &Transaction<'_>| {
         let home = bindings::remember_home(tx, "p", "/home", &BTreeMap::new())?;
         for number in 0..10_000 {
-            intake::absorb(tx, &found(home, number))?;
+            import::upsert(tx, &found(home, number))?;
         }
         Ok(())
     };

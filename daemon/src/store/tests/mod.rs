@@ -9,7 +9,7 @@ use sessd_proto::{Status, Timestamp};
 
 use super::bindings;
 use super::file::prepare;
-use super::intake::Discovered;
+use super::import::FoundSession;
 use super::migrations;
 use super::sessions::{self, Stored};
 
@@ -38,8 +38,8 @@ fn with_home() -> (Connection, i64) {
 }
 
 /// What a sweep could find, distinct by its number.
-fn found(home_id: i64, number: i64) -> Discovered {
-    Discovered {
+fn found(home_id: i64, number: i64) -> FoundSession {
+    FoundSession {
         id: format!("id-{number:04}"),
         provider: "p".to_owned(),
         home_id,
@@ -51,7 +51,7 @@ fn found(home_id: i64, number: i64) -> Discovered {
         created_at: Timestamp(number),
         last_activity: Timestamp(number),
         at: Timestamp(1_000),
-        ..Discovered::default()
+        ..FoundSession::default()
     }
 }
 

@@ -8,8 +8,8 @@ use sessd_proto::session::{ListRequest, Sort};
 use sessd_proto::{FaultCode, Kind, Status, Timestamp};
 
 use super::super::bindings;
+use super::super::import::{self, FoundSession};
 use super::super::indexes;
-use super::super::intake::{self, Discovered};
 use super::super::page::{self, EXAMINED_MAX, Walk};
 use super::super::sessions::{self, Stored};
 use super::super::{Error, Result};
@@ -26,7 +26,7 @@ fn crowd() -> Connection {
         let home = bindings::remember_home(&connection, provider, "/home", &Default::default());
         let home = home.unwrap();
         let one_of = |texts: [&str; 3], by: i64| texts[(number / by % 3) as usize].to_owned();
-        let row = Discovered {
+        let row = FoundSession {
             provider: provider.to_owned(),
             project: one_of(["/a", "/b", "/c"], 2),
             kind: Kind::ALL[(number / 3 % 3) as usize],
@@ -37,7 +37,7 @@ fn crowd() -> Connection {
             expires_at: (number % 4 < 2).then_some(Timestamp(number * 13 % 4)),
             ..found(home, number)
         };
-        intake::absorb(&connection, &row).unwrap();
+        import::upsert(&connection, &row).unwrap();
     }
     connection
         .execute_batch(
@@ -221,7 +221,7 @@ fn combined_filters_examine_a_bounded_number_of_rows() {
 fn a_tagged_list_follows_its_sessions() {
     let (connection, home) = with_home();
     for number in [1, 2] {
-        intake::absorb(&connection, &found(home, number)).unwrap();
+        import::upsert(&connection, &found(home, number)).unwrap();
     }
     connection
         .execute_batch(
@@ -238,11 +238,11 @@ fn a_tagged_list_follows_its_sessions() {
     assert_eq!((order(Sort::Activity), order(Sort::Expires)), (vec![2, 1], vec![1, 2]));
     let last_activity = Timestamp(9);
     let created_at = Timestamp(9);
-    let newer = Discovered { last_activity, created_at, ..found(home, 1) };
-    intake::absorb(&connection, &newer).unwrap();
+    let newer = FoundSession { last_activity, created_at, ..found(home, 1) };
+    import::upsert(&connection, &newer).unwrap();
     assert_eq!((order(Sort::Activity), order(Sort::Created)), (vec![1, 2], vec![1, 2]));
     let expires_at = Some(Timestamp(1));
-    intake::absorb(&connection, &Discovered { expires_at, ..found(home, 2) }).unwrap();
+    import::upsert(&connection, &FoundSession { expires_at, ..found(home, 2) }).unwrap();
     assert_eq!(order(Sort::Expires), [2, 1]);
 }
 

@@ -32,7 +32,7 @@ fn the_newest_events_are_kept() {
 #[test]
 fn turns_go_with_their_output_and_unfinished_ones_stay() {
     let (connection, home) = with_home();
-    super::super::intake::absorb(&connection, &found(home, 1)).unwrap();
+    super::super::import::upsert(&connection, &found(home, 1)).unwrap();
     for number in 1..=4_i64 {
         let id = format!("turn-{number}");
         let turn = Turn { id: id.clone(), session_id: "id-0001".to_owned(), ..Turn::default() };

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::super::intake::{self, Discovered};
+use super::super::import::{self, FoundSession};
 use super::super::selector::{BY_ID, BY_PROVIDER_ID, PREFIX_MIN, resolve};
 use super::super::sessions;
 use super::{explain, found, stored, with_home};
@@ -18,8 +18,8 @@ fn with_sessions(ids: &[(&str, &str)]) -> Connection {
     let (connection, home) = with_home();
     for (id, theirs) in ids {
         let (id, provider_session_id) = ((*id).to_owned(), (*theirs).to_owned());
-        let row = Discovered { id, provider_session_id, ..found(home, 1) };
-        intake::absorb(&connection, &row).unwrap();
+        let row = FoundSession { id, provider_session_id, ..found(home, 1) };
+        import::upsert(&connection, &row).unwrap();
     }
     connection
 }

@@ -3,9 +3,9 @@
 use rusqlite::Connection;
 use sessd_proto::{Session, Status, Timestamp};
 
-use super::super::intake::{self, Discovered};
+use super::super::import::{self, FoundSession};
 use super::super::sessions::{self, Checked};
-use super::super::{files, marks, trash};
+use super::super::{annotations, files, trash};
 use super::{found, stored, with_home};
 
 const NOW: Timestamp = Timestamp(1_000);
@@ -19,8 +19,8 @@ fn registry(count: i64) -> (Connection, i64) {
     (connection, home)
 }
 
-fn sweep(connection: &Connection, found: &Discovered) {
-    intake::absorb(connection, found).unwrap();
+fn sweep(connection: &Connection, found: &FoundSession) {
+    import::upsert(connection, found).unwrap();
     files::remember(connection, found.home_id, &found.location, (1, 1, 1)).unwrap();
 }
 
@@ -38,10 +38,10 @@ fn ids(connection: &Connection, seqs: Vec<i64>) -> Vec<String> {
 fn the_longest_due_comes_first_and_pins_and_tags_protect() {
     let (connection, _) = registry(5);
     for (number, ttl) in [(1, 300), (2, 100), (3, 100), (4, 100)] {
-        marks::live_for(&connection, &format!("id-{number:04}"), Some(ttl)).unwrap();
+        annotations::live_for(&connection, &format!("id-{number:04}"), Some(ttl)).unwrap();
     }
-    marks::pin(&connection, &stored(&connection, "id-0003"), true, NOW).unwrap();
-    marks::tag(&connection, &stored(&connection, "id-0004"), "keep", NOW).unwrap();
+    annotations::pin(&connection, &stored(&connection, "id-0003"), true, NOW).unwrap();
+    annotations::tag(&connection, &stored(&connection, "id-0004"), "keep", NOW).unwrap();
     let due = |at| ids(&connection, trash::due_by_ttl(&connection, Timestamp(at)).unwrap());
     assert_eq!(due(101), [""; 0]);
     assert_eq!(due(102), ["id-0002"]);
@@ -53,8 +53,8 @@ fn the_longest_due_comes_first_and_pins_and_tags_protect() {
     let due = |at| ids(&connection, trash::due_purge(&connection, Timestamp(at)).unwrap());
     assert_eq!(due(1_994), [""; 0]);
     assert_eq!(due(5_000), ["id-0005", "id-0002", "id-0001"]);
-    marks::untag(&connection, &stored(&connection, "id-0004"), "keep", NOW).unwrap();
-    marks::pin(&connection, &stored(&connection, "id-0003"), false, NOW).unwrap();
+    annotations::untag(&connection, &stored(&connection, "id-0004"), "keep", NOW).unwrap();
+    annotations::pin(&connection, &stored(&connection, "id-0003"), false, NOW).unwrap();
     assert_eq!(due(5_000).len(), 5);
 }
 
@@ -90,7 +90,7 @@ fn what_is_gone_counts_from_the_check_that_found_it_gone() {
 fn a_session_that_changed_since_it_was_planned_stays() {
     let (connection, _) = registry(1);
     let planned = stored(&connection, "id-0001");
-    marks::tag(&connection, &planned, "keep", NOW).unwrap();
+    annotations::tag(&connection, &planned, "keep", NOW).unwrap();
     assert!(!trash::put(&connection, &planned, NOW, true, "ttl").unwrap());
     assert!(!trash::purge(&connection, &planned, NOW).unwrap());
     assert_eq!(stored(&connection, "id-0001").session.trashed_at, None);
@@ -107,7 +107,7 @@ fn a_purged_session_is_not_found_again_while_its_transcript_exists() {
     assert_eq!(trash::empty_graves(&connection).unwrap(), 0);
 
     // It moves: the tombstone with it.
-    let moved = Discovered { location: "/home/archived/1.jsonl".to_owned(), ..found(home, 1) };
+    let moved = FoundSession { location: "/home/archived/1.jsonl".to_owned(), ..found(home, 1) };
     sweep(&connection, &moved);
     files::forget(&connection, home, "/home/1.jsonl").unwrap();
     assert_eq!(trash::empty_graves(&connection).unwrap(), 0);
@@ -128,7 +128,7 @@ fn a_purged_session_comes_back_as_who_it_was() {
     // The file is read again, as the sweep has forgotten it; its id would be another one.
     assert!(files::of_home(&connection, home).unwrap().is_empty());
     assert_eq!(trash::empty_graves(&connection).unwrap(), 0, "forgotten before it is found");
-    sweep(&connection, &Discovered { id: "another".to_owned(), ..found(home, 1) });
+    sweep(&connection, &FoundSession { id: "another".to_owned(), ..found(home, 1) });
     assert_eq!(stored(&connection, "id-0001").session.trashed_at, None);
     assert_eq!(trash::lift(&connection, "theirs-0001").unwrap(), [0; 0]);
 }
@@ -138,7 +138,7 @@ fn activity_brings_a_session_back() {
     let (connection, home) = registry(2);
     put(&connection, 1, 2_000);
     put(&connection, 2, 2_000);
-    let active = |number, at| Discovered { last_activity: Timestamp(at), ..found(home, number) };
+    let active = |number, at| FoundSession { last_activity: Timestamp(at), ..found(home, number) };
     sweep(&connection, &active(1, 2_000));
     assert!(stored(&connection, "id-0001").session.trashed_at.is_some(), "seen, but not new");
     sweep(&connection, &active(1, 2_001));
@@ -154,8 +154,8 @@ fn activity_brings_a_session_back() {
 #[test]
 fn a_time_to_live_wins_over_what_a_sweep_finds() {
     let (connection, home) = registry(1);
-    marks::live_for(&connection, "id-0001", Some(100)).unwrap();
-    let later = |last_activity, at| Discovered {
+    annotations::live_for(&connection, "id-0001", Some(100)).unwrap();
+    let later = |last_activity, at| FoundSession {
         last_activity: Timestamp(last_activity),
         at: Timestamp(at),
         ..found(home, 1)
@@ -168,7 +168,7 @@ fn a_time_to_live_wins_over_what_a_sweep_finds() {
     assert_eq!(seen(&connection), (Status::Expired, Some("ttl".to_owned())));
     sweep(&connection, &later(50, 110));
     assert_eq!(seen(&connection), (Status::Active, None));
-    marks::pin(&connection, &stored(&connection, "id-0001"), true, NOW).unwrap();
+    annotations::pin(&connection, &stored(&connection, "id-0001"), true, NOW).unwrap();
     sweep(&connection, &later(50, 900));
     assert_eq!(seen(&connection), (Status::Active, None));
 }
@@ -177,12 +177,12 @@ fn a_time_to_live_wins_over_what_a_sweep_finds() {
 fn a_title_of_our_own_survives_sweeps_and_gives_way_again() {
     let (connection, home) = registry(1);
     let title = |connection: &Connection| stored(connection, "id-0001").session.title;
-    let theirs = |title: &str| Discovered { title: Some(title.to_owned()), ..found(home, 1) };
+    let theirs = |title: &str| FoundSession { title: Some(title.to_owned()), ..found(home, 1) };
     sweep(&connection, &theirs("first"));
     let row = stored(&connection, "id-0001");
-    marks::title(&connection, &row, Some("ours"), NOW).unwrap();
+    annotations::title(&connection, &row, Some("ours"), NOW).unwrap();
     sweep(&connection, &theirs("second"));
     assert_eq!(title(&connection).as_deref(), Some("ours"));
-    marks::title(&connection, &row, None, NOW).unwrap();
+    annotations::title(&connection, &row, None, NOW).unwrap();
     assert_eq!(title(&connection).as_deref(), Some("second"));
 }

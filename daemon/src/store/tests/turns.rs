@@ -5,13 +5,13 @@ use rusqlite::Connection;
 use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Fault, FaultCode, Json, Timestamp};
 
-use super::super::intake;
+use super::super::import;
 use super::super::turns::{self, Asked, Filter, Group};
 use super::{found, with_home};
 
 fn with_turn() -> (Connection, Turn) {
     let (connection, home) = with_home();
-    intake::absorb(&connection, &found(home, 1)).unwrap();
+    import::upsert(&connection, &found(home, 1)).unwrap();
     let turn = Turn {
         id: "turn".to_owned(),
         session_id: "id-0001".to_owned(),
@@ -97,7 +97,7 @@ fn what_no_daemon_goes_on_with_is_interrupted_in_one_go() {
 #[test]
 fn pages_of_turns_are_all_turns_newest_first() {
     let (connection, turn) = with_turn();
-    intake::absorb(&connection, &found(1, 2)).unwrap();
+    import::upsert(&connection, &found(1, 2)).unwrap();
     for number in 1..=5 {
         let session_id = format!("id-000{}", 1 + number % 2);
         let more = Turn { id: format!("more-{number}"), session_id, ..turn.clone() };

@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// The reserve of space of one registry.
 #[derive(Debug)]
-pub(super) struct Ballast {
+pub(super) struct Reserve {
     path: PathBuf,
     state: Mutex<State>,
 }
@@ -30,34 +30,37 @@ pub(super) struct Ballast {
 enum State {
     Kept,
     /// It is tried to take it on from then on.
-    Gone(Instant),
+    Released(Instant),
 }
 
-impl Ballast {
+impl Reserve {
     pub(super) fn beside(registry: &Path) -> Self {
-        Self { path: side(registry, "-reserve"), state: Mutex::new(State::Gone(Instant::now())) }
+        Self {
+            path: side(registry, "-reserve"),
+            state: Mutex::new(State::Released(Instant::now())),
+        }
     }
 
     /// Makes its space free; `false` if there was none.
-    pub(super) fn drop_now(&self) -> bool {
-        *self.state() = State::Gone(Instant::now() + PAUSE);
+    pub(super) fn release(&self) -> bool {
+        *self.state() = State::Released(Instant::now() + PAUSE);
         fs::remove_file(&self.path).is_ok()
     }
 
     /// Reserves the space again, if it was free and there is enough for others too.
-    pub(super) fn take_on(&self) {
+    pub(super) fn refill(&self) {
         let mut state = self.state();
-        if matches!(*state, State::Gone(from) if Instant::now() >= from) {
-            *state = match reserve(&self.path) {
+        if matches!(*state, State::Released(from) if Instant::now() >= from) {
+            *state = match allocate(&self.path) {
                 Ok(()) => State::Kept,
-                Err(_) => State::Gone(Instant::now() + PAUSE),
+                Err(_) => State::Released(Instant::now() + PAUSE),
             };
         }
     }
 
     /// True while there is no reserve.
-    pub(super) fn is_gone(&self) -> bool {
-        matches!(*self.state(), State::Gone(_))
+    pub(super) fn is_released(&self) -> bool {
+        matches!(*self.state(), State::Released(_))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -65,7 +68,7 @@ impl Ballast {
     }
 }
 
-fn reserve(path: &Path) -> io::Result<()> {
+fn allocate(path: &Path) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|kept| kept.len() == BYTES) {
         return Ok(());
     }

@@ -14,7 +14,7 @@ use super::{Result, events};
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn begin_anew(
+pub fn rebind(
     connection: &Connection,
     row: &Stored,
     provider_session_id: Option<&str>,
@@ -53,7 +53,7 @@ pub fn begin_anew(
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn end(connection: &Connection, turn_id: &str) -> Result<()> {
+pub fn clear_lost_context(connection: &Connection, turn_id: &str) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "UPDATE sessions SET lost_context = 0
          WHERE lost_context AND id = (SELECT session_id FROM turns WHERE id = ?1)",

@@ -10,7 +10,7 @@ use super::{Result, events, trash};
 
 /// What a sweep found of one session.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Discovered {
+pub struct FoundSession {
     /// The id for a session that is new to the registry.
     pub id: String,
     /// The provider's id of the provider.
@@ -77,19 +77,19 @@ const BIND: &str = "INSERT INTO bindings
         (home_id, scope, provider_session_id, location, session_id)
     VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Writes what a sweep found of one session; see [`Intake`].
+/// Writes what a sweep found of one session; see [`Import`].
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn absorb(connection: &Connection, found: &Discovered) -> Result<()> {
-    let mut intake = Intake::begin(connection)?;
-    intake.absorb(found)?;
-    intake.end()
+pub fn upsert(connection: &Connection, found: &FoundSession) -> Result<()> {
+    let mut import = Import::begin(connection)?;
+    import.upsert(found)?;
+    import.finish()
 }
 
 /// Sessions that come in together, within one transaction: what is the same for all of them is
 /// asked and written once.
-pub struct Intake<'a> {
+pub struct Import<'a> {
     connection: &'a Connection,
     statements: Statements<'a>,
     /// Those that were met, by their roots.
@@ -101,7 +101,7 @@ pub struct Intake<'a> {
     last: i64,
 }
 
-impl<'a> Intake<'a> {
+impl<'a> Import<'a> {
     /// Begins, in a transaction of the caller's.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// Those of SQLite.
-    pub fn absorb(&mut self, found: &Discovered) -> Result<()> {
+    pub fn upsert(&mut self, found: &FoundSession) -> Result<()> {
         let connection = self.connection;
         let key = (found.home_id, &*found.scope, &*found.provider_session_id);
         if self.has_tombstones
@@ -136,7 +136,7 @@ impl<'a> Intake<'a> {
             }
             // Somebody went on with it: it matters again, and is who it was.
             trash::unbury(connection, &stone.session_id)?;
-            return self.create(&Discovered { id: stone.session_id, ..found.clone() });
+            return self.create(&FoundSession { id: stone.session_id, ..found.clone() });
         }
         match self.known(key)? {
             None => self.create(found),
@@ -176,7 +176,7 @@ impl<'a> Intake<'a> {
         Ok(has)
     }
 
-    fn create(&mut self, found: &Discovered) -> Result<()> {
+    fn create(&mut self, found: &FoundSession) -> Result<()> {
         let project_id = self.project(&found.project)?;
         let agent = unless_empty(&found.agent).unwrap_or(&found.provider);
         self.statements.create.execute(params![
@@ -199,13 +199,13 @@ impl<'a> Intake<'a> {
             found.parent_id,
             found.at.0,
         ])?;
-        let Discovered { home_id, scope, provider_session_id, location, id, .. } = found;
+        let FoundSession { home_id, scope, provider_session_id, location, id, .. } = found;
         let provider_session_id = unless_empty(provider_session_id);
         self.statements.bind.execute((home_id, scope, provider_session_id, location, id))?;
         Ok(())
     }
 
-    fn update(&mut self, id: &str, found: &Discovered) -> Result<()> {
+    fn update(&mut self, id: &str, found: &FoundSession) -> Result<()> {
         let connection = self.connection;
         let mut statement = connection.prepare_cached(
             "SELECT status, launch_dir, project_id, trashed_at,
@@ -251,7 +251,7 @@ impl<'a> Intake<'a> {
             "UPDATE bindings SET location = ?1
          WHERE home_id = ?2 AND scope = ?3 AND provider_session_id = ?4",
         )?;
-        let Discovered { home_id, scope, provider_session_id, location, .. } = found;
+        let FoundSession { home_id, scope, provider_session_id, location, .. } = found;
         statement.execute((location, home_id, scope, provider_session_id))?;
         if comes_back {
             let data = serde_json::json!({ "reason": "activity" });
@@ -286,7 +286,7 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// Those of SQLite.
-    pub fn end(self) -> Result<()> {
+    pub fn finish(self) -> Result<()> {
         events::append_discovered(self.connection, self.last)
     }
 }
