@@ -65,7 +65,7 @@ impl Registry {
     ) -> Result<ChangeResponse, Fault> {
         for selector in &request.selectors {
             let id = selector.clone();
-            if !self.store.read(move |c| trash::is_buried(c, &id)).await? {
+            if !self.store.read(move |c| trash::has_tombstone(c, &id)).await? {
                 self.resolve(selector).await?;
             }
         }
@@ -80,7 +80,7 @@ impl Registry {
                     return Err(raced(row).into());
                 }
                 if row.is_past_ttl(now()) {
-                    annotations::live_for(tx, &row.session.id, None)?;
+                    annotations::set_ttl(tx, &row.session.id, None)?;
                 }
                 Ok(())
             })
@@ -170,7 +170,7 @@ impl Registry {
             return Ok(());
         }
         let id = selector.to_owned();
-        let homes = self.store.promise(move |tx| trash::lift(tx, &id)).await?;
+        let homes = self.store.write_durable(move |tx| trash::lift_tombstones(tx, &id)).await?;
         if homes.is_empty() {
             return Ok(());
         }
@@ -200,7 +200,7 @@ impl Registry {
     ) -> Result<ChangeResponse, Fault> {
         let changed = self
             .store
-            .promise(move |tx| {
+            .write_durable(move |tx| {
                 rows.iter().try_for_each(|row| change(tx, row))?;
                 sessions::by_seqs(tx, rows.iter().map(|row| row.seq))
             })

@@ -84,7 +84,7 @@ impl Registry {
             let put = move |tx: &Transaction<'_>| {
                 Ok(!is_leased(tx, &stored)? && trash::put(tx, &stored, now(), true, reason)?)
             };
-            if self.store.promise(put).await? {
+            if self.store.write_durable(put).await? {
                 done.trash.push((row, reason));
             }
         }
@@ -94,13 +94,13 @@ impl Registry {
             let purge = move |tx: &Transaction<'_>| {
                 Ok(!is_leased(tx, &stored)? && trash::purge(tx, &stored, now())?)
             };
-            if self.store.promise(purge).await? {
+            if self.store.write_durable(purge).await? {
                 agents::forget_files(&self.paths.state, &row.session.id).await;
                 done.purge.push(row);
             }
         }
         failpoint::reach("cleanup.purged");
-        self.store.write(|tx| trash::forget_empty_graves(tx)).await?;
+        self.store.write(|tx| trash::forget_stale_tombstones(tx)).await?;
         let last = plan.last_event;
         while self.store.write(move |tx| events::forget(tx, last)).await? > 0 {}
         for id in plan.turns {
@@ -115,7 +115,7 @@ impl Registry {
 /// What is due. Without a moment that can be trusted nothing goes by its age.
 fn plan(c: &Connection, config: &Config, until: Option<Timestamp>) -> store::Result<Plan> {
     let before = |days: u32| until.map(|until| until.plus_ms(-DAY_MS * i64::from(days)));
-    let mut plan = Plan { graves: trash::empty_graves(c)?, ..Plan::default() };
+    let mut plan = Plan { graves: trash::count_stale_tombstones(c)?, ..Plan::default() };
     if let Some(past_ttl) = until {
         let due = trash::due_by_ttl(c, past_ttl)?;
         plan.trash = sessions::by_seqs(c, due)?.into_iter().map(|row| (row, "ttl")).collect();

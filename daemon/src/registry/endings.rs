@@ -83,7 +83,7 @@ impl Registry {
         let running = Stop::Interrupted.fault();
         let waiting =
             interrupted("the variables that it was sent with were only in the daemon's memory");
-        self.store.promise(move |tx| rows::interrupt(tx, now(), &running, &waiting)).await
+        self.store.write_durable(move |tx| rows::interrupt(tx, now(), &running, &waiting)).await
     }
 
     /// Ends running turns before the daemon does; those that wait are left to the next one, if it

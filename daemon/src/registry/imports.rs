@@ -58,7 +58,7 @@ impl Registry {
         }
         let is_first = !self.has_swept();
         // In a registry that is filled for the first time there is nothing that needs them sooner.
-        let files_later = is_large && is_first && self.store.is_being_filled();
+        let files_later = is_large && is_first && self.store.is_first_import();
         let (read, rows) = mpsc::channel(TOGETHER / 2 / BATCH);
         let reading = self.read_all(known, changed, retention, read);
         let writing = self.remember_all(known.id, rows, files_later);
@@ -201,7 +201,7 @@ impl Registry {
                 self.imported().entry(home_id).or_default().extend(seen);
             }
             failpoint::reach("import.written");
-            self.store.make_indexes_of_many().await?;
+            self.store.build_indexes_if_large().await?;
         }
     }
 }

@@ -125,7 +125,7 @@ impl Registry {
 
     /// Has the whole file looked at when the daemon starts again: damage was met in it.
     pub fn suspect(&self) {
-        crate::store::suspect(&self.paths.database());
+        crate::store::mark_suspect(&self.paths.database());
     }
 
     /// The registry's file.

@@ -67,10 +67,10 @@ impl Registry {
             let (id, fault) = (turn_id.clone(), fault.clone());
             let finish = move |tx: &Transaction<'_>| {
                 // One that was never begun is the next daemon's, if that can run it.
-                let begun = state != TurnState::Interrupted || rows::is_begun(tx, &id)?;
+                let begun = state != TurnState::Interrupted || rows::was_started(tx, &id)?;
                 if begun { rows::finish(tx, &id, state, at, fault.as_ref()) } else { Ok(()) }
             };
-            match self.store.promise(finish).await {
+            match self.store.write_durable(finish).await {
                 Ok(()) => break,
                 // The disk may be full: followers wait until there is room again.
                 Err(error) => tracing::error!("cannot write down how a turn ended: {error}"),
@@ -153,7 +153,7 @@ impl Registry {
         let begin = move |tx: &Transaction<'_>| {
             Ok(!leases::is_leased(tx, &row)? && starting::begin_anew(tx, &row)?)
         };
-        self.store.promise(begin).await?;
+        self.store.write_durable(begin).await?;
         Ok(None)
     }
 
@@ -222,7 +222,7 @@ impl Registry {
             leases::must_be_free(tx, &row.session)?;
             rows::start(tx, &id, now())
         };
-        match self.store.promise(started).await? {
+        match self.store.write_durable(started).await? {
             true => Ok(()),
             false => Err(Stop::Interrupted.fault()),
         }
@@ -239,7 +239,7 @@ impl Registry {
                 let group =
                     Group { pgid: *pid, start_ticks: *start_ticks, boot_id: boot_id.clone() };
                 leases_of_store::put(tx, &taken)?;
-                rows::run_by(tx, &id, &group)
+                rows::set_group(tx, &id, &group)
             })
             .await?;
         self.watch_lease(lease);

@@ -76,14 +76,14 @@ impl Registry {
         let id = new.found.id.clone();
         let row = self
             .store
-            .promise(move |tx| {
+            .write_durable(move |tx| {
                 // A request may be repeated.
                 if let Some(row) = sessions::by_id(tx, &id)? {
                     return Ok(Some(row));
                 }
                 write_down(tx, new)?;
                 if ttl_ms.is_some() {
-                    annotations::live_for(tx, &id, ttl_ms)?;
+                    annotations::set_ttl(tx, &id, ttl_ms)?;
                 }
                 sessions::by_id(tx, &id)
             })

@@ -67,7 +67,7 @@ impl Registry {
         }
         // Lists that wait for the first sweep come first. What a full disk has kept from being
         // made then is made after a later one.
-        if is_first || self.store.is_being_filled() {
+        if is_first || self.store.is_first_import() {
             let registry = Arc::clone(self);
             // A task of its own: a caller that goes away must not leave it undone.
             tokio::spawn(async move { registry.end_first_sweep().await });
@@ -297,7 +297,7 @@ mod tests {
         let [found] = &registry.newest_resumable("/").await.map(|row| [row]).unwrap();
         assert!(registry.resolve(&found.session.id).await.is_ok());
         registry.resolve("another").await.unwrap_err();
-        while registry.store().is_being_filled() {
+        while registry.store().is_first_import() {
             tokio::task::yield_now().await;
         }
     }
@@ -322,9 +322,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::of_folder(dir.path()).await;
         registry.swept.send_replace(true);
-        assert!(registry.store().is_being_filled());
+        assert!(registry.store().is_first_import());
         registry.sweep().await.unwrap();
-        while registry.store().is_being_filled() {
+        while registry.store().is_first_import() {
             tokio::task::yield_now().await;
         }
     }

@@ -203,7 +203,7 @@ impl Registry {
         let key = request.selector.clone().filter(|_| new.is_some() && !request.fork);
         let stored = self
             .store
-            .promise(move |tx| {
+            .write_durable(move |tx| {
                 // A request may be repeated while it is being accepted.
                 if let Some(turn) = rows::by_id(tx, &wanted.id)? {
                     return Ok(Some((turn, false)));
@@ -226,7 +226,7 @@ impl Registry {
                     keys::bind(tx, key, &wanted.session_id, now())?;
                 }
                 if let Some(ttl_ms) = ttl_ms {
-                    annotations::live_for(tx, &wanted.session_id, Some(ttl_ms))?;
+                    annotations::set_ttl(tx, &wanted.session_id, Some(ttl_ms))?;
                 }
                 rows::queue(tx, &wanted, &asked)?;
                 Ok(Some((wanted, true)))

@@ -65,7 +65,7 @@ pub fn title(
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn live_for(connection: &Connection, session_id: &str, ttl_ms: Option<i64>) -> Result<()> {
+pub fn set_ttl(connection: &Connection, session_id: &str, ttl_ms: Option<i64>) -> Result<()> {
     connection.execute(
         "UPDATE sessions SET ttl_ms = ?2, revision = revision + 1
          WHERE id = ?1 AND ttl_ms IS NOT ?2",

@@ -97,7 +97,7 @@ pub fn was_bound(
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn bind_now(
+pub fn bind_provider_id(
     connection: &Connection,
     waiting: &Stored,
     found_as: Option<&str>,
@@ -106,7 +106,7 @@ pub fn bind_now(
 ) -> Result<()> {
     let id = &waiting.session.id;
     if let Some(found_as) = found_as {
-        take_over(connection, id, found_as)?;
+        merge(connection, id, found_as)?;
     }
     connection.execute(
         "UPDATE bindings SET provider_session_id = ?2 WHERE session_id = ?1 AND current = 1",
@@ -117,7 +117,7 @@ pub fn bind_now(
 }
 
 /// Makes one session of two that are the same.
-fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
+fn merge(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
     for sql in [
         "UPDATE sessions AS s SET pinned = max(s.pinned, o.pinned),
              ttl_ms = ifnull(s.ttl_ms, o.ttl_ms), own_title = ifnull(s.own_title, o.own_title),

@@ -11,27 +11,27 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 use sessd_proto::{Fault, FaultCode};
 
-use super::indexes::{self, Missing};
+use super::indexes::{self, DeferredIndexes};
 use super::{Error, Result, migrations, sessions};
 
 /// Marks a registry in which damage was met.
 const SUSPECT: &str = ".suspect";
 
 /// How much a connection may take.
-pub(super) struct Room {
+pub(super) struct Tuning {
     cache_kib: i64,
     /// The log of changes is copied back into the file when it has more pages.
     log_pages: i64,
 }
 
-pub(super) const RESTING: Room = Room { cache_kib: 2_048, log_pages: 4_000 };
-pub(super) const IMPORTING: Room = Room { cache_kib: 32_768, log_pages: 16_000 };
+pub(super) const NORMAL: Tuning = Tuning { cache_kib: 2_048, log_pages: 4_000 };
+pub(super) const IMPORTING: Tuning = Tuning { cache_kib: 32_768, log_pages: 16_000 };
 
 /// Opens the writing connection of a registry, which is made if there is none; answers as well
 /// which indexes are put off until it is filled.
-pub(super) fn writer(path: &Path) -> Result<(Connection, Missing)> {
+pub(super) fn writer(path: &Path) -> Result<(Connection, DeferredIndexes)> {
     if !path.exists() {
-        match fs::metadata(side(path, "-wal")) {
+        match fs::metadata(sibling(path, "-wal")) {
             Ok(wal) if wal.len() > 0 => {
                 let what = "its file is gone, but not the log of its changes";
                 return Err(Error::Damaged(what.to_owned()));
@@ -50,7 +50,7 @@ pub(super) fn writer(path: &Path) -> Result<(Connection, Missing)> {
     let mut connection = Connection::open(path)?;
     // Whoever closes a damaged one must not copy its log of changes back into it.
     connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    let missing = bring_up(&mut connection, path).map_err(|error| match error {
+    let missing = configure_and_migrate(&mut connection, path).map_err(|error| match error {
         // What we ask here every registry can do that is what it says it is.
         Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
             Error::Damaged(error.to_string())
@@ -62,24 +62,24 @@ pub(super) fn writer(path: &Path) -> Result<(Connection, Missing)> {
 }
 
 /// Looks at the registry before anything is written, and brings it to the present version.
-fn bring_up(connection: &mut Connection, path: &Path) -> Result<Missing> {
+fn configure_and_migrate(connection: &mut Connection, path: &Path) -> Result<DeferredIndexes> {
     prepare(connection)?;
     check(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
     // A step may change any index, so it must be there.
-    let missing = whole_if_filled(connection)?;
+    let missing = build_missing_indexes(connection)?;
     migrations::migrate(connection, path, migrations::ALL)?;
     Ok(missing)
 }
 
 /// Makes the indexes that a crash in its first import has left out. Without sessions, that
 /// import is still to come.
-fn whole_if_filled(connection: &Connection) -> Result<Missing> {
-    let missing = Missing::of(connection)?;
+fn build_missing_indexes(connection: &Connection) -> Result<DeferredIndexes> {
+    let missing = DeferredIndexes::of(connection)?;
     if missing.is_any() && sessions::is_any(connection)? {
-        missing.make(connection)?;
+        missing.build(connection)?;
     }
     Ok(missing)
 }
@@ -87,7 +87,7 @@ fn whole_if_filled(connection: &Connection) -> Result<Missing> {
 /// Makes a registry, complete before it gets its name: an empty file of that name was never ours
 /// to make, but is one that lost its bytes.
 fn create(path: &Path) -> Result<()> {
-    let partial = side(path, ".partial");
+    let partial = sibling(path, ".partial");
     let _ = fs::remove_file(&partial);
     let mut options = OpenOptions::new();
     let made = options.write(true).create_new(true).mode(0o600).open(&partial);
@@ -96,7 +96,7 @@ fn create(path: &Path) -> Result<()> {
     // What is cut off here is thrown away, so nothing needs a way back.
     connection.pragma_update(None, "journal_mode", "OFF")?;
     migrations::make(&mut connection, migrations::VERSION)?;
-    indexes::drop_put_off(&connection)?;
+    indexes::drop_deferred(&connection)?;
     connection.close().map_err(|(_, error)| error)?;
     fs::rename(&partial, path).map_err(|error| unopenable(path, &error))
 }
@@ -117,12 +117,12 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(set_room(connection, RESTING)?)
+    Ok(tune(connection, NORMAL)?)
 }
 
-pub(super) fn set_room(connection: &Connection, room: Room) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "cache_size", -room.cache_kib)?;
-    connection.pragma_update(None, "wal_autocheckpoint", room.log_pages)
+pub(super) fn tune(connection: &Connection, tuning: Tuning) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", -tuning.cache_kib)?;
+    connection.pragma_update(None, "wal_autocheckpoint", tuning.log_pages)
 }
 
 /// Refuses a file without SQLite's header before SQLite sees it: taking a torn file for an empty
@@ -139,16 +139,16 @@ fn check_header(path: &Path) -> std::io::Result<Result<()>> {
 }
 
 /// A file that SQLite keeps beside the registry's.
-pub(super) fn side(path: &Path, suffix: &str) -> PathBuf {
-    let mut side = path.as_os_str().to_owned();
-    side.push(suffix);
-    side.into()
+pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut sibling = path.as_os_str().to_owned();
+    sibling.push(suffix);
+    sibling.into()
 }
 
 /// A look at the whole of a small or suspect registry, at the schema of a large one. Whether
 /// every index agrees with its table takes ten times as long, so it is asked of fewer.
 fn check(connection: &Connection, path: &Path) -> Result<()> {
-    let suspect = side(path, SUSPECT);
+    let suspect = sibling(path, SUSPECT);
     let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
     let check = match (pages, suspect.exists()) {
         (..=1_024, false) | (..=16_384, true) => "PRAGMA integrity_check(1)",
@@ -185,8 +185,8 @@ fn check_text(connection: &Connection) -> Result<()> {
 }
 
 /// Damage was met in use: the next start looks at the whole registry, however large it is.
-pub fn suspect(path: &Path) {
-    if let Err(error) = fs::write(side(path, SUSPECT), "") {
+pub fn mark_suspect(path: &Path) {
+    if let Err(error) = fs::write(sibling(path, SUSPECT), "") {
         tracing::error!("cannot mark the registry as suspect: {error}");
     }
 }
@@ -210,7 +210,7 @@ pub fn put_aside(path: &Path, at: i64) -> std::io::Result<PathBuf> {
         path.with_file_name(name)
     };
     for suffix in ["-wal", "-shm", ""] {
-        match fs::rename(side(path, suffix), renamed(suffix)) {
+        match fs::rename(sibling(path, suffix), renamed(suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

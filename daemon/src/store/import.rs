@@ -135,7 +135,7 @@ impl<'a> Import<'a> {
                 return trash::move_tombstone(connection, &stone, &found.location);
             }
             // Somebody went on with it: it matters again, and is who it was.
-            trash::unbury(connection, &stone.session_id)?;
+            trash::remove_tombstones(connection, &stone.session_id)?;
             return self.create(&FoundSession { id: stone.session_id, ..found.clone() });
         }
         match self.known(key)? {

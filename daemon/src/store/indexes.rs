@@ -12,19 +12,19 @@ use super::{Result, Store, migrations};
 use crate::failpoint;
 
 /// Sessions above which no index is put off any longer: without them, queries look at every row.
-const PUT_OFF_MAX: i64 = 20_000;
+const DEFER_SESSIONS_MAX: i64 = 20_000;
 
 /// All but those of the first list, and those that a new session is not in.
-const PUT_OFF: &str = "SELECT name, sql FROM sqlite_schema
+const DEFERRED: &str = "SELECT name, sql FROM sqlite_schema
     WHERE type = 'index' AND (name IN ('by_check', 'binding_by_provider_session')
       OR tbl_name = 'sessions' AND name GLOB 'list_*' AND name <> 'list_activity'
       AND name NOT GLOB 'list_trash_*')";
 
 /// The indexes that are still to be made, by their SQL.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Missing(Arc<Mutex<Vec<String>>>);
+pub(super) struct DeferredIndexes(Arc<Mutex<Vec<String>>>);
 
-impl Missing {
+impl DeferredIndexes {
     /// The indexes that a registry of its version should have and has not; of a version that we
     /// do not know, none.
     pub(super) fn of(connection: &Connection) -> Result<Self> {
@@ -34,17 +34,17 @@ impl Missing {
         }
         let mut whole = Connection::open_in_memory()?;
         migrations::make(&mut whole, version)?;
-        let present = put_off(connection)?;
-        let mut wanted = put_off(&whole)?;
+        let present = deferred(connection)?;
+        let mut wanted = deferred(&whole)?;
         wanted.retain(|index| !present.contains(index));
         Ok(Self(Arc::new(Mutex::new(wanted.into_iter().map(|(_, sql)| sql).collect()))))
     }
 
     /// Makes them all before anybody uses the registry.
-    pub(super) fn make(&self, connection: &Connection) -> Result<()> {
+    pub(super) fn build(&self, connection: &Connection) -> Result<()> {
         while let Some(sql) = self.next() {
             connection.execute_batch(&sql)?;
-            self.is_made(&sql);
+            self.mark_built(&sql);
             failpoint::reach("index.made");
         }
         Ok(())
@@ -58,7 +58,7 @@ impl Missing {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).last().cloned()
     }
 
-    fn is_made(&self, sql: &str) {
+    fn mark_built(&self, sql: &str) {
         let mut missing = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         missing.retain(|other| other != sql);
     }
@@ -69,8 +69,8 @@ impl Store {
     ///
     /// # Errors
     /// Those of SQLite; what is missing then is made by the next call, or the next start.
-    pub(super) async fn make_indexes(&self) -> Result<()> {
-        while let Some(sql) = self.missing.next() {
+    pub(super) async fn build_indexes(&self) -> Result<()> {
+        while let Some(sql) = self.deferred.next() {
             // Another call may have made it meanwhile.
             let create = sql.replacen("CREATE INDEX", "CREATE INDEX IF NOT EXISTS", 1);
             self.write(move |tx| {
@@ -79,7 +79,7 @@ impl Store {
                 Ok(())
             })
             .await?;
-            self.missing.is_made(&sql);
+            self.deferred.mark_built(&sql);
             failpoint::reach("index.made");
         }
         Ok(())
@@ -89,24 +89,24 @@ impl Store {
     ///
     /// # Errors
     /// Those of SQLite.
-    pub async fn make_indexes_of_many(&self) -> Result<()> {
-        if !self.missing.is_any() {
+    pub async fn build_indexes_if_large(&self) -> Result<()> {
+        if !self.deferred.is_any() {
             return Ok(());
         }
         let last = "SELECT ifnull(max(seq), 0) FROM sessions";
         let last = self.read(move |c| Ok(c.query_row(last, [], |row| row.get::<_, i64>(0))?));
-        if last.await? > PUT_OFF_MAX { self.make_indexes().await } else { Ok(()) }
+        if last.await? > DEFER_SESSIONS_MAX { self.build_indexes().await } else { Ok(()) }
     }
 }
 
 /// Drops, of a new registry, what is made when it is filled.
-pub(super) fn drop_put_off(connection: &Connection) -> Result<()> {
-    let drops = put_off(connection)?.into_iter().map(|(name, _)| format!("DROP INDEX {name};"));
+pub(super) fn drop_deferred(connection: &Connection) -> Result<()> {
+    let drops = deferred(connection)?.into_iter().map(|(name, _)| format!("DROP INDEX {name};"));
     Ok(connection.execute_batch(&format!("BEGIN; {} COMMIT;", drops.collect::<String>()))?)
 }
 
-fn put_off(connection: &Connection) -> Result<Vec<(String, String)>> {
-    let mut statement = connection.prepare(PUT_OFF)?;
+fn deferred(connection: &Connection) -> Result<Vec<(String, String)>> {
+    let mut statement = connection.prepare(DEFERRED)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

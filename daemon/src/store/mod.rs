@@ -38,9 +38,9 @@ pub mod turns;
 mod tests;
 
 pub use error::Error;
-use file::{IMPORTING, RESTING};
-pub use file::{put_aside, suspect};
-use indexes::Missing;
+use file::{IMPORTING, NORMAL};
+pub use file::{mark_suspect, put_aside};
+use indexes::DeferredIndexes;
 use reserve::Reserve;
 
 /// The result of everything that touches the registry's file.
@@ -64,7 +64,7 @@ pub struct Store {
     /// A read past it is stopped.
     deadline: Duration,
     reserve: Arc<Reserve>,
-    missing: Missing,
+    deferred: DeferredIndexes,
 }
 
 impl Store {
@@ -74,7 +74,7 @@ impl Store {
     /// [`Error::Newer`] and [`Error::Damaged`] leave the file as it is.
     pub fn open(path: &Path) -> Result<Self> {
         let reserve = Arc::new(Reserve::beside(path));
-        let (connection, missing) = match file::writer(path) {
+        let (connection, deferred) = match file::writer(path) {
             Err(error) if error.is_full() && reserve.release() => file::writer(path)?,
             opened => opened?,
         };
@@ -85,7 +85,7 @@ impl Store {
             slow: thread("store-slow", reader)?,
             deadline: Duration::from_millis(DEADLINE_MS),
             reserve,
-            missing,
+            deferred,
         })
     }
 
@@ -137,7 +137,7 @@ impl Store {
     ///
     /// # Errors
     /// What the job answers; then nothing has changed.
-    pub async fn promise<T: Send + 'static>(
+    pub async fn write_durable<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -159,8 +159,8 @@ impl Store {
 
     /// True while the registry is filled for the first time.
     #[must_use]
-    pub fn is_being_filled(&self) -> bool {
-        self.missing.is_any()
+    pub fn is_first_import(&self) -> bool {
+        self.deferred.is_any()
     }
 
     /// Takes more memory and a longer log of changes for a large import: its rows go to places
@@ -169,7 +169,7 @@ impl Store {
     /// # Errors
     /// Those of SQLite.
     pub async fn begin_import(&self) -> Result<()> {
-        run(&self.main, |connection| Ok(file::set_room(connection, IMPORTING)?)).await
+        run(&self.main, |connection| Ok(file::tune(connection, IMPORTING)?)).await
     }
 
     /// Gives back what [`Store::begin_import`] took, after the indexes are made that were put off.
@@ -183,8 +183,8 @@ impl Store {
             run(&self.slow, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?));
         let copied = copied.await;
         // Even if there is no room for them, the memory is given back.
-        let made = self.make_indexes().await;
-        let rested = run(&self.main, |connection| Ok(file::set_room(connection, RESTING)?)).await;
+        let made = self.build_indexes().await;
+        let rested = run(&self.main, |connection| Ok(file::tune(connection, NORMAL)?)).await;
         rested.and(self.shrink().await).and(made).and(copied)
     }
 
@@ -207,7 +207,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of SQLite; nothing is lost then.
-    pub async fn settle(&self) -> Result<()> {
+    pub async fn stop_writes(&self) -> Result<()> {
         const ATTEMPTS: u32 = 3;
         for _ in 0..ATTEMPTS {
             let job = |connection: &mut Connection| {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
-use super::file::side;
+use super::file::sibling;
 
 /// Enough for the ends of turns and leases, for deletions and a checkpoint.
 const BYTES: u64 = 8 * 1024 * 1024;
@@ -36,7 +36,7 @@ enum State {
 impl Reserve {
     pub(super) fn beside(registry: &Path) -> Self {
         Self {
-            path: side(registry, "-reserve"),
+            path: sibling(registry, "-reserve"),
             state: Mutex::new(State::Released(Instant::now())),
         }
     }

@@ -154,7 +154,7 @@ pub fn tombstone(
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn lift(connection: &Connection, id: &str) -> Result<Vec<i64>> {
+pub fn lift_tombstones(connection: &Connection, id: &str) -> Result<Vec<i64>> {
     connection.execute(
         "DELETE FROM files WHERE (home_id, path) IN (
              SELECT home_id, location FROM tombstones
@@ -173,7 +173,7 @@ pub fn lift(connection: &Connection, id: &str) -> Result<Vec<i64>> {
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn is_buried(connection: &Connection, id: &str) -> Result<bool> {
+pub fn has_tombstone(connection: &Connection, id: &str) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM tombstones WHERE session_id = ?1 OR provider_session_id = ?1",
     )?;
@@ -184,7 +184,7 @@ pub fn is_buried(connection: &Connection, id: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn unbury(connection: &Connection, session_id: &str) -> Result<()> {
+pub fn remove_tombstones(connection: &Connection, session_id: &str) -> Result<()> {
     connection.execute("DELETE FROM tombstones WHERE session_id = ?1", [session_id])?;
     Ok(())
 }
@@ -203,15 +203,15 @@ pub fn move_tombstone(connection: &Connection, stone: &Tombstone, location: &str
 }
 
 /// One that was lifted waits for the sweep that finds the transcript again.
-const EMPTY_GRAVES: &str = "FROM tombstones WHERE at <> -9223372036854775808 AND NOT EXISTS (
+const STALE: &str = "FROM tombstones WHERE at <> -9223372036854775808 AND NOT EXISTS (
     SELECT 1 FROM files f WHERE f.home_id = tombstones.home_id AND f.path = tombstones.location)";
 
 /// How many tombstones stand for transcripts that are gone.
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn empty_graves(connection: &Connection) -> Result<i64> {
-    let sql = format!("SELECT count(*) {EMPTY_GRAVES}");
+pub fn count_stale_tombstones(connection: &Connection) -> Result<i64> {
+    let sql = format!("SELECT count(*) {STALE}");
     Ok(connection.query_row(&sql, [], |row| row.get(0))?)
 }
 
@@ -219,8 +219,8 @@ pub fn empty_graves(connection: &Connection) -> Result<i64> {
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn forget_empty_graves(connection: &Connection) -> Result<()> {
-    connection.execute(&format!("DELETE {EMPTY_GRAVES}"), [])?;
+pub fn forget_stale_tombstones(connection: &Connection) -> Result<()> {
+    connection.execute(&format!("DELETE {STALE}"), [])?;
     Ok(())
 }
 

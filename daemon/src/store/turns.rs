@@ -177,7 +177,7 @@ pub fn start(connection: &Connection, id: &str, at: Timestamp) -> Result<bool> {
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn run_by(connection: &Connection, id: &str, group: &Group) -> Result<bool> {
+pub fn set_group(connection: &Connection, id: &str, group: &Group) -> Result<bool> {
     let Group { pgid, start_ticks, boot_id } = group;
     let mut statement = connection.prepare_cached(
         "UPDATE turns SET pgid = ?2, start_ticks = ?3, boot_id = ?4
@@ -190,7 +190,7 @@ pub fn run_by(connection: &Connection, id: &str, group: &Group) -> Result<bool> 
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn is_begun(connection: &Connection, id: &str) -> Result<bool> {
+pub fn was_started(connection: &Connection, id: &str) -> Result<bool> {
     let begun = "SELECT 1 FROM turns WHERE id = ?1 AND started_at IS NOT NULL";
     Ok(connection.prepare_cached(begun)?.exists([id])?)
 }

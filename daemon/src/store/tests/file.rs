@@ -38,7 +38,7 @@ async fn a_slow_read_is_stopped_and_the_next_one_works() {
 async fn a_failing_transaction_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("sessd.db")).unwrap();
-    let failed = store.promise(|tx| {
+    let failed = store.write_durable(|tx| {
         tx.execute("INSERT INTO projects (root) VALUES ('/w')", [])?;
         Err::<(), _>(Error::Other("changed my mind".to_owned()))
     });
@@ -81,7 +81,7 @@ async fn a_large_registry_in_which_damage_was_met_is_looked_at_as_a_whole() {
     let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)
                 INSERT INTO projects (root) SELECT i || hex(zeroblob(2000)) FROM n";
     store.write(move |tx| Ok(tx.execute(fill, [])?)).await.unwrap();
-    store.settle().await.unwrap();
+    store.stop_writes().await.unwrap();
     drop(store);
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2 / 4096 * 4096;
@@ -89,7 +89,7 @@ async fn a_large_registry_in_which_damage_was_met_is_looked_at_as_a_whole() {
     bytes[middle..middle + 4096].fill(0xff);
     std::fs::write(&path, bytes).unwrap();
     Store::open(&path).expect("nobody has met the damage yet");
-    super::super::suspect(&path);
+    super::super::mark_suspect(&path);
     assert!(Store::open(&path).unwrap_err().is_damage());
 }
 
@@ -106,10 +106,10 @@ async fn indexes_that_were_put_off_are_made_after_the_first_import() {
     let store = Store::open(&dir.path().join("sessd.db")).unwrap();
     let before = store.read(|c| Ok(indexes(c))).await.unwrap();
     assert!(before.contains(&"list_activity".to_owned()) && before.len() < indexes(&empty()).len());
-    store.make_indexes_of_many().await.unwrap();
+    store.build_indexes_if_large().await.unwrap();
     assert_eq!(store.read(|c| Ok(indexes(c))).await.unwrap(), before, "they are not many");
     // Both at once, as after two sweeps.
-    let (one, other) = tokio::join!(store.make_indexes(), store.make_indexes());
+    let (one, other) = tokio::join!(store.build_indexes(), store.build_indexes());
     one.and(other).unwrap();
     assert_eq!(store.read(|c| Ok(indexes(c))).await.unwrap(), indexes(&empty()));
 }

@@ -273,7 +273,7 @@ fn limits_and_cursors_that_make_no_sense_are_refused() {
 #[test]
 fn a_registry_that_is_filled_for_the_first_time_lists_without_its_indexes() {
     let connection = crowd();
-    indexes::drop_put_off(&connection).unwrap();
+    indexes::drop_deferred(&connection).unwrap();
     let created = ListRequest { sort: Sort::Created, ..ListRequest::default() };
     let walked = Walk::plan(&connection, &created).unwrap().unwrap();
     assert!(connection.prepare(&walked.sql).is_err(), "its index was put off");

@@ -38,7 +38,7 @@ fn ids(connection: &Connection, seqs: Vec<i64>) -> Vec<String> {
 fn the_longest_due_comes_first_and_pins_and_tags_protect() {
     let (connection, _) = registry(5);
     for (number, ttl) in [(1, 300), (2, 100), (3, 100), (4, 100)] {
-        annotations::live_for(&connection, &format!("id-{number:04}"), Some(ttl)).unwrap();
+        annotations::set_ttl(&connection, &format!("id-{number:04}"), Some(ttl)).unwrap();
     }
     annotations::pin(&connection, &stored(&connection, "id-0003"), true, NOW).unwrap();
     annotations::tag(&connection, &stored(&connection, "id-0004"), "keep", NOW).unwrap();
@@ -94,7 +94,11 @@ fn a_session_that_changed_since_it_was_planned_stays() {
     assert!(!trash::put(&connection, &planned, NOW, true, "ttl").unwrap());
     assert!(!trash::purge(&connection, &planned, NOW).unwrap());
     assert_eq!(stored(&connection, "id-0001").session.trashed_at, None);
-    assert_eq!(trash::lift(&connection, "id-0001").unwrap(), [0; 0], "no tombstone is left");
+    assert_eq!(
+        trash::lift_tombstones(&connection, "id-0001").unwrap(),
+        [0; 0],
+        "no tombstone is left"
+    );
 }
 
 #[test]
@@ -104,19 +108,19 @@ fn a_purged_session_is_not_found_again_while_its_transcript_exists() {
     assert!(trash::purge(&connection, &stored(&connection, "id-0001"), NOW).unwrap());
     sweep(&connection, &found(home, 1));
     assert!(sessions::by_id(&connection, "id-0001").unwrap().is_none());
-    assert_eq!(trash::empty_graves(&connection).unwrap(), 0);
+    assert_eq!(trash::count_stale_tombstones(&connection).unwrap(), 0);
 
     // It moves: the tombstone with it.
     let moved = FoundSession { location: "/home/archived/1.jsonl".to_owned(), ..found(home, 1) };
     sweep(&connection, &moved);
     files::forget(&connection, home, "/home/1.jsonl").unwrap();
-    assert_eq!(trash::empty_graves(&connection).unwrap(), 0);
+    assert_eq!(trash::count_stale_tombstones(&connection).unwrap(), 0);
     assert!(sessions::by_id(&connection, "id-0001").unwrap().is_none());
 
     files::forget(&connection, home, &moved.location).unwrap();
-    assert_eq!(trash::empty_graves(&connection).unwrap(), 1);
-    trash::forget_empty_graves(&connection).unwrap();
-    assert_eq!(trash::empty_graves(&connection).unwrap(), 0);
+    assert_eq!(trash::count_stale_tombstones(&connection).unwrap(), 1);
+    trash::forget_stale_tombstones(&connection).unwrap();
+    assert_eq!(trash::count_stale_tombstones(&connection).unwrap(), 0);
 }
 
 #[test]
@@ -124,13 +128,17 @@ fn a_purged_session_comes_back_as_who_it_was() {
     let (connection, home) = registry(1);
     put(&connection, 1, 2_000);
     trash::purge(&connection, &stored(&connection, "id-0001"), NOW).unwrap();
-    assert_eq!(trash::lift(&connection, "theirs-0001").unwrap(), [home]);
+    assert_eq!(trash::lift_tombstones(&connection, "theirs-0001").unwrap(), [home]);
     // The file is read again, as the sweep has forgotten it; its id would be another one.
     assert!(files::of_home(&connection, home).unwrap().is_empty());
-    assert_eq!(trash::empty_graves(&connection).unwrap(), 0, "forgotten before it is found");
+    assert_eq!(
+        trash::count_stale_tombstones(&connection).unwrap(),
+        0,
+        "forgotten before it is found"
+    );
     sweep(&connection, &FoundSession { id: "another".to_owned(), ..found(home, 1) });
     assert_eq!(stored(&connection, "id-0001").session.trashed_at, None);
-    assert_eq!(trash::lift(&connection, "theirs-0001").unwrap(), [0; 0]);
+    assert_eq!(trash::lift_tombstones(&connection, "theirs-0001").unwrap(), [0; 0]);
 }
 
 #[test]
@@ -154,7 +162,7 @@ fn activity_brings_a_session_back() {
 #[test]
 fn a_time_to_live_wins_over_what_a_sweep_finds() {
     let (connection, home) = registry(1);
-    annotations::live_for(&connection, "id-0001", Some(100)).unwrap();
+    annotations::set_ttl(&connection, "id-0001", Some(100)).unwrap();
     let later = |last_activity, at| FoundSession {
         last_activity: Timestamp(last_activity),
         at: Timestamp(at),
