@@ -46,7 +46,7 @@ impl Registry {
                 return Ok(());
             }
             let is_free = !is_leased(tx, row)?;
-            if !is_free || !trash::put(tx, row, now(), true, "deleted")? {
+            if !is_free || !trash::put(tx, row, now(), "deleted")? {
                 return Err(raced(row).into());
             }
             Ok(())
@@ -76,7 +76,7 @@ impl Registry {
         let changed = self
             .change(rows, |tx, row| {
                 let is_in = row.session.trashed_at.is_some();
-                if is_in && !trash::put(tx, row, now(), false, "undeleted")? {
+                if is_in && !trash::take_out(tx, row, now())? {
                     return Err(raced(row).into());
                 }
                 if row.is_past_ttl(now()) {

@@ -82,7 +82,7 @@ impl Registry {
         for (row, reason) in plan.trash {
             let stored = row.clone();
             let put = move |tx: &Transaction<'_>| {
-                Ok(!is_leased(tx, &stored)? && trash::put(tx, &stored, now(), true, reason)?)
+                Ok(!is_leased(tx, &stored)? && trash::put(tx, &stored, now(), reason)?)
             };
             if self.store.write_durable(put).await? {
                 done.trash.push((row, reason));

@@ -28,30 +28,50 @@ pub struct Tombstone {
     pub at: Timestamp,
 }
 
-/// Puts a session into the trash, or takes it out; `false` if it has changed since it was read.
+/// Moves a session to the trash; `false` if it has changed since it was read.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn put(
+/// Fails if the registry cannot be written.
+pub fn put(connection: &Connection, row: &Stored, at: Timestamp, reason: &str) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE sessions SET trashed_at = ?3, revision = revision + 1
+         WHERE seq = ?1 AND revision = ?2",
+    )?;
+    let changed = statement.execute((row.seq, row.session.revision, at.0))? > 0;
+    if changed {
+        failpoint::reach("delete.marked");
+        note(connection, row, at, "trashed", reason)?;
+    }
+    Ok(changed)
+}
+
+/// Takes a session out of the trash; `false` if it has changed since it was read. Restoring an
+/// expired session restarts its grace period.
+///
+/// # Errors
+/// Fails if the registry cannot be written.
+pub fn take_out(connection: &Connection, row: &Stored, at: Timestamp) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE sessions SET trashed_at = NULL, status_since = max(status_since, ?3),
+             revision = revision + 1
+         WHERE seq = ?1 AND revision = ?2",
+    )?;
+    let changed = statement.execute((row.seq, row.session.revision, at.0))? > 0;
+    if changed {
+        failpoint::reach("undelete.marked");
+        note(connection, row, at, "undeleted", "undeleted")?;
+    }
+    Ok(changed)
+}
+
+fn note(
     connection: &Connection,
     row: &Stored,
     at: Timestamp,
-    trashed: bool,
+    kind: &str,
     reason: &str,
-) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
-        // Who takes a gone session out gives it its whole grace again.
-        "UPDATE sessions SET trashed_at = iif(?3, ?4, NULL),
-             status_since = iif(?3, status_since, max(status_since, ?4)), revision = revision + 1
-         WHERE seq = ?1 AND revision = ?2",
-    )?;
-    let changed = statement.execute((row.seq, row.session.revision, trashed, at.0))? > 0;
-    if changed {
-        let kind = if trashed { "trashed" } else { "undeleted" };
-        failpoint::reach(if trashed { "delete.marked" } else { "undelete.marked" });
-        events::append(connection, at, kind, Some(&row.session.id), &json!({ "reason": reason }))?;
-    }
-    Ok(changed)
+) -> Result<()> {
+    events::append(connection, at, kind, Some(&row.session.id), &json!({ "reason": reason }))
 }
 
 /// Sessions whose time to live ended before a moment, the longest over first. Tags protect.

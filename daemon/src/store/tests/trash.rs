@@ -26,7 +26,7 @@ fn sweep(connection: &Connection, found: &FoundSession) {
 
 fn put(connection: &Connection, number: i64, at: i64) {
     let row = stored(connection, &format!("id-{number:04}"));
-    assert!(trash::put(connection, &row, Timestamp(at), true, "deleted").unwrap());
+    assert!(trash::put(connection, &row, Timestamp(at), "deleted").unwrap());
 }
 
 fn ids(connection: &Connection, seqs: Vec<i64>) -> Vec<String> {
@@ -80,7 +80,7 @@ fn what_is_gone_counts_from_the_check_that_found_it_gone() {
     // Taken out of the trash, it has its whole grace again.
     put(&connection, 1, 6_000);
     let row = stored(&connection, "id-0001");
-    assert!(trash::put(&connection, &row, Timestamp(7_000), false, "undeleted").unwrap());
+    assert!(trash::take_out(&connection, &row, Timestamp(7_000)).unwrap());
     check(1, Status::Expired, 8_000);
     assert_eq!(due(6_999), [""; 0]);
     assert_eq!(due(7_000), ["id-0001"]);
@@ -91,7 +91,7 @@ fn a_session_that_changed_since_it_was_planned_stays() {
     let (connection, _) = registry(1);
     let planned = stored(&connection, "id-0001");
     annotations::tag(&connection, &planned, "keep", NOW).unwrap();
-    assert!(!trash::put(&connection, &planned, NOW, true, "ttl").unwrap());
+    assert!(!trash::put(&connection, &planned, NOW, "ttl").unwrap());
     assert!(!trash::purge(&connection, &planned, NOW).unwrap());
     assert_eq!(stored(&connection, "id-0001").session.trashed_at, None);
     assert_eq!(
