@@ -28,6 +28,7 @@ pub mod process;
 pub mod providers;
 pub mod registry;
 pub mod runner;
+mod sqlite_worker;
 pub mod store;
 pub mod supervisor;
 pub mod system;

@@ -1,17 +1,27 @@
-//! The registry's file: SQLite behind two threads. Knows no provider and no socket.
+//! The registry's database. Knows no provider and no socket.
 //!
-//! One thread owns the writing connection and serves short indexed reads too; another one
-//! serves slow reads, so that counting never delays a list. A job past its deadline is stopped
-//! by a progress handler of its own: an interrupt would hit the next job on the connection.
+//! - One thread owns the writing connection and serves short indexed reads too, so writes need
+//!   no lock and a read sees what was just written. A second thread serves reads that may look
+//!   at every row, so that counting never delays a list.
+//! - WAL with `synchronous=NORMAL`: a commit costs no fsync, and a power cut loses the last ones
+//!   but never the file. That is right for what a sweep would find again ([`Store::write`]). What
+//!   a caller is told is done must survive: [`Store::write_durable`] commits with `FULL`.
+//! - Pages are keyset pages along an index, never `OFFSET`, so each costs the same. The indexes
+//!   of lists are partial; their `WHERE` in the schema and the conditions in `page.rs` must say
+//!   the same, since SQLite uses a partial index only where the query implies its condition. Tests
+//!   compare the plans.
+//! - Migrations are append-only and run after a copy of the file was made; see `migrations.rs`.
+//! - A new registry is filled without most of its indexes (`indexes.rs`); a damaged file is found
+//!   when it is opened (`file.rs`), and a full disk still takes deletions (`reserve.rs`).
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use sessd_proto::service::DEADLINE_MS;
-use tokio::sync::oneshot;
+
+use crate::sqlite_worker::{Worker, within_deadline};
 
 pub mod annotations;
 pub mod bindings;
@@ -46,16 +56,6 @@ use reserve::Reserve;
 /// The result of everything that touches the registry's file.
 pub type Result<T> = std::result::Result<T, Error>;
 
-type Work = Box<dyn FnOnce(&mut Connection) + Send>;
-
-/// A thread that owns a connection.
-#[derive(Clone, Debug)]
-struct Worker {
-    jobs: mpsc::Sender<Work>,
-    /// Jobs that have not begun.
-    waiting: Arc<AtomicUsize>,
-}
-
 /// The registry's file.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -81,8 +81,8 @@ impl Store {
         let reader = file::reader(path)?;
         reserve.refill();
         Ok(Self {
-            main: thread("store", connection)?,
-            slow: thread("store-slow", reader)?,
+            main: start_worker("store", connection)?,
+            slow: start_worker("store-slow", reader)?,
             deadline: Duration::from_millis(DEADLINE_MS),
             reserve,
             deferred,
@@ -196,10 +196,9 @@ impl Store {
         run(&self.main, |connection| Ok(connection.execute_batch("PRAGMA shrink_memory")?)).await
     }
 
-    /// Tells, within a job, whether other short jobs wait for it to end.
+    /// Returns a test, for use within a long job, that is true while short jobs wait for it.
     pub fn waiting(&self) -> impl Fn() -> bool + Send + use<> {
-        let waiting = Arc::clone(&self.main.waiting);
-        move || waiting.load(Ordering::Relaxed) > 0
+        self.main.has_queued()
     }
 
     /// Brings everything into the one file, so that a copy of it is complete. Whatever would
@@ -229,30 +228,7 @@ async fn run<T: Send + 'static>(
     worker: &Worker,
     job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (answer, answered) = oneshot::channel();
-    let waiting = Arc::clone(&worker.waiting);
-    let work: Work = Box::new(move |connection| {
-        waiting.fetch_sub(1, Ordering::Relaxed);
-        // The caller may have gone; its answer is then of no use to anybody.
-        let _ = answer.send(job(connection));
-    });
-    let gone = || Error::Other("the store's thread is gone".to_owned());
-    worker.waiting.fetch_add(1, Ordering::Relaxed);
-    worker.jobs.send(work).map_err(|_| gone())?;
-    answered.await.map_err(|_| gone())?
-}
-
-fn within_deadline<T>(
-    connection: &mut Connection,
-    deadline: Duration,
-    job: impl FnOnce(&Connection) -> Result<T>,
-) -> Result<T> {
-    const OPERATIONS: i32 = 10_000;
-    let deadline = Instant::now() + deadline;
-    connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= deadline))?;
-    let result = job(connection);
-    connection.progress_handler(0, None::<fn() -> bool>)?;
-    result
+    worker.run(job).await.map_err(|gone| Error::Other(gone.to_string()))?
 }
 
 /// Runs a write. On a full disk it fails, and the reserve makes room for those that must not:
@@ -293,16 +269,7 @@ fn transact<T>(
     Ok(value)
 }
 
-fn thread(name: &str, mut connection: Connection) -> Result<Worker> {
-    let (jobs, queue) = mpsc::channel::<Work>();
-    let body = move || {
-        for job in queue {
-            job(&mut connection);
-        }
-    };
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
-    Ok(Worker { jobs, waiting: Arc::default() })
+fn start_worker(name: &str, connection: Connection) -> Result<Worker> {
+    Worker::start(name, connection)
+        .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))
 }
