@@ -26,6 +26,7 @@ use crate::sqlite_worker::{Worker, within_deadline};
 pub mod annotations;
 pub mod bindings;
 pub mod clock_samples;
+mod columns;
 mod error;
 pub mod events;
 mod file;
@@ -53,25 +54,26 @@ pub use file::{mark_suspect, put_aside};
 use indexes::DeferredIndexes;
 use reserve::Reserve;
 
-/// The result of everything that touches the registry's file.
+/// The result of an operation on the registry.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The registry's file.
+/// The registry's database.
 #[derive(Clone, Debug)]
 pub struct Store {
     main: Worker,
     slow: Worker,
-    /// A read past it is stopped.
+    /// Reads that take longer are stopped.
     deadline: Duration,
     reserve: Arc<Reserve>,
     deferred: DeferredIndexes,
 }
 
 impl Store {
-    /// Opens the registry, makes it if there is none, and brings it to the present version.
+    /// Opens the registry, creating or migrating it where necessary.
     ///
     /// # Errors
-    /// [`Error::Newer`] and [`Error::Damaged`] leave the file as it is.
+    /// [`Error::Newer`] if a later version wrote it, [`Error::Damaged`] if it is damaged; both leave
+    /// the file as it is. Fails if it cannot be opened or written.
     pub fn open(path: &Path) -> Result<Self> {
         let reserve = Arc::new(Reserve::beside(path));
         let (connection, deferred) = match file::writer(path) {
@@ -92,7 +94,7 @@ impl Store {
     /// Runs a short indexed read.
     ///
     /// # Errors
-    /// What the job answers; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
+    /// Returns the error of the job; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
     pub async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -101,12 +103,11 @@ impl Store {
         run(&self.main, move |connection| within_deadline(connection, deadline, job)).await
     }
 
-    /// Runs a read that may look at every row, and gives back the memory that it took: as SQLite
-    /// is built by default, connections share what they may keep, and pages of the one would
-    /// leave the other none.
+    /// Runs a read that may look at every row, then frees its page cache: connections share one
+    /// memory limit in the default build of SQLite, so it would leave none for short reads.
     ///
     /// # Errors
-    /// What the job answers; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
+    /// Returns the error of the job; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
     pub async fn read_slowly<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -120,10 +121,11 @@ impl Store {
         run(&self.slow, job).await
     }
 
-    /// Runs a transaction whose loss in a power cut would only be seen again by the next sweep.
+    /// Runs a transaction without fsync; after a power cut the next sweep would rediscover what it
+    /// wrote.
     ///
     /// # Errors
-    /// What the job answers; then nothing has changed.
+    /// Returns the error of the job; then nothing has changed.
     pub async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
@@ -133,10 +135,11 @@ impl Store {
             .await
     }
 
-    /// Runs a transaction that a caller was promised: on disk before it is answered.
+    /// Runs a durable transaction (`synchronous=FULL`): committed to disk before the caller gets its
+    /// answer.
     ///
     /// # Errors
-    /// What the job answers; then nothing has changed.
+    /// Returns the error of the job; then nothing has changed.
     pub async fn write_durable<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
@@ -151,47 +154,47 @@ impl Store {
         run(&self.main, move |connection| with_reserve(connection, &reserve, job)).await
     }
 
-    /// True since the disk was full and until there is room again.
+    /// True from the moment the disk is full until there is room again.
     #[must_use]
     pub fn is_short_of_space(&self) -> bool {
         self.reserve.is_released()
     }
 
-    /// True while the registry is filled for the first time.
+    /// True while indexes are deferred, until the end of the first import.
     #[must_use]
     pub fn is_first_import(&self) -> bool {
         self.deferred.is_any()
     }
 
-    /// Takes more memory and a longer log of changes for a large import: its rows go to places
-    /// all over every index, and each page would be written again and again.
+    /// Raises cache and log sizes for a large import: its rows are spread over every index, and
+    /// with the normal sizes each page would be written many times.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// Fails if the registry cannot be written.
     pub async fn begin_import(&self) -> Result<()> {
         run(&self.main, |connection| Ok(file::tune(connection, IMPORTING)?)).await
     }
 
-    /// Gives back what [`Store::begin_import`] took, after the indexes are made that were put off.
-    /// The log is copied back beside other work.
+    /// Builds the deferred indexes and restores the normal sizes after [`Store::begin_import`]. The
+    /// log is checkpointed on the other thread, beside other work.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// Fails if the registry cannot be written.
     pub async fn end_import(&self) -> Result<()> {
         let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
         let copied =
             run(&self.slow, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?));
         let copied = copied.await;
-        // Even if there is no room for them, the memory is given back.
+        // The memory is freed even if the indexes cannot be built.
         let made = self.build_indexes().await;
         let rested = run(&self.main, |connection| Ok(file::tune(connection, NORMAL)?)).await;
         rested.and(self.shrink().await).and(made).and(copied)
     }
 
-    /// Gives back the memory that holds pages of the file; who asks next reads them again.
+    /// Frees the page cache; later reads fill it again.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// Fails if the registry cannot be written.
     pub async fn shrink(&self) -> Result<()> {
         run(&self.main, |connection| Ok(connection.execute_batch("PRAGMA shrink_memory")?)).await
     }
@@ -201,11 +204,12 @@ impl Store {
         self.main.has_queued()
     }
 
-    /// Brings everything into the one file, so that a copy of it is complete. Whatever would
-    /// still be written, as by a sweep that is under way, is refused from then on.
+    /// Refuses all further writes (of a sweep that is still running, for example) and checkpoints
+    /// the log, so that the one file is complete.
     ///
     /// # Errors
-    /// Those of SQLite; nothing is lost then.
+    /// Fails if the log cannot be checkpointed; the log then stays beside the file and nothing is
+    /// lost.
     pub async fn stop_writes(&self) -> Result<()> {
         const ATTEMPTS: u32 = 3;
         for _ in 0..ATTEMPTS {
@@ -216,10 +220,10 @@ impl Store {
             if run(&self.main, job).await? {
                 return Ok(());
             }
-            // A log that the other thread copies back at this moment is not waited for.
+            // The checkpoint does not wait for the other thread, which may be at one as well.
             run(&self.slow, |_| Ok(())).await?;
         }
-        tracing::warn!("the registry's log of changes stays beside it: somebody reads it");
+        tracing::warn!("the registry's log stays beside it: another process is reading it");
         Ok(())
     }
 }
@@ -231,8 +235,8 @@ async fn run<T: Send + 'static>(
     worker.run(job).await.map_err(|gone| Error::Other(gone.to_string()))?
 }
 
-/// Runs a write. On a full disk it fails, and the reserve makes room for those that must not:
-/// the ends of turns and leases, and the deletions that make more room.
+/// Runs a write. If the disk is full it fails, and the reserve is released: later writes that
+/// must not fail, such as the ends of turns and leases, or that free space, then succeed.
 fn with_reserve<T>(
     connection: &mut Connection,
     reserve: &Reserve,
@@ -242,9 +246,9 @@ fn with_reserve<T>(
     match &result {
         Err(error) if error.is_full() => {
             if reserve.release() {
-                tracing::error!("the disk is full: the reserve is used");
+                tracing::error!("the disk is full: the reserve is released");
             }
-            // The log of changes would grow with every further one.
+            // Otherwise the log would grow with every further write.
             checkpoint(connection)?;
         }
         Ok(_) => reserve.refill(),
@@ -253,7 +257,7 @@ fn with_reserve<T>(
     result
 }
 
-/// Copies the log of changes back and empties it; `false` if somebody is in the way.
+/// Checkpoints and empties the log; `false` if a reader prevents it.
 fn checkpoint(connection: &Connection) -> Result<bool> {
     let busy = |row: &Row<'_>| row.get::<_, bool>(0);
     Ok(!connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], busy)?)
