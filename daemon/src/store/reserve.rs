@@ -1,5 +1,5 @@
-//! A reserve of space beside the registry. On a full disk not even a deletion or a checkpoint
-//! works; without the reserve both do.
+//! A disk-space reserve: a file beside the registry that is deleted when the disk is full. Even a
+//! deletion or a checkpoint needs space; the freed space lets both succeed. Knows no SQLite.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -13,13 +13,14 @@ use rustix::io::Errno;
 
 use super::file::sibling;
 
-/// Enough for the ends of turns and leases, for deletions and a checkpoint.
-const BYTES: u64 = 8 * 1024 * 1024;
+/// Size of the reserve: enough to record the ends of turns and leases, and for deletions and a
+/// checkpoint.
+const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Pause between attempts to take on the reserve again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause between attempts to allocate the reserve again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The reserve of space of one registry.
+/// The disk-space reserve of one registry.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
@@ -28,8 +29,8 @@ pub(super) struct Reserve {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Kept,
-    /// It is tried to take it on from then on.
+    Allocated,
+    /// Released; retry the reservation from this instant on.
     Released(Instant),
 }
 
@@ -41,24 +42,24 @@ impl Reserve {
         }
     }
 
-    /// Makes its space free; `false` if there was none.
+    /// Frees the reserve; `false` if it was already gone.
     pub(super) fn release(&self) -> bool {
-        *self.state() = State::Released(Instant::now() + PAUSE);
+        *self.state() = State::Released(Instant::now() + RETRY_INTERVAL);
         fs::remove_file(&self.path).is_ok()
     }
 
-    /// Reserves the space again, if it was free and there is enough for others too.
+    /// Allocates the reserve again if it was released and the disk has room for it.
     pub(super) fn refill(&self) {
         let mut state = self.state();
         if matches!(*state, State::Released(from) if Instant::now() >= from) {
             *state = match allocate(&self.path) {
-                Ok(()) => State::Kept,
-                Err(_) => State::Released(Instant::now() + PAUSE),
+                Ok(()) => State::Allocated,
+                Err(_) => State::Released(Instant::now() + RETRY_INTERVAL),
             };
         }
     }
 
-    /// True while there is no reserve.
+    /// True while the reserve is released.
     pub(super) fn is_released(&self) -> bool {
         matches!(*self.state(), State::Released(_))
     }
@@ -69,20 +70,22 @@ impl Reserve {
 }
 
 fn allocate(path: &Path) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|kept| kept.len() == BYTES) {
+    if fs::metadata(path).is_ok_and(|kept| kept.len() == RESERVE_BYTES) {
         return Ok(());
     }
     let disk = statvfs(path.parent().unwrap_or(Path::new("/")))?;
-    if disk.f_bavail * disk.f_frsize < 2 * BYTES {
+    if disk.f_bavail * disk.f_frsize < 2 * RESERVE_BYTES {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let file: File =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let allocated = match fallocate(&file, FallocateFlags::empty(), 0, BYTES) {
-        // Some file systems only take space by writing to it.
-        Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(BYTES), &mut &file).map(drop),
+    let allocated = match fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES) {
+        // Some file systems cannot allocate space without writing to it.
+        Err(Errno::OPNOTSUPP) => {
+            io::copy(&mut io::repeat(0).take(RESERVE_BYTES), &mut &file).map(drop)
+        }
         allocated => allocated.map_err(io::Error::from),
     };
-    // A part of it would be taken for the whole.
+    // A partial file would look like the whole reserve.
     allocated.inspect_err(|_| drop(fs::remove_file(path)))
 }

@@ -1,4 +1,4 @@
-//! Rows: what is stored is what comes back, and a lost race changes nothing.
+//! Rows: stored values read back the same, and a lost race changes nothing.
 
 use proptest::prelude::*;
 use sessd_proto::{Json, Kind, Session, Status, Timestamp};
@@ -10,7 +10,7 @@ use super::super::sessions::{self, Checked, Outcome};
 use super::super::{files, job_runs};
 use super::{found, stored, with_home};
 
-/// Any text at all, control characters and NUL included.
+/// Any text, including control characters and NUL.
 fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(any::<char>(), 0..12).prop_map(String::from_iter)
 }
@@ -25,7 +25,7 @@ fn moment() -> impl Strategy<Value = Timestamp> {
 
 prop_compose! {
     fn anything()(
-        // An empty id is one that is not known yet.
+        // An empty id means that it is not known yet.
         provider_session_id in text().prop_map(|id| id + "."),
         (scope, location) in (text(), text()),
         (project, launch_dir, cwd, title) in (text(), text(), maybe(), maybe()),
@@ -44,7 +44,7 @@ prop_compose! {
     }
 }
 
-/// The session that callers see after this was found.
+/// Returns the session that callers see after this one was found.
 fn seen(found: &FoundSession) -> Session {
     let found = found.clone();
     Session {
@@ -75,7 +75,7 @@ fn seen(found: &FoundSession) -> Session {
 
 proptest! {
     #[test]
-    fn what_is_stored_is_what_comes_back(first in anything(), second in anything()) {
+    fn stored_sessions_read_back_the_same(first in anything(), second in anything()) {
         let (connection, home_id) = with_home();
         let first = FoundSession { home_id, ..first };
         import::upsert(&connection, &first).unwrap();
@@ -84,7 +84,7 @@ proptest! {
         prop_assert_eq!((row.home_id, &row.scope, &row.location),
             (home_id, &first.scope, &first.location));
 
-        // Found again with other content: what is not found any more is kept.
+        // Found again with other content: values that are missing now are kept.
         let again = FoundSession {
             id: "another".to_owned(), home_id, scope: first.scope.clone(),
             provider_session_id: first.provider_session_id.clone(), ..second
@@ -97,9 +97,9 @@ proptest! {
             title: again.title.clone().or(first.title),
             model: again.model.clone().or(first.model),
             git_branch: again.git_branch.clone().or(first.git_branch),
-            // What it is a copy of was known when it began.
+            // The parent of a fork is known from its start.
             parent_id: first.parent_id.or_else(|| again.parent_id.clone()),
-            // A directory that vanished with its repository still belongs to its project.
+            // A deleted directory keeps the project it was in.
             project: if again.launch_dir == first.launch_dir && again.project == again.launch_dir {
                 first.project
             } else {
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn stamps_of_files_come_back(
+    fn stored_stamps_read_back_the_same(
         path in text(), first in any::<(u64, i64, u64)>(), second in any::<(u64, i64, u64)>(),
     ) {
         let (connection, home_id) = with_home();
@@ -166,7 +166,7 @@ fn a_check_of_an_old_revision_changes_nothing() {
     assert_eq!((status, reason), (checked.status, checked.reason.clone()));
     assert_eq!((checked_at, revision), (Some(checked.at), checked.revision + 1));
 
-    // The same verdict again is news for `checked_at` only.
+    // The same verdict again changes only `checked_at`.
     let again = Checked { revision, at: Timestamp(3_000), ..checked };
     assert_eq!(sessions::set_checked(&connection, &again).unwrap(), Outcome::Confirmed);
     let confirmed = stored(&connection, "id-0001").session;
@@ -174,7 +174,7 @@ fn a_check_of_an_old_revision_changes_nothing() {
 }
 
 #[test]
-fn the_oldest_checks_come_first_and_fresh_ones_not_at_all() {
+fn oldest_checks_come_first_and_fresh_ones_are_left_out() {
     let (connection, home) = with_home();
     for (number, at) in [(1, 500), (2, 100), (3, 900), (4, 300)] {
         let at = Timestamp(at);

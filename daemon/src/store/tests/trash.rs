@@ -1,4 +1,4 @@
-//! The trash: what is due for it, what protects, what remains, and what brings a session back.
+//! The trash: what is due, what protects a session, tombstones, and what brings a session back.
 
 use rusqlite::Connection;
 use sessd_proto::{Session, Status, Timestamp};
@@ -10,7 +10,7 @@ use super::{found, stored, with_home};
 
 const NOW: Timestamp = Timestamp(1_000);
 
-/// Sessions 1 to `count`, each with a transcript that the last sweep saw.
+/// Returns sessions 1 to `count`, each with a transcript that the last sweep has seen.
 fn registry(count: i64) -> (Connection, i64) {
     let (connection, home) = with_home();
     for number in 1..=count {
@@ -35,7 +35,7 @@ fn ids(connection: &Connection, seqs: Vec<i64>) -> Vec<String> {
 }
 
 #[test]
-fn the_longest_due_comes_first_and_pins_and_tags_protect() {
+fn longest_due_comes_first_and_pins_and_tags_protect() {
     let (connection, _) = registry(5);
     for (number, ttl) in [(1, 300), (2, 100), (3, 100), (4, 100)] {
         annotations::set_ttl(&connection, &format!("id-{number:04}"), Some(ttl)).unwrap();
@@ -59,7 +59,7 @@ fn the_longest_due_comes_first_and_pins_and_tags_protect() {
 }
 
 #[test]
-fn what_is_gone_counts_from_the_check_that_found_it_gone() {
+fn grace_starts_at_the_check_that_found_it_gone() {
     let (connection, _) = registry(2);
     let check = |number: i64, status, at| {
         let row = stored(&connection, &format!("id-{number:04}"));
@@ -87,7 +87,7 @@ fn what_is_gone_counts_from_the_check_that_found_it_gone() {
 }
 
 #[test]
-fn a_session_that_changed_since_it_was_planned_stays() {
+fn a_session_that_changed_since_planning_is_kept() {
     let (connection, _) = registry(1);
     let planned = stored(&connection, "id-0001");
     annotations::tag(&connection, &planned, "keep", NOW).unwrap();
@@ -102,7 +102,7 @@ fn a_session_that_changed_since_it_was_planned_stays() {
 }
 
 #[test]
-fn a_purged_session_is_not_found_again_while_its_transcript_exists() {
+fn a_purged_session_is_not_rediscovered() {
     let (connection, home) = registry(2);
     put(&connection, 1, 2_000);
     assert!(trash::purge(&connection, &stored(&connection, "id-0001"), NOW).unwrap());
@@ -124,7 +124,7 @@ fn a_purged_session_is_not_found_again_while_its_transcript_exists() {
 }
 
 #[test]
-fn a_purged_session_comes_back_as_who_it_was() {
+fn a_purged_session_comes_back_under_its_old_id() {
     let (connection, home) = registry(1);
     put(&connection, 1, 2_000);
     trash::purge(&connection, &stored(&connection, "id-0001"), NOW).unwrap();
@@ -160,7 +160,7 @@ fn activity_brings_a_session_back() {
 }
 
 #[test]
-fn a_time_to_live_wins_over_what_a_sweep_finds() {
+fn ttl_wins_over_the_status_found_by_a_sweep() {
     let (connection, home) = registry(1);
     annotations::set_ttl(&connection, "id-0001", Some(100)).unwrap();
     let later = |last_activity, at| FoundSession {
@@ -182,7 +182,7 @@ fn a_time_to_live_wins_over_what_a_sweep_finds() {
 }
 
 #[test]
-fn a_title_of_our_own_survives_sweeps_and_gives_way_again() {
+fn a_user_title_survives_sweeps_until_it_is_removed() {
     let (connection, home) = registry(1);
     let title = |connection: &Connection| stored(connection, "id-0001").session.title;
     let theirs = |title: &str| FoundSession { title: Some(title.to_owned()), ..found(home, 1) };

@@ -1,4 +1,4 @@
-//! Turns: accepted once, ended once, and their output comes back whole in pages.
+//! Turns: accepted once, ended once, and pages of output together are the whole output.
 
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -71,7 +71,7 @@ fn a_turn_ends_once() {
 }
 
 #[test]
-fn what_no_daemon_goes_on_with_is_interrupted_in_one_go() {
+fn turns_lost_in_a_restart_are_interrupted() {
     let (connection, turn) = with_turn();
     for (number, needs_environment) in [true, false, true, false].into_iter().enumerate() {
         let more = Turn { id: format!("more-{number}"), ..turn.clone() };
@@ -95,7 +95,7 @@ fn what_no_daemon_goes_on_with_is_interrupted_in_one_go() {
 }
 
 #[test]
-fn pages_of_turns_are_all_turns_newest_first() {
+fn pages_of_turns_cover_all_turns_newest_first() {
     let (connection, turn) = with_turn();
     import::upsert(&connection, &found(1, 2)).unwrap();
     for number in 1..=5 {
@@ -127,7 +127,7 @@ fn pages_of_turns_are_all_turns_newest_first() {
 }
 
 #[test]
-fn a_session_takes_its_turns_and_their_output_with_it() {
+fn deleting_a_session_deletes_its_turns_and_output() {
     let (connection, _) = with_turn();
     turns::append_output(&connection, "turn", &[event("a")]).unwrap();
     connection.execute("DELETE FROM sessions", []).unwrap();
