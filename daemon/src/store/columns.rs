@@ -6,9 +6,9 @@
 //! sweep; what the user has set in the meantime exists nowhere else and must not be lost. A test
 //! fails for a column of the schema that is not in this list.
 
-/// Where the value of a column comes from.
+/// The source of the value of a column.
 pub(super) enum Source {
-    /// Discovery: the next sweep reads it again.
+    /// Found by discovery: the next sweep reads it again.
     Found,
     /// The user, with the value for the row that is kept (`s`), given the one that is dropped
     /// (`o`).
@@ -46,10 +46,21 @@ pub(super) const SESSIONS: &[(&str, Source)] = &[
     ("revision", Ours(Some("s.revision + 1"))),
     ("metadata", User("json_patch(o.metadata, s.metadata)")),
     ("launch", Ours(None)),
-    ("turns", Ours(None)),
-    ("tokens_in", Ours(None)),
-    ("tokens_out", Ours(None)),
-    ("cost_usd", Ours(None)),
+    ("turns", Ours(Some("iif(s.turns IS NULL, o.turns, s.turns + ifnull(o.turns, 0))"))),
+    (
+        "tokens_in",
+        Ours(Some("iif(s.tokens_in IS NULL, o.tokens_in, s.tokens_in + ifnull(o.tokens_in, 0))")),
+    ),
+    (
+        "tokens_out",
+        Ours(Some(
+            "iif(s.tokens_out IS NULL, o.tokens_out, s.tokens_out + ifnull(o.tokens_out, 0))",
+        )),
+    ),
+    (
+        "cost_usd",
+        Ours(Some("iif(s.cost_usd IS NULL, o.cost_usd, s.cost_usd + ifnull(o.cost_usd, 0))")),
+    ),
     ("own_title", User("ifnull(s.own_title, o.own_title)")),
     ("status_since", Ours(None)),
     ("lost_context", Ours(None)),

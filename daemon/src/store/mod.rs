@@ -44,6 +44,7 @@ pub mod selector;
 pub mod sessions;
 pub mod trash;
 pub mod turns;
+mod usage;
 
 #[cfg(test)]
 mod tests;

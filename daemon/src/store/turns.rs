@@ -1,12 +1,12 @@
 //! Turns and their output, which is stored as it arrives. Knows no provider and no process.
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use serde::Serialize;
 use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Fault, Timestamp};
 
 use super::selector::PREFIX_MIN;
-use super::{Error, Result, rebind};
+use super::{Error, Result, rebind, usage};
 
 /// The process group of a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,13 +26,13 @@ pub struct Asked {
     pub prompt: String,
     /// The deadline of the provider in milliseconds; `None` means as configured.
     pub timeout_ms: Option<u64>,
-    /// Also record the provider's raw lines.
+    /// True to record the provider's raw lines, too.
     pub raw: bool,
-    /// Wait while another process has the session.
+    /// True to wait while another process has the session.
     pub wait: bool,
-    /// Start the session over if it cannot be resumed (`--fallback new`).
+    /// True to start the session over if it cannot be resumed (`--fallback new`).
     pub fallback: bool,
-    /// It needs environment variables of the caller, which are not stored.
+    /// True if it needs environment variables of the caller, which are not stored.
     pub needs_environment: bool,
 }
 
@@ -48,23 +48,17 @@ pub fn queue(connection: &Connection, turn: &Turn, asked: &Asked) -> Result<()> 
     let mut statement = connection.prepare_cached(
         "INSERT INTO turns (id, session_id, state, prompt, agent, queued_at, timeout_ms, raw, wait,
              fallback, needs_environment)
-         VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+         VALUES (:id, :session_id, 'queued', :prompt, :agent, :queued_at, :timeout_ms, :raw, :wait,
+             :fallback, :needs_environment) ON CONFLICT DO NOTHING",
     )?;
     let Turn { id, session_id, agent, queued_at, .. } = turn;
     let Asked { prompt, timeout_ms, raw, wait, fallback, needs_environment } = asked;
     let timeout_ms = timeout_ms.map(u64::cast_signed);
-    statement.execute((
-        id,
-        session_id,
-        prompt,
-        agent,
-        queued_at.0,
-        timeout_ms,
-        raw,
-        wait,
-        fallback,
-        needs_environment,
-    ))?;
+    statement.execute(named_params! {
+        ":id": id, ":session_id": session_id, ":prompt": prompt, ":agent": agent,
+        ":queued_at": queued_at.0, ":timeout_ms": timeout_ms, ":raw": raw, ":wait": wait,
+        ":fallback": fallback, ":needs_environment": needs_environment,
+    })?;
     Ok(())
 }
 
@@ -205,7 +199,7 @@ pub fn is_running(connection: &Connection, session_id: &str) -> Result<bool> {
     Ok(statement.exists([session_id])?)
 }
 
-/// Records how a turn ended.
+/// Records how a turn ended, and counts it in its session if it has succeeded.
 ///
 /// # Errors
 /// Fails if the registry cannot be written.
@@ -223,6 +217,7 @@ pub fn finish(
     )?;
     if statement.execute((id, state.as_str(), at.0, fault))? > 0 && state == TurnState::Succeeded {
         rebind::clear_lost_context(connection, id)?;
+        usage::count_turn(connection, id)?;
     }
     Ok(())
 }
@@ -281,7 +276,8 @@ pub fn count(connection: &Connection) -> Result<(i64, i64)> {
     Ok(connection.query_row(sql, [], |row| Ok((row.get("queued")?, row.get("running")?)))?)
 }
 
-/// Appends events to the output of a turn, numbered on from the last one.
+/// Appends events to the output of a turn, numbered on from the last one, and adds the usage they
+/// report to the totals of the session.
 ///
 /// # Errors
 /// Fails if the registry cannot be written.
@@ -292,6 +288,7 @@ pub fn append_output(connection: &Connection, id: &str, events: &[Event]) -> Res
     )?;
     for event in events {
         statement.execute((id, json(event)?))?;
+        usage::add(connection, id, event)?;
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ fn grace_starts_at_the_check_that_found_it_gone() {
         sessions::set_checked(&connection, &checked).unwrap();
     };
     check(1, Status::Expired, 2_000);
-    // Confirmed later: gone since the first time.
+    // A later check confirms it: the grace period still counts from the first.
     check(1, Status::Expired, 3_000);
     check(2, Status::Invalid, 2_000);
     let due = |at| ids(&connection, trash::due_gone(&connection, Timestamp(at)).unwrap());
@@ -77,7 +77,7 @@ fn grace_starts_at_the_check_that_found_it_gone() {
     check(1, Status::Active, 4_000);
     check(1, Status::Expired, 5_000);
     assert_eq!(due(4_999), [""; 0]);
-    // Taken out of the trash, it has its whole grace again.
+    // Taking it out of the trash restarts the grace period.
     put(&connection, 1, 6_000);
     let row = stored(&connection, "id-0001");
     assert!(trash::take_out(&connection, &row, Timestamp(7_000)).unwrap());
@@ -110,7 +110,7 @@ fn a_purged_session_is_not_rediscovered() {
     assert!(sessions::by_id(&connection, "id-0001").unwrap().is_none());
     assert_eq!(trash::count_stale_tombstones(&connection).unwrap(), 0);
 
-    // It moves: the tombstone with it.
+    // The tombstone follows the transcript to its new location.
     let moved = FoundSession { location: "/home/archived/1.jsonl".to_owned(), ..found(home, 1) };
     sweep(&connection, &moved);
     files::forget(&connection, home, "/home/1.jsonl").unwrap();
@@ -129,7 +129,7 @@ fn a_purged_session_comes_back_under_its_old_id() {
     put(&connection, 1, 2_000);
     trash::purge(&connection, &stored(&connection, "id-0001"), NOW).unwrap();
     assert_eq!(trash::lift_tombstones(&connection, "theirs-0001").unwrap(), [home]);
-    // The file is read again, as the sweep has forgotten it; its id would be another one.
+    // The stamp is gone, so the sweep reads the file again and would give it another id.
     assert!(files::of_home(&connection, home).unwrap().is_empty());
     assert_eq!(
         trash::count_stale_tombstones(&connection).unwrap(),

@@ -2,12 +2,13 @@
 
 use proptest::prelude::*;
 use rusqlite::Connection;
+use serde_json::json;
 use sessd_proto::turn::{Turn, TurnState};
-use sessd_proto::{Event, Fault, FaultCode, Json, Timestamp};
+use sessd_proto::{Event, Fault, FaultCode, Json, Session, Timestamp};
 
 use super::super::import;
 use super::super::turns::{self, Asked, Filter, Group};
-use super::{found, with_home};
+use super::{found, stored, with_home};
 
 fn with_turn() -> (Connection, Turn) {
     let (connection, home) = with_home();
@@ -133,6 +134,32 @@ fn deleting_a_session_deletes_its_turns_and_output() {
     connection.execute("DELETE FROM sessions", []).unwrap();
     assert_eq!(turns::by_id(&connection, "turn").unwrap(), None);
     assert!(turns::output(&connection, "turn", 0, 100).unwrap().0.is_empty());
+}
+
+#[test]
+fn a_session_adds_up_its_succeeded_turns_and_their_usage() {
+    let (connection, turn) = with_turn();
+    let usage = |data| Event { kind: "usage".to_owned(), data: Json(data), ..Event::default() };
+    let totals = || {
+        let Session { turns, tokens_in, tokens_out, cost_usd, .. } =
+            stored(&connection, "id-0001").session;
+        (turns, tokens_in, tokens_out, cost_usd)
+    };
+    let whole_session = usage(json!({ "input_tokens": 7, "output_tokens": 7 }));
+    turns::append_output(&connection, "turn", &[whole_session, event("a")]).unwrap();
+    assert_eq!(totals(), (None, None, None, None), "no figure of this turn alone");
+    let step = usage(json!({ "tokens_in": 10, "tokens_out": 2 }));
+    turns::append_output(&connection, "turn", &[step.clone(), step]).unwrap();
+    turns::finish(&connection, "turn", TurnState::Succeeded, Timestamp(3), None).unwrap();
+    turns::finish(&connection, "turn", TurnState::Succeeded, Timestamp(3), None).unwrap();
+    assert_eq!(totals(), (Some(1), Some(20), Some(4), None));
+
+    turns::queue(&connection, &Turn { id: "more".to_owned(), ..turn }, &asked("more")).unwrap();
+    let hostile = json!({ "tokens_in": -1, "tokens_out": u64::MAX, "cost_usd": "free" });
+    let priced = json!({ "tokens_in": 5, "tokens_out": 1, "cost_usd": 0.25 });
+    turns::append_output(&connection, "more", &[usage(hostile), usage(priced)]).unwrap();
+    turns::finish(&connection, "more", TurnState::Failed, Timestamp(4), None).unwrap();
+    assert_eq!(totals(), (Some(1), Some(25), Some(5), Some(0.25)), "it failed, but was used");
 }
 
 proptest! {
