@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use sessd_proto::Timestamp;
 
 use super::Result;
-use crate::clock::Look;
+use crate::clock::ClockSample;
 
 /// Samples to keep: more than two days, as one is stored every ten minutes at most.
 const SAMPLES_MAX: u32 = 300;
@@ -20,12 +20,12 @@ const SAMPLES_MAX: u32 = 300;
 ///
 /// # Errors
 /// Fails if the registry cannot be read.
-pub fn all(connection: &Connection) -> Result<Vec<Look>> {
+pub fn all(connection: &Connection) -> Result<Vec<ClockSample>> {
     let mut statement =
         connection.prepare_cached("SELECT at, boot_id, uptime_ms FROM looks ORDER BY seq")?;
     let rows = statement.query_map([], |row| {
         let at = Timestamp(row.get("at")?);
-        Ok(Look { at, boot_id: row.get("boot_id")?, uptime_ms: row.get("uptime_ms")? })
+        Ok(ClockSample { at, boot_id: row.get("boot_id")?, uptime_ms: row.get("uptime_ms")? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -34,10 +34,10 @@ pub fn all(connection: &Connection) -> Result<Vec<Look>> {
 ///
 /// # Errors
 /// Fails if the registry cannot be written.
-pub fn append(connection: &Connection, look: &Look) -> Result<()> {
+pub fn append(connection: &Connection, sample: &ClockSample) -> Result<()> {
     let mut statement = connection
         .prepare_cached("INSERT INTO looks (at, boot_id, uptime_ms) VALUES (?1, ?2, ?3)")?;
-    let seq = statement.insert((look.at.0, &look.boot_id, look.uptime_ms))?;
+    let seq = statement.insert((sample.at.0, &sample.boot_id, sample.uptime_ms))?;
     connection.execute("DELETE FROM looks WHERE seq <= ?1", [seq - i64::from(SAMPLES_MAX)])?;
     Ok(())
 }
