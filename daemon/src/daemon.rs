@@ -90,7 +90,7 @@ async fn serve(
     ready();
     listener::serve(Arc::clone(&service), socket, supervisor).await;
     if let Ok((registry, _)) = service.ready() {
-        registry.store().settle().await?;
+        registry.store().stop_writes().await?;
     }
     tracing::info!("ended");
     Ok(())

@@ -31,6 +31,7 @@ pub mod providers;
 mod redact;
 pub mod registry;
 pub mod runner;
+mod sqlite_worker;
 pub mod store;
 pub mod supervisor;
 pub mod system;

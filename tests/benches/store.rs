@@ -8,7 +8,7 @@ use std::process::Command;
 use rusqlite::Connection;
 use sessd::store::Store;
 use sessd::store::bindings;
-use sessd::store::intake::{self, Discovered};
+use sessd::store::import::{self, FoundSession};
 use sessd_proto::client::Client;
 use sessd_proto::session::ListRequest;
 use sessd_proto::{Status, Timestamp};
@@ -115,7 +115,7 @@ fn store_of(sessions: usize) -> PathBuf {
     for start in (0..sessions).step_by(10_000) {
         let transaction = connection.transaction().unwrap();
         for number in start..(start + 10_000).min(sessions) {
-            intake::absorb(&transaction, &row_of(number, home_id)).unwrap();
+            import::upsert(&transaction, &row_of(number, home_id)).unwrap();
         }
         transaction.commit().unwrap();
     }
@@ -126,11 +126,11 @@ fn store_of(sessions: usize) -> PathBuf {
 }
 
 /// Spread over projects and time by a multiplier that is prime to everything in sight.
-fn row_of(number: usize, home_id: i64) -> Discovered {
+fn row_of(number: usize, home_id: i64) -> FoundSession {
     let spread = number as u64 * 2_654_435_761 % 1_000_000_007;
     let id = uuid::Uuid::from_u128(u128::from(spread) << 64 | number as u128).to_string();
     let last_activity = Timestamp(1_795_000_000_000 - spread as i64);
-    Discovered {
+    FoundSession {
         provider: "bench".to_owned(),
         home_id,
         provider_session_id: id.clone(),
@@ -146,6 +146,6 @@ fn row_of(number: usize, home_id: i64) -> Discovered {
         expires_at: Some(last_activity.plus_ms(2_592_000_000)),
         at: last_activity,
         id,
-        ..Discovered::default()
+        ..FoundSession::default()
     }
 }

@@ -37,6 +37,9 @@ fn a_session_is_continued_in_every_way_it_can_be_named() {
         let piped = piped(&sandbox, &words, "from a pipe\n");
         assert_eq!(piped.stdout, format!("turn {count}, and you began with: one\n"));
     }
+    let shown = sandbox.json(&["show", &id]);
+    assert_eq!(shown["turns"], 6);
+    assert!(shown["tokens_in"].is_null(), "echo reports no tokens: {shown}");
     assert_eq!(sandbox.ids(), [id]);
 }
 

@@ -22,9 +22,9 @@ const SCHEMA: &str = include_str!("../../daemon/src/store/schema.sql");
 /// Every place, from the code itself, so that none is forgotten here.
 fn places(operation: &str) -> Vec<String> {
     let sources = [
-        include_str!("../../daemon/src/registry/changes.rs"),
-        include_str!("../../daemon/src/registry/cleanup.rs"),
-        include_str!("../../daemon/src/registry/imports.rs"),
+        include_str!("../../daemon/src/registry/sessions/edit.rs"),
+        include_str!("../../daemon/src/registry/sessions/cleanup.rs"),
+        include_str!("../../daemon/src/registry/discovery/import.rs"),
         include_str!("../../daemon/src/store/indexes.rs"),
         include_str!("../../daemon/src/store/migrations.rs"),
         include_str!("../../daemon/src/store/trash.rs"),

@@ -56,7 +56,8 @@ fn registry_methods_live_in_the_folder_of_their_struct() {
             for _ in opens {
                 seen += 1;
                 if owner != floor {
-                    misplaced += &format!("{file}: `impl {name}` belongs in {}/\n", FLOORS[owner].0);
+                    misplaced +=
+                        &format!("{file}: `impl {name}` belongs in {}/\n", FLOORS[owner].0);
                 }
             }
         }

@@ -40,6 +40,12 @@ const RULES: &[Rule] = &[
         why: "the store keeps rows; what they mean is the registry's",
     },
     Rule {
+        place: "daemon/src/sqlite_worker.rs",
+        forbidden: &["crate::", "SELECT ", "INSERT ", "UPDATE ", "DELETE "],
+        except: &[],
+        why: "a worker runs jobs on any database: it knows no table and no store",
+    },
+    Rule {
         place: "daemon/src/providers/",
         forbidden: &[
             "crate::registry",

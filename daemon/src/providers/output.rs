@@ -13,6 +13,28 @@ pub fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
     }
 }
 
+/// A `usage` event with the provider's own figures, and beside them those that a session adds up:
+/// `None` for a figure that is missing or not of this run (or step) alone.
+pub fn usage(
+    own: &Value,
+    tokens_in: Option<u64>,
+    tokens_out: Option<u64>,
+    cost_usd: Option<f64>,
+) -> Event {
+    let mut data = own.as_object().cloned().unwrap_or_default();
+    let tokens = [("tokens_in", tokens_in), ("tokens_out", tokens_out)];
+    data.extend(tokens.into_iter().filter_map(|(name, count)| Some((name.into(), count?.into()))));
+    data.extend(cost_usd.map(|cost| ("cost_usd".to_owned(), cost.into())));
+    event("usage", None, data.into())
+}
+
+/// Returns the sum of token counts, where one that is missing is none; `None` without the first.
+pub fn sum(counts: &Value, names: &[&str]) -> Option<u64> {
+    let first = counts[*names.first()?].as_u64()?;
+    let more = names[1..].iter().filter_map(|name| counts[*name].as_u64());
+    Some(more.fold(first, u64::saturating_add))
+}
+
 /// What a tool has answered: a text, or blocks of which some are.
 pub fn answer(content: &Value) -> Option<String> {
     let blocks = content.as_array().into_iter().flatten();

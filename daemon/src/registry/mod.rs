@@ -153,7 +153,7 @@ impl Registry {
     /// Marks the registry's file as suspect after damage was seen in it, so that the next start
     /// verifies the whole file.
     pub fn suspect(&self) {
-        store::suspect(&self.paths.database());
+        store::mark_suspect(&self.paths.database());
     }
 
     /// Returns the store.

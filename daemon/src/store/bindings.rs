@@ -1,4 +1,5 @@
-//! Which provider session is a session's: homes and bindings.
+//! Homes and bindings: the provider session that each session stands for, now and before. Knows
+//! no provider's files.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,25 +7,25 @@ use rusqlite::{Connection, OptionalExtension};
 use sessd_proto::Timestamp;
 
 use super::sessions::Stored;
-use super::{Error, Result, events};
+use super::{Error, Result, columns, events};
 
-/// A home that is remembered.
+/// A home that was seen at least once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HomeRow {
-    /// Its number.
+    /// The row number.
     pub id: i64,
-    /// Whose home it is.
+    /// The provider it belongs to.
     pub provider: String,
     /// The directory.
     pub path: String,
-    /// Variables that select it; `None` means unset.
+    /// Environment variables that select it; `None` means unset.
     pub env: BTreeMap<String, Option<String>>,
 }
 
-/// Remembers a home; answers its number.
+/// Records a home and returns its row number.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn remember_home(
     connection: &Connection,
     provider: &str,
@@ -39,25 +40,26 @@ pub fn remember_home(
     Ok(statement.query_row((provider, path, env), |row| row.get(0))?)
 }
 
-/// Every home that was ever seen.
+/// Returns every home that was ever seen.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn homes(connection: &Connection) -> Result<Vec<HomeRow>> {
     let mut statement =
         connection.prepare_cached("SELECT id, provider, path, env FROM homes ORDER BY id")?;
     let rows = statement.query_map([], |row| {
-        let env = serde_json::from_str(row.get_ref(3)?.as_str()?).unwrap_or_default();
-        Ok(HomeRow { id: row.get(0)?, provider: row.get(1)?, path: row.get(2)?, env })
+        let env = serde_json::from_str(row.get_ref("env")?.as_str()?).unwrap_or_default();
+        let (id, provider) = (row.get("id")?, row.get("provider")?);
+        Ok(HomeRow { id, provider, path: row.get("path")?, env })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The session that a provider's id means now, in this scope or in any, and since when there has
-/// been such a conversation.
+/// Returns the session that is currently bound to a provider's id, in this scope or in any, and
+/// the time its conversation started.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn bound_to(
     connection: &Connection,
     home_id: i64,
@@ -75,10 +77,10 @@ pub fn bound_to(
     Ok(found.optional()?)
 }
 
-/// True if the provider's id meant a session that has left it behind.
+/// True if a session was bound to the provider's id earlier and is bound to another one now.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn was_bound(
     connection: &Connection,
     home_id: i64,
@@ -92,12 +94,12 @@ pub fn was_bound(
     Ok(statement.query_row((home_id, scope, provider_session_id), |row| row.get(0))?)
 }
 
-/// Gives a session that waited for it the provider's id. What a sweep has found under that id a
-/// moment ago becomes part of it, with everything that was done to it meanwhile.
+/// Binds a registered session to the id that its provider has chosen. If a sweep has already
+/// found that id as a session of its own (`found_as`), the two rows are merged.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn bind_now(
+/// Fails if the registry cannot be written.
+pub fn bind_provider_id(
     connection: &Connection,
     waiting: &Stored,
     found_as: Option<&str>,
@@ -106,7 +108,7 @@ pub fn bind_now(
 ) -> Result<()> {
     let id = &waiting.session.id;
     if let Some(found_as) = found_as {
-        take_over(connection, id, found_as)?;
+        merge(connection, id, found_as)?;
     }
     connection.execute(
         "UPDATE bindings SET provider_session_id = ?2 WHERE session_id = ?1 AND current = 1",
@@ -116,13 +118,14 @@ pub fn bind_now(
     events::append(connection, at, "bound", Some(id), &data)
 }
 
-/// Makes one session of two that are the same.
-fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
+/// Merges the row that a sweep has found into the registered one, and drops it.
+fn merge(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
+    let session = format!(
+        "UPDATE sessions AS s SET {} FROM sessions o WHERE s.id = ?1 AND o.id = ?2",
+        columns::merge_assignments()
+    );
     for sql in [
-        "UPDATE sessions AS s SET pinned = max(s.pinned, o.pinned),
-             ttl_ms = ifnull(s.ttl_ms, o.ttl_ms), own_title = ifnull(s.own_title, o.own_title),
-             trashed_at = o.trashed_at, revision = s.revision + 1
-         FROM sessions o WHERE s.id = ?1 AND o.id = ?2",
+        &*session,
         "INSERT INTO tags (session_id, tag, session_seq, last_activity, created_at, expires_key)
          SELECT s.id, t.tag, s.seq, s.last_activity, s.created_at, s.expires_key
          FROM tags t JOIN sessions s ON s.id = ?1 WHERE t.session_id = ?2
@@ -133,7 +136,7 @@ fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
     ] {
         connection.execute(sql, (id, found_as))?;
     }
-    // Read again by the sweep, this time as the session that waited.
+    // Makes the next sweep read the transcript again, as part of the registered session.
     connection.execute(
         "DELETE FROM files WHERE (home_id, path) IN (
              SELECT home_id, location FROM bindings WHERE session_id = ?1)",
@@ -143,20 +146,20 @@ fn take_over(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
     Ok(())
 }
 
-/// True if a session of a home is known of which a transcript was seen there.
+/// True if a transcript of any session was ever seen in this home.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn had_transcripts(connection: &Connection, home_id: i64) -> Result<bool> {
     let any = "SELECT 1 FROM bindings WHERE home_id = ?1 AND location <> ''";
     Ok(connection.prepare_cached(any)?.exists([home_id])?)
 }
 
-/// How many sessions a home is believed to have: those that expired long ago are no part of it,
-/// and subagents come and go with their sessions.
+/// Returns the number of sessions that a home should have. Expired sessions are gone already, and
+/// subagents come and go with their parents, so neither counts.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn count_in_home(connection: &Connection, home_id: i64) -> Result<i64> {
     let mut statement = connection.prepare_cached(
         "SELECT count(*) FROM bindings b JOIN sessions s ON s.id = b.session_id
@@ -166,11 +169,11 @@ pub fn count_in_home(connection: &Connection, home_id: i64) -> Result<i64> {
     Ok(statement.query_row([home_id], |row| row.get(0))?)
 }
 
-/// The sessions whose current transcript is at one of these locations of a home. Looks at all of
-/// the home: an index for what vanishes now and then would cost every session that comes.
+/// Returns the sessions whose current transcript is at one of these locations of a home. Scans
+/// the home: files disappear rarely, while an index would slow down every insert.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn at_locations(
     connection: &Connection,
     home_id: i64,
@@ -190,10 +193,11 @@ pub fn at_locations(
     Ok(found)
 }
 
-/// Predicts the expiry of all sessions of a home anew, after the provider's settings changed.
+/// Recomputes the predicted expiry of all sessions of a home, after the provider's retention
+/// settings changed. `age_ms` counts from the file's modification or from the last activity.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn predict_expiry(
     connection: &Connection,
     home_id: i64,

@@ -1,4 +1,4 @@
-//! What goes wrong in the registry's file, and what callers are told of it.
+//! Errors of the registry's database, and the faults that callers get for them.
 
 use std::fmt;
 
@@ -6,40 +6,40 @@ use rusqlite::ErrorCode;
 use sessd_proto::service::DEADLINE_MS;
 use sessd_proto::{Fault, FaultCode};
 
-/// What goes wrong in the registry's file.
+/// An error of the registry's database.
 #[derive(Debug)]
 pub enum Error {
-    /// SQLite's own failure.
+    /// SQLite reported an error.
     Sqlite(rusqlite::Error),
-    /// The file is of a later version.
+    /// The schema is newer than this build.
     Newer {
-        /// The version of the file.
+        /// The schema version of the file.
         found: usize,
-        /// The last version this build knows.
+        /// The newest schema version this build knows.
         known: usize,
     },
-    /// The file is not what it should be.
+    /// The file is damaged.
     Damaged(String),
-    /// A failure that is already worded for the caller.
+    /// A fault to be passed on to the caller as it is.
     Fault(Fault),
     /// Anything else.
     Other(String),
 }
 
 impl Error {
-    /// True if there is no room on the disk.
+    /// True if the disk is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Sqlite(error)
             if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
     }
 
-    /// True if the file itself is broken, not just this use of it.
+    /// True if the file itself is damaged, rather than this operation having failed.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged(_) => true,
-            // Every column has its type, so what it holds was changed by somebody else.
+            // Tables are STRICT, so a value of the wrong type was not written by us.
             Self::Sqlite(
                 rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..)
@@ -70,7 +70,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(error) => write!(f, "{error}"),
-            Self::Newer { found, known } => write!(f, "schema {found}, this build knows {known}"),
+            Self::Newer { found, known } => write!(
+                f,
+                "schema version {found} is newer than {known}, the newest this build knows"
+            ),
             Self::Damaged(what) | Self::Other(what) => f.write_str(what),
             Self::Fault(fault) => write!(f, "{fault}"),
         }
@@ -81,19 +84,23 @@ impl std::error::Error for Error {}
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        let hint = "see `sessctl doctor`; reading goes on, and writing by itself once it can";
+        let hint = "see `sessctl doctor`; reading still works, and writing resumes by itself";
         match &error {
             Error::Fault(fault) => return fault.clone(),
             Error::Newer { found, known } => {
                 let what = format!(
-                    "the registry is of version {found}, this sessd knows versions up to {known}"
+                    "the registry has schema version {found}, this sessd knows up to {known}"
                 );
-                return Self::new(FaultCode::RegistryNewer, what)
-                    .hint("install the newer sessd again, or put the copy made before back");
+                return Self::new(FaultCode::RegistryNewer, what).hint(
+                    "install the newer sessd again, or put back the copy made before the upgrade",
+                );
             }
             _ if error.is_damage() => {
-                return Self::new(FaultCode::RegistryDamaged, format!("the registry: {error}"))
-                    .hint("restart the daemon: `sessctl daemon restart`");
+                return Self::new(
+                    FaultCode::RegistryDamaged,
+                    format!("the registry is damaged: {error}"),
+                )
+                .hint("restart the daemon: `sessctl daemon restart`");
             }
             _ => {}
         }
@@ -103,16 +110,17 @@ impl From<Error> for Fault {
                     Self::new(FaultCode::Storage, "the disk with the registry is full").hint(hint)
                 }
                 Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
-                    Self::new(FaultCode::Storage, format!("the registry: {sqlite}")).hint(hint)
+                    Self::new(FaultCode::Storage, format!("cannot use the registry: {sqlite}"))
+                        .hint(hint)
                 }
                 Some(ErrorCode::OperationInterrupted) => Self::new(
                     FaultCode::Deadline,
                     format!("the registry did not answer within {DEADLINE_MS} ms"),
                 )
-                .hint("ask for less, or again in a moment"),
+                .hint("ask for less, or try again in a moment"),
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                     Self::new(FaultCode::Storage, "another program has locked the registry")
-                        .hint("who: `fuser` on the file that `sessctl status` names")
+                        .hint("to find it, run `fuser` on the file that `sessctl status` names")
                 }
                 _ => Self::internal(sqlite),
             },

@@ -1,4 +1,4 @@
-//! The event log: what happened to sessions, in order.
+//! The event log of the registry: changes of sessions, in order. Knows no watcher.
 
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::Result;
 /// Appends an event.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn append(
     connection: &Connection,
     at: Timestamp,
@@ -24,10 +24,10 @@ pub fn append(
     Ok(())
 }
 
-/// Appends that sessions were discovered: those whose rows come after one.
+/// Appends a `discovered` event for every session whose row comes after `after`.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn append_discovered(connection: &Connection, after: i64) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO events (at, type, session_id)
@@ -37,14 +37,14 @@ pub fn append_discovered(connection: &Connection, after: i64) -> Result<()> {
     Ok(())
 }
 
-/// Rows that one cleanup forgets at most.
-const FORGOTTEN_MAX: i64 = 100_000;
+/// Upper limit of events that one cleanup deletes.
+const FORGET_MAX: i64 = 100_000;
 
-/// The last event to be forgotten, and how many that makes: those beyond a number of newer ones,
-/// and those before a moment.
+/// Returns the last event that is due for deletion, and how many are due: all but the `keep`
+/// newest, and all before a time.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn old(connection: &Connection, keep: u32, before: Option<Timestamp>) -> Result<(i64, i64)> {
     let first: Option<i64> =
         connection.query_row("SELECT min(seq) FROM events", [], |row| row.get(0))?;
@@ -63,15 +63,15 @@ pub fn old(connection: &Connection, keep: u32, before: Option<Timestamp>) -> Res
             |row| row.get(0),
         )?,
     };
-    let last = beyond.max(aged).unwrap_or(0).min(first + FORGOTTEN_MAX - 1);
+    let last = beyond.max(aged).unwrap_or(0).min(first + FORGET_MAX - 1);
     let count = "SELECT count(*) FROM events WHERE seq <= ?1";
     Ok((last, connection.query_row(count, [last], |row| row.get(0))?))
 }
 
-/// Forgets events up to one, a few at a time; answers how many.
+/// Deletes events up to `last`, a batch at a time; returns how many.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn forget(connection: &Connection, last: i64) -> Result<usize> {
     let sql = "DELETE FROM events WHERE seq IN (
         SELECT seq FROM events WHERE seq <= ?1 ORDER BY seq LIMIT 2000)";

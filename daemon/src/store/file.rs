@@ -1,4 +1,5 @@
-//! The file itself: making it, opening it, and what tells a damaged one.
+//! Creating and opening the database file, and detecting damage. Knows no table but by its name in
+//! the schema.
 
 use std::fs::{self, OpenOptions};
 use std::io::Read;
@@ -11,29 +12,29 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 use sessd_proto::{Fault, FaultCode};
 
-use super::indexes::{self, Missing};
+use super::indexes::{self, DeferredIndexes};
 use super::{Error, Result, migrations, sessions};
 
-/// Marks a registry in which damage was met.
+/// Suffix of the marker file for a registry in which damage was found.
 const SUSPECT: &str = ".suspect";
 
-/// How much a connection may take.
-pub(super) struct Room {
+/// Cache and log sizes of a connection.
+pub(super) struct Tuning {
     cache_kib: i64,
-    /// The log of changes is copied back into the file when it has more pages.
+    /// The log is checkpointed when it has more pages than this.
     log_pages: i64,
 }
 
-pub(super) const RESTING: Room = Room { cache_kib: 2_048, log_pages: 4_000 };
-pub(super) const IMPORTING: Room = Room { cache_kib: 32_768, log_pages: 16_000 };
+pub(super) const NORMAL: Tuning = Tuning { cache_kib: 2_048, log_pages: 4_000 };
+pub(super) const IMPORTING: Tuning = Tuning { cache_kib: 32_768, log_pages: 16_000 };
 
-/// Opens the writing connection of a registry, which is made if there is none; answers as well
-/// which indexes are put off until it is filled.
-pub(super) fn writer(path: &Path) -> Result<(Connection, Missing)> {
+/// Opens the writing connection of a registry, creating the file if there is none. Also returns
+/// the indexes that are deferred until the registry is filled.
+pub(super) fn writer(path: &Path) -> Result<(Connection, DeferredIndexes)> {
     if !path.exists() {
-        match fs::metadata(side(path, "-wal")) {
+        match fs::metadata(sibling(path, "-wal")) {
             Ok(wal) if wal.len() > 0 => {
-                let what = "its file is gone, but not the log of its changes";
+                let what = "its file is gone, but its write-ahead log is still there";
                 return Err(Error::Damaged(what.to_owned()));
             }
             _ => create(path)?,
@@ -48,10 +49,11 @@ pub(super) fn writer(path: &Path) -> Result<(Connection, Missing)> {
         .map_err(|error| unopenable(path, &error))?;
     check_header(path).map_err(|error| unopenable(path, &error))??;
     let mut connection = Connection::open(path)?;
-    // Whoever closes a damaged one must not copy its log of changes back into it.
+    // Closing a damaged file must not checkpoint its log into it.
     connection.set_db_config(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    let missing = bring_up(&mut connection, path).map_err(|error| match error {
-        // What we ask here every registry can do that is what it says it is.
+    let missing = configure_and_migrate(&mut connection, path).map_err(|error| match error {
+        // Every intact registry of this version answers these queries, so an SQL error means
+        // corruption.
         Error::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
             Error::Damaged(error.to_string())
         }
@@ -61,42 +63,42 @@ pub(super) fn writer(path: &Path) -> Result<(Connection, Missing)> {
     Ok((connection, missing))
 }
 
-/// Looks at the registry before anything is written, and brings it to the present version.
-fn bring_up(connection: &mut Connection, path: &Path) -> Result<Missing> {
+/// Checks the registry before anything is written, sets up the connection and migrates.
+fn configure_and_migrate(connection: &mut Connection, path: &Path) -> Result<DeferredIndexes> {
     prepare(connection)?;
     check(connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.pragma_update(None, "journal_size_limit", 8 * 1024 * 1024)?;
-    // A step may change any index, so it must be there.
-    let missing = whole_if_filled(connection)?;
+    // A migration may change any index, so all of them must exist.
+    let missing = build_missing_indexes(connection)?;
     migrations::migrate(connection, path, migrations::ALL)?;
     Ok(missing)
 }
 
-/// Makes the indexes that a crash in its first import has left out. Without sessions, that
-/// import is still to come.
-fn whole_if_filled(connection: &Connection) -> Result<Missing> {
-    let missing = Missing::of(connection)?;
+/// Builds the indexes that a crash during the first import has left out. Without sessions, that
+/// import is still to come, so they stay deferred.
+fn build_missing_indexes(connection: &Connection) -> Result<DeferredIndexes> {
+    let missing = DeferredIndexes::of(connection)?;
     if missing.is_any() && sessions::is_any(connection)? {
-        missing.make(connection)?;
+        missing.build(connection)?;
     }
     Ok(missing)
 }
 
-/// Makes a registry, complete before it gets its name: an empty file of that name was never ours
-/// to make, but is one that lost its bytes.
+/// Creates a registry under a temporary name and renames it once it is complete. An empty file
+/// under the final name is therefore always a file that has lost its content.
 fn create(path: &Path) -> Result<()> {
-    let partial = side(path, ".partial");
+    let partial = sibling(path, ".partial");
     let _ = fs::remove_file(&partial);
     let mut options = OpenOptions::new();
     let made = options.write(true).create_new(true).mode(0o600).open(&partial);
     made.map_err(|error| unopenable(path, &error))?;
     let mut connection = Connection::open(&partial)?;
-    // What is cut off here is thrown away, so nothing needs a way back.
+    // After a crash the temporary file is deleted, so it needs no journal.
     connection.pragma_update(None, "journal_mode", "OFF")?;
     migrations::make(&mut connection, migrations::VERSION)?;
-    indexes::drop_put_off(&connection)?;
+    indexes::drop_deferred(&connection)?;
     connection.close().map_err(|(_, error)| error)?;
     fs::rename(&partial, path).map_err(|error| unopenable(path, &error))
 }
@@ -106,7 +108,7 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
     let connection = Connection::open(path)?;
     prepare(&connection)?;
     connection.pragma_update(None, "cache_size", -1024)?;
-    // It copies the log of changes back and changes nothing else.
+    // It may still checkpoint the log.
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
@@ -117,38 +119,38 @@ pub(super) fn prepare(connection: &Connection) -> Result<()> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    Ok(set_room(connection, RESTING)?)
+    Ok(tune(connection, NORMAL)?)
 }
 
-pub(super) fn set_room(connection: &Connection, room: Room) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "cache_size", -room.cache_kib)?;
-    connection.pragma_update(None, "wal_autocheckpoint", room.log_pages)
+pub(super) fn tune(connection: &Connection, tuning: Tuning) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "cache_size", -tuning.cache_kib)?;
+    connection.pragma_update(None, "wal_autocheckpoint", tuning.log_pages)
 }
 
-/// Refuses a file without SQLite's header before SQLite sees it: taking a torn file for an empty
-/// registry, it would delete the log of changes beside it.
+/// Refuses a file without SQLite's header before SQLite opens it: SQLite would take a truncated
+/// file for an empty database and delete the log beside it.
 fn check_header(path: &Path) -> std::io::Result<Result<()>> {
     let mut header = Vec::new();
     fs::File::open(path)?.take(16).read_to_end(&mut header)?;
     let what = match &*header {
         b"SQLite format 3\0" => return Ok(Ok(())),
         [] => "its file is empty",
-        _ => "file is not a database",
+        _ => "its file is not a database",
     };
     Ok(Err(Error::Damaged(what.to_owned())))
 }
 
-/// A file that SQLite keeps beside the registry's.
-pub(super) fn side(path: &Path, suffix: &str) -> PathBuf {
-    let mut side = path.as_os_str().to_owned();
-    side.push(suffix);
-    side.into()
+/// Returns the path of a file beside the registry's, with a suffix.
+pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut sibling = path.as_os_str().to_owned();
+    sibling.push(suffix);
+    sibling.into()
 }
 
-/// A look at the whole of a small or suspect registry, at the schema of a large one. Whether
-/// every index agrees with its table takes ten times as long, so it is asked of fewer.
+/// Checks a small or suspect registry as a whole, and nothing of a large one. `integrity_check`
+/// also compares indexes with their tables and takes ten times as long, so its limit is lower.
 fn check(connection: &Connection, path: &Path) -> Result<()> {
-    let suspect = side(path, SUSPECT);
+    let suspect = sibling(path, SUSPECT);
     let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0))?;
     let check = match (pages, suspect.exists()) {
         (..=1_024, false) | (..=16_384, true) => "PRAGMA integrity_check(1)",
@@ -158,12 +160,12 @@ fn check(connection: &Connection, path: &Path) -> Result<()> {
     let verdict: String = connection.query_row(check, [], |row| row.get(0))?;
     let verdict =
         if verdict == "ok" { check_text(connection) } else { Err(Error::Damaged(verdict)) };
-    // Whether it is well or will be put aside: the doubt is over.
+    // It is either intact or will be put aside, so the marker is no longer needed.
     let _ = fs::remove_file(suspect);
     verdict
 }
 
-/// Looks for text that is none, which SQLite does not mind and nobody can read.
+/// Looks for text that is not UTF-8, which SQLite accepts and we cannot read.
 fn check_text(connection: &Connection) -> Result<()> {
     let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
     let tables = tables.query_map([], |row| row.get::<_, String>(0))?;
@@ -184,9 +186,10 @@ fn check_text(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Damage was met in use: the next start looks at the whole registry, however large it is.
-pub fn suspect(path: &Path) {
-    if let Err(error) = fs::write(side(path, SUSPECT), "") {
+/// Marks the registry as suspect, after damage was found in use: the next start checks all of it,
+/// however large it is.
+pub fn mark_suspect(path: &Path) {
+    if let Err(error) = fs::write(sibling(path, SUSPECT), "") {
         tracing::error!("cannot mark the registry as suspect: {error}");
     }
 }
@@ -199,10 +202,10 @@ fn unopenable(path: &Path, error: &std::io::Error) -> Error {
     )
 }
 
-/// Puts a damaged registry aside, so that nothing overwrites it; answers its new name.
+/// Renames a damaged registry, so that nothing overwrites it; returns its new path.
 ///
 /// # Errors
-/// When the file cannot be renamed.
+/// Fails if the file cannot be renamed.
 pub fn put_aside(path: &Path, at: i64) -> std::io::Result<PathBuf> {
     let renamed = |suffix: &str| {
         let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -210,7 +213,7 @@ pub fn put_aside(path: &Path, at: i64) -> std::io::Result<PathBuf> {
         path.with_file_name(name)
     };
     for suffix in ["-wal", "-shm", ""] {
-        match fs::rename(side(path, suffix), renamed(suffix)) {
+        match fs::rename(sibling(path, suffix), renamed(suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

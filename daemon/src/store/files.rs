@@ -1,4 +1,5 @@
-//! What the last sweep saw of each transcript, so that the next one reads only what changed.
+//! Stamps of transcripts at the last sweep, so that the next one reads only the files that have
+//! changed. Knows no content of a file.
 
 use std::collections::HashMap;
 
@@ -6,29 +7,33 @@ use rusqlite::Connection;
 
 use super::Result;
 
-/// Size, modification time in nanoseconds and inode of a transcript.
+/// Size in bytes, modification time in nanoseconds and inode of a transcript.
 pub type Seen = (u64, i64, u64);
 
-/// Everything the last sweep saw of a home, by path.
+/// Returns the stamps of a home at the last sweep, by path.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn of_home(connection: &Connection, home_id: i64) -> Result<HashMap<String, Seen>> {
     let mut statement = connection
         .prepare_cached("SELECT path, size, mtime_ns, inode FROM files WHERE home_id = ?1")?;
+    // A home may have a million files, so the names are looked up once.
+    let position = |name| statement.column_index(name);
+    let (path, size) = (position("path")?, position("size")?);
+    let (mtime_ns, inode) = (position("mtime_ns")?, position("inode")?);
     let mut rows = statement.query([home_id])?;
     let mut seen = HashMap::new();
     while let Some(row) = rows.next()? {
-        let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
-        seen.insert(row.get(0)?, (number(1)?, row.get(2)?, number(3)?));
+        let number = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+        seen.insert(row.get(path)?, (number(size)?, row.get(mtime_ns)?, number(inode)?));
     }
     Ok(seen)
 }
 
-/// Remembers what was seen of a transcript.
+/// Stores the stamp of a transcript.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn remember(connection: &Connection, home_id: i64, path: &str, seen: Seen) -> Result<()> {
     let (size, mtime_ns, inode) = seen;
     let mut statement = connection.prepare_cached(
@@ -40,10 +45,10 @@ pub fn remember(connection: &Connection, home_id: i64, path: &str, seen: Seen) -
     Ok(())
 }
 
-/// Forgets a transcript that is not there any more.
+/// Deletes the stamp of a transcript that no longer exists.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn forget(connection: &Connection, home_id: i64, path: &str) -> Result<()> {
     let mut statement =
         connection.prepare_cached("DELETE FROM files WHERE home_id = ?1 AND path = ?2")?;

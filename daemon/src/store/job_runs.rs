@@ -1,4 +1,4 @@
-//! Runs of jobs: when each was due, and what it did.
+//! Runs of jobs: due time, start, end and result. Knows no job.
 
 use rusqlite::{Connection, OptionalExtension};
 use sessd_proto::job::JobRun;
@@ -6,20 +6,20 @@ use sessd_proto::{Json, Timestamp};
 
 use super::Result;
 
-/// Records that a run starts; answers its number.
+/// Records the start of a run and returns its row number.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn start(connection: &Connection, job: &str, due: Timestamp, at: Timestamp) -> Result<i64> {
     let mut statement = connection
         .prepare_cached("INSERT INTO job_runs (job, due, started) VALUES (?1, ?2, ?3)")?;
     Ok(statement.insert((job, due.0, at.0))?)
 }
 
-/// Records what a run did.
+/// Records the end and the result of a run.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn finish(connection: &Connection, seq: i64, at: Timestamp, result: &Json) -> Result<()> {
     let mut statement = connection
         .prepare_cached("UPDATE job_runs SET finished = ?2, result = ?3 WHERE seq = ?1")?;
@@ -27,10 +27,10 @@ pub fn finish(connection: &Connection, seq: i64, at: Timestamp, result: &Json) -
     Ok(())
 }
 
-/// The last run of a job.
+/// Returns the last run of a job.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn last(connection: &Connection, job: &str) -> Result<Option<JobRun>> {
     let mut statement = connection.prepare_cached(
         "SELECT due, started, finished, result FROM job_runs WHERE job = ?1
@@ -38,19 +38,21 @@ pub fn last(connection: &Connection, job: &str) -> Result<Option<JobRun>> {
     )?;
     let run = statement.query_row([job], |row| {
         Ok(JobRun {
-            due: Timestamp(row.get(0)?),
-            started: Timestamp(row.get(1)?),
-            finished: row.get::<_, Option<_>>(2)?.map(Timestamp),
-            result: Json(serde_json::from_str(row.get_ref(3)?.as_str()?).unwrap_or_default()),
+            due: Timestamp(row.get("due")?),
+            started: Timestamp(row.get("started")?),
+            finished: row.get::<_, Option<_>>("finished")?.map(Timestamp),
+            result: Json(
+                serde_json::from_str(row.get_ref("result")?.as_str()?).unwrap_or_default(),
+            ),
         })
     });
     Ok(run.optional()?)
 }
 
-/// Drops all but the newest runs of a job.
+/// Deletes all but the newest runs of a job.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn keep_newest(connection: &Connection, job: &str, count: u32) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "DELETE FROM job_runs WHERE job = ?1 AND seq <= (

@@ -1,4 +1,4 @@
-//! Keys: callers' own names for sessions.
+//! Keys: callers' own names for sessions. Knows no caller.
 
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::json;
@@ -6,19 +6,19 @@ use sessd_proto::Timestamp;
 
 use super::{Result, events};
 
-/// The id of the session that a key means.
+/// Returns the id of the session that a key points to.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn session_of(connection: &Connection, key: &str) -> Result<Option<String>> {
     let mut statement = connection.prepare_cached("SELECT session_id FROM keys WHERE key = ?1")?;
     Ok(statement.query_row([key], |row| row.get(0)).optional()?)
 }
 
-/// Keys after one, in order, with the rows of their sessions.
+/// Returns the keys after `after`, in order, with the row numbers of their sessions.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn page(connection: &Connection, after: &str, limit: u32) -> Result<Vec<(String, i64)>> {
     let mut statement = connection.prepare_cached(
         "SELECT k.key, s.seq FROM keys k JOIN sessions s ON s.id = k.session_id
@@ -28,10 +28,10 @@ pub fn page(connection: &Connection, after: &str, limit: u32) -> Result<Vec<(Str
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Lets a key mean a session, whatever it meant before.
+/// Points a key to a session, replacing what it pointed to before.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn bind(connection: &Connection, key: &str, session_id: &str, at: Timestamp) -> Result<()> {
     let before = session_of(connection, key)?;
     if before.as_deref() == Some(session_id) {
@@ -48,10 +48,10 @@ pub fn bind(connection: &Connection, key: &str, session_id: &str, at: Timestamp)
     note(connection, "key_bound", key, session_id, at)
 }
 
-/// Lets a key mean nothing any more; answers the id of the session that it meant.
+/// Removes a key; returns the id of the session it pointed to, if any.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn drop(connection: &Connection, key: &str, at: Timestamp) -> Result<Option<String>> {
     let before = session_of(connection, key)?;
     if let Some(before) = &before {
@@ -68,7 +68,7 @@ fn note(
     session_id: &str,
     at: Timestamp,
 ) -> Result<()> {
-    // A cleanup that was planned before must not purge what has a key since.
+    // A cleanup that was planned earlier must not purge a session that has got a key since.
     connection
         .execute("UPDATE sessions SET revision = revision + 1 WHERE id = ?1", [session_id])?;
     events::append(connection, at, kind, Some(session_id), &json!({ "key": key }))

@@ -1,52 +1,53 @@
-//! Who has the exclusive right to run a session. A lease belongs to a process.
+//! Leases: exclusive rights to run a session. Each belongs to a process; the registry decides
+//! whether that process still lives.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use sessd_proto::Timestamp;
 
 use super::{Result, events};
 
-/// The exclusive right to run a session.
+/// An exclusive right to run a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// The session.
     pub session_id: String,
-    /// The process that has it.
+    /// The process that holds it.
     pub pid: u32,
-    /// When that process started, in clock ticks since boot.
+    /// The start time of that process, in clock ticks since boot.
     pub start_ticks: u64,
-    /// The boot in which it runs.
+    /// The id of the boot in which it runs.
     pub boot_id: String,
     /// `interactive` or `turn`.
     pub kind: String,
-    /// Since when.
+    /// The time at which it was taken.
     pub since: Timestamp,
 }
 
-/// The lease of a session, whether or not its process still lives.
+/// Returns the lease of a session, even if its process has ended.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn of_session(connection: &Connection, session_id: &str) -> Result<Option<Lease>> {
     let mut statement = connection.prepare_cached("SELECT * FROM leases WHERE session_id = ?1")?;
     Ok(statement.query_row([session_id], lease).optional()?)
 }
 
-/// Every lease.
+/// Returns all leases.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<Lease>> {
     let mut statement = connection.prepare_cached("SELECT * FROM leases")?;
     let rows = statement.query_map([], lease)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Leases that people have of sessions of a home.
+/// Returns the interactive leases on sessions of a home.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn of_home(connection: &Connection, home_id: i64) -> Result<Vec<Lease>> {
-    // In this order: there are few leases, and a home may have a million bindings.
+    // CROSS JOIN fixes the order: there are few leases, and a home may have a million bindings.
     let mut statement = connection.prepare_cached(
         "SELECT l.* FROM leases l CROSS JOIN bindings b
              ON b.session_id = l.session_id AND b.current = 1
@@ -56,10 +57,11 @@ pub fn of_home(connection: &Connection, home_id: i64) -> Result<Vec<Lease>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A process has begun another session: keys, lease and agent move to that, ids do not.
+/// Moves lease, keys and agent to another session that the same process has started. Ids do not
+/// move.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn move_on(connection: &Connection, lease: &Lease, to: &str, at: Timestamp) -> Result<Lease> {
     let from = &lease.session_id;
     let moved = Lease { session_id: to.to_owned(), ..lease.clone() };
@@ -76,10 +78,10 @@ pub fn move_on(connection: &Connection, lease: &Lease, to: &str, at: Timestamp) 
     Ok(moved)
 }
 
-/// Records a lease; the caller has seen that nobody alive has one.
+/// Records a lease. The caller has made sure that no living process holds one.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn put(connection: &Connection, lease: &Lease) -> Result<()> {
     let Lease { session_id, pid, start_ticks, boot_id, kind, since } = lease;
     let mut statement = connection.prepare_cached(
@@ -90,10 +92,10 @@ pub fn put(connection: &Connection, lease: &Lease) -> Result<()> {
     Ok(())
 }
 
-/// Ends a lease, if it is still the one of this process.
+/// Ends a lease if it still belongs to this process.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn end(connection: &Connection, lease: &Lease) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "DELETE FROM leases WHERE session_id = ?1 AND pid = ?2 AND start_ticks = ?3",

@@ -1,98 +1,101 @@
-//! The registry's file: SQLite behind two threads. Knows no provider and no socket.
+//! The registry's database. Knows no provider and no socket.
 //!
-//! One thread owns the writing connection and serves short indexed reads too; another one
-//! serves slow reads, so that counting never delays a list. A job past its deadline is stopped
-//! by a progress handler of its own: an interrupt would hit the next job on the connection.
+//! - One thread owns the writing connection and serves short indexed reads too, so writes need
+//!   no lock and a read sees what was just written. A second thread serves reads that may look
+//!   at every row, so that counting never delays a list.
+//! - WAL with `synchronous=NORMAL`: a commit costs no fsync, and a power cut loses the last ones
+//!   but never the file. That is right for what a sweep would find again ([`Store::write`]). What
+//!   a caller is told is done must survive: [`Store::write_durable`] commits with `FULL`.
+//! - Pages are keyset pages along an index, never `OFFSET`, so each costs the same. The indexes
+//!   of lists are partial; their `WHERE` in the schema and the conditions in `page.rs` must say
+//!   the same, since SQLite uses a partial index only where the query implies its condition. Tests
+//!   compare the plans.
+//! - Migrations are append-only and run after a copy of the file was made; see `migrations.rs`.
+//! - A new registry is filled without most of its indexes (`indexes.rs`); a damaged file is found
+//!   when it is opened (`file.rs`), and a full disk still takes deletions (`reserve.rs`).
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior};
 use sessd_proto::service::DEADLINE_MS;
-use tokio::sync::oneshot;
 
-mod ballast;
+use crate::sqlite_worker::{Worker, within_deadline};
+
+pub mod annotations;
 pub mod bindings;
+pub mod clock_samples;
+mod columns;
 mod error;
 pub mod events;
-pub mod fallback;
 mod file;
 pub mod files;
+pub mod import;
 mod indexes;
-pub mod intake;
 pub mod job_runs;
 pub mod keys;
 pub mod leases;
-pub mod looks;
-pub mod marks;
 mod migrations;
 pub mod page;
+pub mod rebind;
+mod reserve;
 pub mod selector;
 pub mod sessions;
 pub mod trash;
 pub mod turns;
+mod usage;
 
 #[cfg(test)]
 mod tests;
 
-use ballast::Ballast;
 pub use error::Error;
-use file::{IMPORTING, RESTING};
-pub use file::{put_aside, suspect};
-use indexes::Missing;
+use file::{IMPORTING, NORMAL};
+pub use file::{mark_suspect, put_aside};
+use indexes::DeferredIndexes;
+use reserve::Reserve;
 
-/// The result of everything that touches the registry's file.
+/// The result of an operation on the registry.
 pub type Result<T> = std::result::Result<T, Error>;
 
-type Work = Box<dyn FnOnce(&mut Connection) + Send>;
-
-/// A thread that owns a connection.
-#[derive(Clone, Debug)]
-struct Worker {
-    jobs: mpsc::Sender<Work>,
-    /// Jobs that have not begun.
-    waiting: Arc<AtomicUsize>,
-}
-
-/// The registry's file.
+/// The registry's database.
 #[derive(Clone, Debug)]
 pub struct Store {
     main: Worker,
     slow: Worker,
-    /// A read past it is stopped.
+    /// Reads that take longer are stopped.
     deadline: Duration,
-    ballast: Arc<Ballast>,
-    missing: Missing,
+    reserve: Arc<Reserve>,
+    deferred: DeferredIndexes,
 }
 
 impl Store {
-    /// Opens the registry, makes it if there is none, and brings it to the present version.
+    /// Opens the registry, creating or migrating it where necessary.
     ///
     /// # Errors
-    /// [`Error::Newer`] and [`Error::Damaged`] leave the file as it is.
+    /// [`Error::Newer`] if a later version wrote it, [`Error::Damaged`] if it is damaged; both leave
+    /// the file as it is. Fails if it cannot be opened or written.
     pub fn open(path: &Path) -> Result<Self> {
-        let ballast = Arc::new(Ballast::beside(path));
-        let (connection, missing) = match file::writer(path) {
-            Err(error) if error.is_full() && ballast.drop_now() => file::writer(path)?,
+        let reserve = Arc::new(Reserve::beside(path));
+        let (connection, deferred) = match file::writer(path) {
+            Err(error) if error.is_full() && reserve.release() => file::writer(path)?,
             opened => opened?,
         };
         let reader = file::reader(path)?;
-        ballast.take_on();
+        reserve.refill();
         Ok(Self {
-            main: thread("store", connection)?,
-            slow: thread("store-slow", reader)?,
+            main: start_worker("store", connection)?,
+            slow: start_worker("store-slow", reader)?,
             deadline: Duration::from_millis(DEADLINE_MS),
-            ballast,
-            missing,
+            reserve,
+            deferred,
         })
     }
 
     /// Runs a short indexed read.
     ///
     /// # Errors
-    /// What the job answers; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
+    /// Returns the error of the job; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
     pub async fn read<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -101,12 +104,11 @@ impl Store {
         run(&self.main, move |connection| within_deadline(connection, deadline, job)).await
     }
 
-    /// Runs a read that may look at every row, and gives back the memory that it took: as SQLite
-    /// is built by default, connections share what they may keep, and pages of the one would
-    /// leave the other none.
+    /// Runs a read that may look at every row, then frees its page cache: connections share one
+    /// memory limit in the default build of SQLite, so it would leave none for short reads.
     ///
     /// # Errors
-    /// What the job answers; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
+    /// Returns the error of the job; [`sessd_proto::FaultCode::Deadline`] after 5 seconds.
     pub async fn read_slowly<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
@@ -120,93 +122,96 @@ impl Store {
         run(&self.slow, job).await
     }
 
-    /// Runs a transaction whose loss in a power cut would only be seen again by the next sweep.
+    /// Runs a transaction without fsync; after a power cut the next sweep would rediscover what it
+    /// wrote.
     ///
     /// # Errors
-    /// What the job answers; then nothing has changed.
+    /// Returns the error of the job; then nothing has changed.
     pub async fn write<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let ballast = Arc::clone(&self.ballast);
-        run(&self.main, move |connection| afloat(connection, &ballast, |c| transact(c, job))).await
+        let reserve = Arc::clone(&self.reserve);
+        run(&self.main, move |connection| with_reserve(connection, &reserve, |c| transact(c, job)))
+            .await
     }
 
-    /// Runs a transaction that a caller was promised: on disk before it is answered.
+    /// Runs a durable transaction (`synchronous=FULL`): committed to disk before the caller gets its
+    /// answer.
     ///
     /// # Errors
-    /// What the job answers; then nothing has changed.
-    pub async fn promise<T: Send + 'static>(
+    /// Returns the error of the job; then nothing has changed.
+    pub async fn write_durable<T: Send + 'static>(
         &self,
         job: impl FnOnce(&Transaction<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let ballast = Arc::clone(&self.ballast);
+        let reserve = Arc::clone(&self.reserve);
         let job = move |connection: &mut Connection| {
             connection.pragma_update(None, "synchronous", "FULL")?;
             let result = transact(connection, job);
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             result
         };
-        run(&self.main, move |connection| afloat(connection, &ballast, job)).await
+        run(&self.main, move |connection| with_reserve(connection, &reserve, job)).await
     }
 
-    /// True since the disk was full and until there is room again.
+    /// True from the moment the disk is full until there is room again.
     #[must_use]
     pub fn is_short_of_space(&self) -> bool {
-        self.ballast.is_gone()
+        self.reserve.is_released()
     }
 
-    /// True while the registry is filled for the first time.
+    /// True while indexes are deferred, until the end of the first import.
     #[must_use]
-    pub fn is_being_filled(&self) -> bool {
-        self.missing.is_any()
+    pub fn is_first_import(&self) -> bool {
+        self.deferred.is_any()
     }
 
-    /// Takes more memory and a longer log of changes for a large import: its rows go to places
-    /// all over every index, and each page would be written again and again.
+    /// Raises cache and log sizes for a large import: its rows are spread over every index, and
+    /// with the normal sizes each page would be written many times.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// Fails if the registry cannot be written.
     pub async fn begin_import(&self) -> Result<()> {
-        run(&self.main, |connection| Ok(file::set_room(connection, IMPORTING)?)).await
+        run(&self.main, |connection| Ok(file::tune(connection, IMPORTING)?)).await
     }
 
-    /// Gives back what [`Store::begin_import`] took, after the indexes are made that were put off.
-    /// The log is copied back beside other work.
+    /// Builds the deferred indexes and restores the normal sizes after [`Store::begin_import`]. The
+    /// log is checkpointed on the other thread, beside other work.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// Fails if the registry cannot be written.
     pub async fn end_import(&self) -> Result<()> {
         let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
         let copied =
             run(&self.slow, |connection| Ok(connection.query_row(checkpoint, [], |_| Ok(()))?));
         let copied = copied.await;
-        // Even if there is no room for them, the memory is given back.
-        let made = self.make_indexes().await;
-        let rested = run(&self.main, |connection| Ok(file::set_room(connection, RESTING)?)).await;
+        // The memory is freed even if the indexes cannot be built.
+        let made = self.build_indexes().await;
+        let rested = run(&self.main, |connection| Ok(file::tune(connection, NORMAL)?)).await;
         rested.and(self.shrink().await).and(made).and(copied)
     }
 
-    /// Gives back the memory that holds pages of the file; who asks next reads them again.
+    /// Frees the page cache; later reads fill it again.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// Fails if the registry cannot be written.
     pub async fn shrink(&self) -> Result<()> {
         run(&self.main, |connection| Ok(connection.execute_batch("PRAGMA shrink_memory")?)).await
     }
 
-    /// Tells, within a job, whether other short jobs wait for it to end.
+    /// Returns a test, for use within a long job, that is true while short jobs wait for it.
     pub fn waiting(&self) -> impl Fn() -> bool + Send + use<> {
-        let waiting = Arc::clone(&self.main.waiting);
-        move || waiting.load(Ordering::Relaxed) > 0
+        self.main.has_queued()
     }
 
-    /// Brings everything into the one file, so that a copy of it is complete. Whatever would
-    /// still be written, as by a sweep that is under way, is refused from then on.
+    /// Refuses all further writes (of a sweep that is still running, for example) and checkpoints
+    /// the log, so that the one file is complete.
     ///
     /// # Errors
-    /// Those of SQLite; nothing is lost then.
-    pub async fn settle(&self) -> Result<()> {
+    /// Fails if the log cannot be checkpointed; the log then stays beside the file and nothing is
+    /// lost.
+    pub async fn stop_writes(&self) -> Result<()> {
         const ATTEMPTS: u32 = 3;
         for _ in 0..ATTEMPTS {
             let job = |connection: &mut Connection| {
@@ -216,10 +221,10 @@ impl Store {
             if run(&self.main, job).await? {
                 return Ok(());
             }
-            // A log that the other thread copies back at this moment is not waited for.
+            // The checkpoint does not wait for the other thread, which may be at one as well.
             run(&self.slow, |_| Ok(())).await?;
         }
-        tracing::warn!("the registry's log of changes stays beside it: somebody reads it");
+        tracing::warn!("the registry's log stays beside it: another process is reading it");
         Ok(())
     }
 }
@@ -228,55 +233,32 @@ async fn run<T: Send + 'static>(
     worker: &Worker,
     job: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let (answer, answered) = oneshot::channel();
-    let waiting = Arc::clone(&worker.waiting);
-    let work: Work = Box::new(move |connection| {
-        waiting.fetch_sub(1, Ordering::Relaxed);
-        // The caller may have gone; its answer is then of no use to anybody.
-        let _ = answer.send(job(connection));
-    });
-    let gone = || Error::Other("the store's thread is gone".to_owned());
-    worker.waiting.fetch_add(1, Ordering::Relaxed);
-    worker.jobs.send(work).map_err(|_| gone())?;
-    answered.await.map_err(|_| gone())?
+    worker.run(job).await.map_err(|gone| Error::Other(gone.to_string()))?
 }
 
-fn within_deadline<T>(
+/// Runs a write. If the disk is full it fails, and the reserve is released: later writes that
+/// must not fail, such as the ends of turns and leases, or that free space, then succeed.
+fn with_reserve<T>(
     connection: &mut Connection,
-    deadline: Duration,
-    job: impl FnOnce(&Connection) -> Result<T>,
-) -> Result<T> {
-    const OPERATIONS: i32 = 10_000;
-    let deadline = Instant::now() + deadline;
-    connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= deadline))?;
-    let result = job(connection);
-    connection.progress_handler(0, None::<fn() -> bool>)?;
-    result
-}
-
-/// Runs a write. On a full disk it fails, and the ballast makes room for those that must not:
-/// the ends of turns and leases, and the deletions that make more room.
-fn afloat<T>(
-    connection: &mut Connection,
-    ballast: &Ballast,
+    reserve: &Reserve,
     write: impl FnOnce(&mut Connection) -> Result<T>,
 ) -> Result<T> {
     let result = write(connection);
     match &result {
         Err(error) if error.is_full() => {
-            if ballast.drop_now() {
-                tracing::error!("the disk is full: the reserve is used");
+            if reserve.release() {
+                tracing::error!("the disk is full: the reserve is released");
             }
-            // The log of changes would grow with every further one.
+            // Otherwise the log would grow with every further write.
             checkpoint(connection)?;
         }
-        Ok(_) => ballast.take_on(),
+        Ok(_) => reserve.refill(),
         Err(_) => {}
     }
     result
 }
 
-/// Copies the log of changes back and empties it; `false` if somebody is in the way.
+/// Checkpoints and empties the log; `false` if a reader prevents it.
 fn checkpoint(connection: &Connection) -> Result<bool> {
     let busy = |row: &Row<'_>| row.get::<_, bool>(0);
     Ok(!connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], busy)?)
@@ -292,16 +274,7 @@ fn transact<T>(
     Ok(value)
 }
 
-fn thread(name: &str, mut connection: Connection) -> Result<Worker> {
-    let (jobs, queue) = mpsc::channel::<Work>();
-    let body = move || {
-        for job in queue {
-            job(&mut connection);
-        }
-    };
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(body)
-        .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))?;
-    Ok(Worker { jobs, waiting: Arc::default() })
+fn start_worker(name: &str, connection: Connection) -> Result<Worker> {
+    Worker::start(name, connection)
+        .map_err(|error| Error::Other(format!("cannot start a thread: {error}")))
 }

@@ -1,8 +1,9 @@
-//! Pages of sessions: a walk along one index, never more rows than the limits say.
+//! Pages of sessions: keyset pagination along one index, within fixed limits of rows. Knows no
+//! provider.
 //!
-//! The most selective filter chooses the index and the cursor its starting point, so a page
-//! costs the same at any depth. Further filters are tried on at most [`EXAMINED_MAX`] rows; the
-//! page may then be short, with a cursor to go on.
+//! The most selective filter picks the index, and the cursor the position in it, so a page costs
+//! the same at any depth. Further filters are applied to at most [`EXAMINED_MAX`] rows; the page
+//! may then be short, with a cursor to go on.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
@@ -12,19 +13,19 @@ use sessd_proto::{Fault, FaultCode, Kind};
 use super::sessions::{self, Stored};
 use super::{Error, Result, indexes};
 
-/// Index rows that one call looks at when filters are combined.
+/// Upper limit of index rows that one call examines when filters are combined.
 pub const EXAMINED_MAX: u32 = 10_000;
 
-/// Sessions a page when the caller does not say.
+/// Sessions per page by default.
 pub const LIMIT: u32 = 50;
 
-/// The most sessions a page can have.
+/// Upper limit of sessions per page.
 pub const LIMIT_MAX: u32 = 500;
 
-/// Reads the page that was asked for, and where the next one starts.
+/// Returns a page of sessions, and the cursor of the next one if there may be more.
 ///
 /// # Errors
-/// Those of SQLite, and [`FaultCode::Usage`] for a limit or a cursor that makes no sense.
+/// [`FaultCode::Usage`] for an invalid limit or cursor. Fails if the registry cannot be read.
 pub fn list(
     connection: &Connection,
     request: &ListRequest,
@@ -32,6 +33,9 @@ pub fn list(
     let limit = limit(request.limit)?;
     let Some(walk) = Walk::plan(connection, request)? else { return Ok((Vec::new(), None)) };
     let mut statement = indexes::prepare(connection, &walk.sql)?;
+    let position = |name| statement.column_index(name);
+    let (at_seq, at_key, at_match) =
+        (position("row_seq")?, position("sort_key")?, position("is_match")?);
     let mut rows = statement.query(params_from_iter(&walk.parameters))?;
     let mut seqs = Vec::with_capacity(limit as usize);
     let mut examined = 0;
@@ -43,8 +47,8 @@ pub fn list(
             break;
         }
         examined += 1;
-        let (seq, key): (i64, i64) = (row.get(0)?, row.get(1)?);
-        if row.get::<_, Option<bool>>(2)? == Some(true) {
+        let (seq, key): (i64, i64) = (row.get(at_seq)?, row.get(at_key)?);
+        if row.get::<_, Option<bool>>(at_match)? == Some(true) {
             seqs.push(seq);
         }
         last = Some(Cursor { sort: request.sort, key, seq });
@@ -53,7 +57,7 @@ pub fn list(
     Ok((sessions::by_seqs(connection, seqs)?, next))
 }
 
-/// The page size that a request means.
+/// Returns the page size for a requested limit; 0 means the default.
 ///
 /// # Errors
 /// [`FaultCode::Usage`] above the maximum.
@@ -65,7 +69,7 @@ pub fn limit(asked: u32) -> Result<u32> {
     }
 }
 
-/// One walk along one index.
+/// A query that walks along one index.
 pub(super) struct Walk {
     pub(super) sql: String,
     pub(super) parameters: Vec<Value>,
@@ -79,12 +83,12 @@ struct Filter {
 }
 
 impl Walk {
-    /// `None` when a filter names something that no session has.
+    /// Plans the query; `None` if a filter names something that no session has.
     pub(super) fn plan(connection: &Connection, request: &ListRequest) -> Result<Option<Self>> {
         let Some(mut filters) = filters(connection, request)? else { return Ok(None) };
         let subagents = request.kind == Some(Kind::Subagent);
-        // Only the indexes that start with the kind or a tag hold subagents, and the trash is
-        // small and has one for each order.
+        // Only the indexes that start with the kind or a tag contain subagents. The trash is
+        // small and has one index for each order.
         let wanted = |filter: &Filter| !subagents || matches!(filter.index, "kind" | "tag");
         let first = filters.iter().position(wanted).filter(|_| !request.trash);
         let first = first.map(|at| filters.remove(at));
@@ -149,7 +153,7 @@ impl Walk {
         }
         let from = Self::index(request, first);
         let sql = format!(
-            "SELECT {seq}, {key}, {wanted} FROM {from} WHERE {range}
+            "SELECT {seq} AS row_seq, {key} AS sort_key, {wanted} AS is_match FROM {from} WHERE {range}
              ORDER BY {key} {direction}, {seq} {direction} LIMIT {EXAMINED_MAX}",
             wanted = wanted.join(" AND "),
             range = range.join(" AND "),
@@ -157,7 +161,7 @@ impl Walk {
         Ok(Self { sql, parameters })
     }
 
-    /// The index to walk along.
+    /// The FROM clause with the index to walk along.
     fn index(request: &ListRequest, first: Option<&Filter>) -> String {
         let sort = request.sort;
         match first {
@@ -173,7 +177,7 @@ impl Walk {
     }
 }
 
-/// The filters of a request, most selective first; `None` if one cannot match.
+/// Returns the filters of a request, most selective first; `None` if one cannot match.
 fn filters(connection: &Connection, request: &ListRequest) -> Result<Option<Vec<Filter>>> {
     let mut filters = Vec::new();
     let text = |index, column, value: Option<&str>| {
@@ -193,7 +197,7 @@ fn filters(connection: &Connection, request: &ListRequest) -> Result<Option<Vec<
     Ok(Some(filters))
 }
 
-/// Where a page ended: the sort key and the row.
+/// The position at which a page ended: sort key and row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cursor {
     sort: Sort,
@@ -213,15 +217,15 @@ impl Cursor {
         match (of, key, seq) {
             (Some(of), Ok(key), Ok(seq)) if of == sort => Ok(Self { sort, key, seq }),
             (Some(of), Ok(_), Ok(_)) => {
-                Err(usage(format!("the cursor is of a list sorted by {of}, not by {sort}")))
+                Err(usage(format!("the cursor belongs to a list sorted by {of}, not by {sort}")))
             }
-            _ => Err(usage("the cursor is not one that a list has answered".to_owned())),
+            _ => Err(usage("invalid cursor".to_owned())),
         }
     }
 }
 
 fn usage(what: String) -> Error {
     Error::Fault(
-        Fault::new(FaultCode::Usage, what).hint("start again without a cursor: `sessctl list`"),
+        Fault::new(FaultCode::Usage, what).hint("start over without a cursor: `sessctl list`"),
     )
 }

@@ -1,28 +1,29 @@
-//! From what a person types to one session: `@key`, an id, a provider's id, or a prefix of one.
+//! Resolves a selector to sessions: `@key`, an id, a provider's id, or a prefix of an id.
 
 use rusqlite::Connection;
 
 use super::Result;
 
-/// The shortest prefix that is looked up, in characters.
+/// Length of the shortest prefix that is looked up, in characters.
 pub const PREFIX_MIN: usize = 4;
 
-/// Candidates that are listed when a selector is ambiguous.
+/// Upper limit of candidates for an ambiguous selector.
 const CANDIDATES_MAX: usize = 10;
 
-/// Prefixes of ids; a range uses the index where LIKE would look at every row.
+/// Looks up a prefix of an id. A range uses the index, where LIKE would scan all rows.
 pub(super) const BY_ID: &str = "SELECT seq FROM sessions WHERE id >= ?1 AND id < ?2 LIMIT 11";
 
-/// Prefixes of providers' ids.
+/// Looks up a prefix of a provider's id.
 pub(super) const BY_PROVIDER_ID: &str = "
     SELECT s.seq FROM bindings b JOIN sessions s ON s.id = b.session_id
     WHERE b.provider_session_id >= ?1 AND b.provider_session_id < ?2 AND b.current = 1
     LIMIT 11";
 
-/// The rows of the sessions that a selector means, at most a few; an exact match wins alone.
+/// Returns the row numbers of matching sessions, at most [`CANDIDATES_MAX`]. An exact match wins
+/// over prefixes.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn resolve(connection: &Connection, selector: &str) -> Result<Vec<i64>> {
     if selector.starts_with('@') {
         let by_key = "SELECT s.seq FROM keys k JOIN sessions s ON s.id = k.session_id

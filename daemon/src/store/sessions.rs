@@ -1,4 +1,5 @@
-//! Rows of `sessions` with what belongs to them: reading one, changing one.
+//! Rows of `sessions` together with their project, home and binding: reading and updating them.
+//! Knows no provider.
 
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
@@ -7,31 +8,31 @@ use sessd_proto::{Json, Kind, Live, Session, Status, Timestamp};
 
 use super::{Error, Result, indexes};
 
-/// A session with the parts of its binding that are not shown to callers.
+/// A session, and the parts of its row and binding that are not shown to callers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stored {
-    /// The row's number.
+    /// The row number.
     pub seq: i64,
-    /// What callers see; `live` is not filled in.
+    /// The session as callers see it, without its `live` state.
     pub session: Session,
-    /// The home of the current binding; 0 while there is none.
+    /// The row number of its home; 0 while there is no binding.
     pub home_id: i64,
     /// The scope of the current binding.
     pub scope: String,
-    /// Where its transcript was last seen.
+    /// The last known location of its transcript.
     pub location: String,
-    /// What it asks its provider for, as JSON.
+    /// Its launch options, as JSON.
     pub launch: String,
 }
 
 impl Stored {
-    /// True if no cleanup may touch it.
+    /// True if it is pinned or tagged, so that no cleanup may touch it.
     #[must_use]
     pub fn is_protected(&self) -> bool {
         self.session.pinned || !self.session.tags.is_empty()
     }
 
-    /// True if its time to live is over.
+    /// True if its TTL has passed.
     #[must_use]
     pub fn is_past_ttl(&self, at: Timestamp) -> bool {
         let ttl_ms = self.session.ttl_ms.filter(|_| !self.is_protected());
@@ -39,44 +40,92 @@ impl Stored {
     }
 }
 
-/// True if a time to live after the last activity is over.
+/// True if a TTL after the last activity has passed.
 pub(super) fn is_past_ttl(last_activity: Timestamp, ttl_ms: Option<i64>, at: Timestamp) -> bool {
     ttl_ms.is_some_and(|ttl_ms| last_activity.plus_ms(ttl_ms) <= at)
 }
 
-const SELECT: &str = "
-SELECT s.seq, s.id, s.provider, h.path AS home, b.provider_session_id, p.root AS project, s.agent,
-    s.kind, s.launch_dir, s.cwd, ifnull(s.own_title, s.title), s.model, s.git_branch,
-    s.status, s.reason,
-    s.created_at, s.last_activity, s.checked_at, s.expires_at, s.ttl_ms, s.pinned, s.trashed_at,
-    s.parent_id, s.revision, s.metadata, s.turns, s.tokens_in, s.tokens_out, s.cost_usd,
-    (SELECT json_group_array(tag) FROM tags WHERE session_id = s.id) AS tags,
-    (SELECT json_group_array(key) FROM keys WHERE session_id = s.id) AS keys,
-    b.home_id, b.scope, b.location, s.launch
-FROM sessions s
-JOIN projects p ON p.id = s.project_id
-LEFT JOIN bindings b ON b.session_id = s.id AND b.current = 1
-LEFT JOIN homes h ON h.id = b.home_id
-WHERE ";
+/// Makes the list of a SELECT and the positions of its columns from one list, so that they cannot
+/// disagree: a position costs nothing at run time, where a name is searched for in every row.
+macro_rules! select {
+    ($first:ident: $first_sql:literal, $($name:ident: $sql:literal,)*) => {
+        #[derive(Clone, Copy)]
+        enum Column {
+            $first,
+            $($name,)*
+        }
 
-/// The session with this row number.
+        const COLUMNS: &str = concat!($first_sql, $(", ", $sql,)*);
+    };
+}
+
+select! {
+    Seq: "s.seq",
+    Id: "s.id",
+    Provider: "s.provider",
+    Home: "h.path",
+    ProviderSessionId: "b.provider_session_id",
+    Project: "p.root",
+    Agent: "s.agent",
+    Kind: "s.kind",
+    LaunchDir: "s.launch_dir",
+    Cwd: "s.cwd",
+    Title: "ifnull(s.own_title, s.title)",
+    Model: "s.model",
+    GitBranch: "s.git_branch",
+    Status: "s.status",
+    Reason: "s.reason",
+    CreatedAt: "s.created_at",
+    LastActivity: "s.last_activity",
+    CheckedAt: "s.checked_at",
+    ExpiresAt: "s.expires_at",
+    TtlMs: "s.ttl_ms",
+    Pinned: "s.pinned",
+    TrashedAt: "s.trashed_at",
+    ParentId: "s.parent_id",
+    Revision: "s.revision",
+    Metadata: "s.metadata",
+    Turns: "s.turns",
+    TokensIn: "s.tokens_in",
+    TokensOut: "s.tokens_out",
+    CostUsd: "s.cost_usd",
+    Tags: "(SELECT json_group_array(tag) FROM tags WHERE session_id = s.id)",
+    Keys: "(SELECT json_group_array(key) FROM keys WHERE session_id = s.id)",
+    HomeId: "b.home_id",
+    Scope: "b.scope",
+    Location: "b.location",
+    Launch: "s.launch",
+}
+
+/// The query for sessions that meet a condition.
+fn select_where(condition: &str) -> String {
+    format!(
+        "SELECT {COLUMNS} FROM sessions s
+         JOIN projects p ON p.id = s.project_id
+         LEFT JOIN bindings b ON b.session_id = s.id AND b.current = 1
+         LEFT JOIN homes h ON h.id = b.home_id
+         WHERE {condition}"
+    )
+}
+
+/// Returns the session with this row number.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn by_seq(connection: &Connection, seq: i64) -> Result<Option<Stored>> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} s.seq = ?1"))?;
+    let mut statement = connection.prepare_cached(&select_where("s.seq = ?1"))?;
     Ok(statement.query_row([seq], stored).optional()?)
 }
 
-/// The sessions with these row numbers, in their order; those that are gone are left out.
+/// Returns the sessions with these row numbers, in this order, without those that are gone.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn by_seqs(
     connection: &Connection,
     seqs: impl IntoIterator<Item = i64>,
 ) -> Result<Vec<Stored>> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} s.seq = ?1"))?;
+    let mut statement = connection.prepare_cached(&select_where("s.seq = ?1"))?;
     let mut found = Vec::new();
     for seq in seqs {
         found.extend(statement.query_row([seq], stored).optional()?);
@@ -84,19 +133,19 @@ pub fn by_seqs(
     Ok(found)
 }
 
-/// The session with this id.
+/// Returns the session with this id.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn by_id(connection: &Connection, id: &str) -> Result<Option<Stored>> {
-    let mut statement = connection.prepare_cached(&format!("{SELECT} s.id = ?1"))?;
+    let mut statement = connection.prepare_cached(&select_where("s.id = ?1"))?;
     Ok(statement.query_row([id], stored).optional()?)
 }
 
-/// The sessions of a home whose verdict was held back, because the home could not be trusted.
+/// Returns the sessions of a home that are `unknown` for one of these reasons.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn held_back(connection: &Connection, home_id: i64, reasons: &[&str]) -> Result<Vec<i64>> {
     let reasons = serde_json::to_string(reasons).map_err(|e| Error::Other(e.to_string()))?;
     let mut statement = connection.prepare_cached(
@@ -109,10 +158,10 @@ pub fn held_back(connection: &Connection, home_id: i64, reasons: &[&str]) -> Res
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The sessions whose check is oldest.
+/// Returns the sessions that were checked longest ago, before a time in milliseconds.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn oldest_checks(connection: &Connection, before: i64, limit: u32) -> Result<Vec<i64>> {
     let mut statement = indexes::prepare(
         connection,
@@ -124,42 +173,45 @@ pub fn oldest_checks(connection: &Connection, before: i64, limit: u32) -> Result
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The outcome of a check, to be stored.
+/// The verdict of a check, to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// The session's row.
+    /// The row number of the session.
     pub seq: i64,
-    /// The revision the check was made against.
+    /// The revision that was checked.
     pub revision: i64,
-    /// What was found.
+    /// The status found.
     pub status: Status,
-    /// Why, when the status is not `active`.
+    /// The reason, if the status is not `active`.
     pub reason: Option<String>,
-    /// When.
+    /// The time of the check.
     pub at: Timestamp,
 }
 
-/// What storing the outcome of a check did.
+/// The effect of storing a verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The status is the one it had.
+    /// The status is the same as before.
     Confirmed,
-    /// The status was another one.
+    /// The status has changed from this one.
     Changed(Status),
-    /// Nothing: the row is not of the revision that was checked.
+    /// Nothing was stored, because the row has changed since the check.
     Raced,
 }
 
-/// Stores the outcome of a check, unless the row has changed since.
+/// Stores the verdict of a check, unless the row has changed since.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome> {
     let Checked { seq, revision, status, reason, at } = checked;
     let mut statement = connection
         .prepare_cached("SELECT status, reason, revision FROM sessions WHERE seq = ?1")?;
-    let present: Option<(String, Option<String>, i64)> =
-        statement.query_row([seq], |row| row.try_into()).optional()?;
+    let present = statement.query_row([seq], |row| {
+        let (status, reason) = (row.get("status")?, row.get("reason")?);
+        Ok::<(String, Option<String>, i64), _>((status, reason, row.get("revision")?))
+    });
+    let present = present.optional()?;
     let Some((old, old_reason, _)) = present.filter(|(.., current)| current == revision) else {
         return Ok(Outcome::Raced);
     };
@@ -178,27 +230,27 @@ pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome
     Ok(if old == *status { Outcome::Confirmed } else { Outcome::Changed(old) })
 }
 
-/// How many sessions there are, trash included.
+/// Returns the number of sessions, including the trash.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn count(connection: &Connection) -> Result<i64> {
     Ok(connection.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0))?)
 }
 
-/// True if there is a session.
+/// True if there is any session.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub(super) fn is_any(connection: &Connection) -> Result<bool> {
     let any = "SELECT EXISTS (SELECT 1 FROM sessions)";
     Ok(connection.query_row(any, [], |row| row.get(0))?)
 }
 
-/// How many sessions each provider has, trash included.
+/// Returns the number of sessions per provider, including the trash.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn count_by_provider(connection: &Connection) -> Result<Vec<(String, i64)>> {
     let mut statement =
         connection.prepare_cached("SELECT provider, count(*) FROM sessions GROUP BY provider")?;
@@ -206,74 +258,72 @@ pub fn count_by_provider(connection: &Connection) -> Result<Vec<(String, i64)>> 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Reads columns in the order of [`SELECT`]: by name, each would be searched among all.
-struct Columns<'a> {
-    row: &'a Row<'a>,
-    at: usize,
+fn get<T: FromSql>(row: &Row<'_>, column: Column) -> rusqlite::Result<T> {
+    row.get(column as usize)
 }
 
-impl Columns<'_> {
-    fn next<T: FromSql>(&mut self) -> rusqlite::Result<T> {
-        self.at += 1;
-        self.row.get(self.at - 1)
-    }
+fn moment(row: &Row<'_>, column: Column) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(get::<Option<_>>(row, column)?.map(Timestamp))
+}
 
-    fn moment(&mut self) -> rusqlite::Result<Option<Timestamp>> {
-        Ok(self.next::<Option<_>>()?.map(Timestamp))
-    }
+/// Reads text that only we write; what a later version may have written reads as the default.
+fn parsed<T: Default>(
+    row: &Row<'_>,
+    column: Column,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> rusqlite::Result<T> {
+    Ok(parse(row.get_ref(column as usize)?.as_str()?).unwrap_or_default())
+}
 
-    /// A value that the schema allows only in one spelling.
-    fn spelled<T: Default>(&mut self, parse: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
-        self.at += 1;
-        Ok(parse(self.row.get_ref(self.at - 1)?.as_str()?).unwrap_or_default())
-    }
+fn json<T: Default + DeserializeOwned>(row: &Row<'_>, column: Column) -> rusqlite::Result<T> {
+    parsed(row, column, |text| serde_json::from_str(text).ok())
+}
 
-    fn json<T: Default + DeserializeOwned>(&mut self) -> rusqlite::Result<T> {
-        self.spelled(|text| serde_json::from_str(text).ok())
-    }
+/// The value of a column that is missing while there is no binding.
+fn bound<T: Default + FromSql>(row: &Row<'_>, column: Column) -> rusqlite::Result<T> {
+    Ok(get::<Option<_>>(row, column)?.unwrap_or_default())
 }
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    let mut columns = Columns { row, at: 0 };
-    let c = &mut columns;
+    use Column as C;
     Ok(Stored {
-        seq: c.next()?,
+        seq: get(row, C::Seq)?,
         session: Session {
-            id: c.next()?,
-            provider: c.next()?,
-            home: c.next::<Option<_>>()?.unwrap_or_default(),
-            provider_session_id: c.next()?,
-            project: c.next()?,
-            agent: c.next()?,
-            kind: c.spelled(Kind::parse)?,
-            launch_dir: c.next()?,
-            cwd: c.next()?,
-            title: c.next()?,
-            model: c.next()?,
-            git_branch: c.next()?,
-            status: c.spelled(Status::parse)?,
-            reason: c.next()?,
-            created_at: Timestamp(c.next()?),
-            last_activity: Timestamp(c.next()?),
-            checked_at: c.moment()?,
-            expires_at: c.moment()?,
-            ttl_ms: c.next()?,
-            pinned: c.next()?,
-            trashed_at: c.moment()?,
-            parent_id: c.next()?,
-            revision: c.next()?,
-            metadata: Json(c.json()?),
-            turns: c.next()?,
-            tokens_in: c.next()?,
-            tokens_out: c.next()?,
-            cost_usd: c.next()?,
-            tags: c.json()?,
-            keys: c.json()?,
+            id: get(row, C::Id)?,
+            provider: get(row, C::Provider)?,
+            home: bound(row, C::Home)?,
+            provider_session_id: get(row, C::ProviderSessionId)?,
+            project: get(row, C::Project)?,
+            agent: get(row, C::Agent)?,
+            kind: parsed(row, C::Kind, Kind::parse)?,
+            launch_dir: get(row, C::LaunchDir)?,
+            cwd: get(row, C::Cwd)?,
+            title: get(row, C::Title)?,
+            model: get(row, C::Model)?,
+            git_branch: get(row, C::GitBranch)?,
+            status: parsed(row, C::Status, Status::parse)?,
+            reason: get(row, C::Reason)?,
+            created_at: Timestamp(get(row, C::CreatedAt)?),
+            last_activity: Timestamp(get(row, C::LastActivity)?),
+            checked_at: moment(row, C::CheckedAt)?,
+            expires_at: moment(row, C::ExpiresAt)?,
+            ttl_ms: get(row, C::TtlMs)?,
+            pinned: get(row, C::Pinned)?,
+            trashed_at: moment(row, C::TrashedAt)?,
+            parent_id: get(row, C::ParentId)?,
+            revision: get(row, C::Revision)?,
+            metadata: Json(json(row, C::Metadata)?),
+            turns: get(row, C::Turns)?,
+            tokens_in: get(row, C::TokensIn)?,
+            tokens_out: get(row, C::TokensOut)?,
+            cost_usd: get(row, C::CostUsd)?,
+            tags: json(row, C::Tags)?,
+            keys: json(row, C::Keys)?,
             live: Live::default(),
         },
-        home_id: c.next::<Option<_>>()?.unwrap_or_default(),
-        scope: c.next::<Option<_>>()?.unwrap_or_default(),
-        location: c.next::<Option<_>>()?.unwrap_or_default(),
-        launch: c.next()?,
+        home_id: bound(row, C::HomeId)?,
+        scope: bound(row, C::Scope)?,
+        location: bound(row, C::Location)?,
+        launch: get(row, C::Launch)?,
     })
 }

@@ -1,4 +1,5 @@
-//! The trash: what is in it, what is due for it, and what remains of what has left it.
+//! The trash: sessions in it, sessions due for it or for purging, and the tombstones of purged
+//! ones. Knows no policy; the registry decides which ages are due.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::json;
@@ -8,56 +9,77 @@ use super::sessions::Stored;
 use super::{Result, events};
 use crate::failpoint;
 
-/// Due sessions that are answered at once, of each kind.
+/// Upper limit of due sessions that one query returns.
 const DUE_MAX: u32 = 1_000;
 
-/// What is remembered of a session that left the trash while its transcript exists.
+/// The remains of a purged session whose transcript still exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tombstone {
-    /// The home it was in.
+    /// The row number of its home.
     pub home_id: i64,
-    /// What makes the provider's id unique in the home.
+    /// The part of the home in which the provider's id is unique.
     pub scope: String,
-    /// The provider's own id.
+    /// The provider's id.
     pub provider_session_id: String,
-    /// Where the transcript is.
+    /// The location of the transcript.
     pub location: String,
-    /// The id it had, and gets back.
+    /// Its id, which it gets back if it is restored.
     pub session_id: String,
-    /// When it left the trash.
+    /// The time at which it was purged.
     pub at: Timestamp,
 }
 
-/// Puts a session into the trash, or takes it out; `false` if it has changed since it was read.
+/// Moves a session to the trash; `false` if it has changed since it was read.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn put(
-    connection: &Connection,
-    row: &Stored,
-    at: Timestamp,
-    trashed: bool,
-    reason: &str,
-) -> Result<bool> {
+/// Fails if the registry cannot be written.
+pub fn put(connection: &Connection, row: &Stored, at: Timestamp, reason: &str) -> Result<bool> {
     let mut statement = connection.prepare_cached(
-        // Who takes a gone session out gives it its whole grace again.
-        "UPDATE sessions SET trashed_at = iif(?3, ?4, NULL),
-             status_since = iif(?3, status_since, max(status_since, ?4)), revision = revision + 1
+        "UPDATE sessions SET trashed_at = ?3, revision = revision + 1
          WHERE seq = ?1 AND revision = ?2",
     )?;
-    let changed = statement.execute((row.seq, row.session.revision, trashed, at.0))? > 0;
+    let changed = statement.execute((row.seq, row.session.revision, at.0))? > 0;
     if changed {
-        let kind = if trashed { "trashed" } else { "undeleted" };
-        failpoint::reach(if trashed { "delete.marked" } else { "undelete.marked" });
-        events::append(connection, at, kind, Some(&row.session.id), &json!({ "reason": reason }))?;
+        failpoint::reach("delete.marked");
+        note(connection, row, at, "trashed", reason)?;
     }
     Ok(changed)
 }
 
-/// Sessions whose time to live ended before a moment, the longest over first. Tags protect.
+/// Takes a session out of the trash; `false` if it has changed since it was read. Restoring an
+/// expired session restarts its grace period.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
+pub fn take_out(connection: &Connection, row: &Stored, at: Timestamp) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE sessions SET trashed_at = NULL, status_since = max(status_since, ?3),
+             revision = revision + 1
+         WHERE seq = ?1 AND revision = ?2",
+    )?;
+    let changed = statement.execute((row.seq, row.session.revision, at.0))? > 0;
+    if changed {
+        failpoint::reach("undelete.marked");
+        note(connection, row, at, "undeleted", "undeleted")?;
+    }
+    Ok(changed)
+}
+
+fn note(
+    connection: &Connection,
+    row: &Stored,
+    at: Timestamp,
+    kind: &str,
+    reason: &str,
+) -> Result<()> {
+    events::append(connection, at, kind, Some(&row.session.id), &json!({ "reason": reason }))
+}
+
+/// Returns the sessions whose TTL ended before a time, the longest due first. Pins and tags
+/// protect.
+///
+/// # Errors
+/// Fails if the registry cannot be read.
 pub fn due_by_ttl(connection: &Connection, before: Timestamp) -> Result<Vec<i64>> {
     let sql = "SELECT seq FROM sessions s INDEXED BY due_by_ttl
          WHERE trashed_at IS NULL AND pinned = 0 AND ttl_ms IS NOT NULL
@@ -67,10 +89,11 @@ pub fn due_by_ttl(connection: &Connection, before: Timestamp) -> Result<Vec<i64>
     seqs(connection, sql, before)
 }
 
-/// Sessions that were gone, or have never begun, before a moment.
+/// Returns the sessions that have been expired, or registered and never started, since before a
+/// time.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn due_gone(connection: &Connection, before: Timestamp) -> Result<Vec<i64>> {
     let sql = "SELECT seq FROM sessions s INDEXED BY due_gone
          WHERE trashed_at IS NULL AND pinned = 0 AND (status = 'expired' OR reason = 'starting')
@@ -80,11 +103,11 @@ pub fn due_gone(connection: &Connection, before: Timestamp) -> Result<Vec<i64>> 
     seqs(connection, sql, before)
 }
 
-/// Sessions that were in the trash before a moment. Keys protect: what a caller calls a session
-/// must never come to mean nothing in silence.
+/// Returns the sessions that have been in the trash since before a time. Keys protect too: a
+/// caller's name for a session must not silently point to nothing.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn due_purge(connection: &Connection, before: Timestamp) -> Result<Vec<i64>> {
     let sql = "SELECT seq FROM sessions s INDEXED BY due_purge
          WHERE trashed_at IS NOT NULL AND pinned = 0 AND trashed_at <= ?1
@@ -100,11 +123,11 @@ fn seqs(connection: &Connection, sql: &str, before: Timestamp) -> Result<Vec<i64
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Removes a session from the registry; `false` if it has changed since it was read. While a
-/// transcript of it exists a tombstone keeps it from being found again.
+/// Removes a session from the registry; `false` if it has changed since it was read. While its
+/// transcript exists, a tombstone keeps it from being discovered again.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn purge(connection: &Connection, row: &Stored, at: Timestamp) -> Result<bool> {
     let session = &row.session;
     connection.execute(
@@ -121,7 +144,7 @@ pub fn purge(connection: &Connection, row: &Stored, at: Timestamp) -> Result<boo
         (row.seq, session.revision),
     )? > 0;
     if purged {
-        // The last that is known of it.
+        // The event is the only remaining record of it.
         let data = json!({
             "provider": session.provider, "home": session.home, "title": session.title,
             "provider_session_id": session.provider_session_id, "location": row.location,
@@ -136,10 +159,10 @@ pub fn purge(connection: &Connection, row: &Stored, at: Timestamp) -> Result<boo
 const TOMBSTONE: &str = "
     SELECT home_id, scope, provider_session_id, location, session_id, at FROM tombstones";
 
-/// The tombstone of what a provider calls so.
+/// Returns the tombstone of a provider's session.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn tombstone(
     connection: &Connection,
     (home_id, scope, provider_session_id): (i64, &str, &str),
@@ -149,12 +172,12 @@ pub fn tombstone(
     Ok(statement.query_row((home_id, scope, provider_session_id), read).optional()?)
 }
 
-/// Lets the transcripts of a purged session be found again, named by its id, ours or the
-/// provider's; answers the homes to sweep.
+/// Lets the next sweep discover a purged session again, given its id, ours or the provider's.
+/// Returns the homes to sweep.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn lift(connection: &Connection, id: &str) -> Result<Vec<i64>> {
+/// Fails if the registry cannot be written.
+pub fn lift_tombstones(connection: &Connection, id: &str) -> Result<Vec<i64>> {
     connection.execute(
         "DELETE FROM files WHERE (home_id, path) IN (
              SELECT home_id, location FROM tombstones
@@ -169,30 +192,30 @@ pub fn lift(connection: &Connection, id: &str) -> Result<Vec<i64>> {
     Ok(homes.collect::<rusqlite::Result<_>>()?)
 }
 
-/// True if there is a tombstone of a session by its id, ours or the provider's.
+/// True if there is a tombstone for this id, ours or the provider's.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn is_buried(connection: &Connection, id: &str) -> Result<bool> {
+/// Fails if the registry cannot be read.
+pub fn has_tombstone(connection: &Connection, id: &str) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM tombstones WHERE session_id = ?1 OR provider_session_id = ?1",
     )?;
     Ok(statement.exists([id])?)
 }
 
-/// Removes the tombstones of a session.
+/// Deletes the tombstones of a session.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn unbury(connection: &Connection, session_id: &str) -> Result<()> {
+/// Fails if the registry cannot be written.
+pub fn remove_tombstones(connection: &Connection, session_id: &str) -> Result<()> {
     connection.execute("DELETE FROM tombstones WHERE session_id = ?1", [session_id])?;
     Ok(())
 }
 
-/// The transcript of a purged session has moved.
+/// Records the new location of a purged session's transcript.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn move_tombstone(connection: &Connection, stone: &Tombstone, location: &str) -> Result<()> {
     connection.execute(
         "UPDATE tombstones SET location = ?4
@@ -202,35 +225,35 @@ pub fn move_tombstone(connection: &Connection, stone: &Tombstone, location: &str
     Ok(())
 }
 
-/// One that was lifted waits for the sweep that finds the transcript again.
-const EMPTY_GRAVES: &str = "FROM tombstones WHERE at <> -9223372036854775808 AND NOT EXISTS (
+/// Tombstones whose transcript is gone. A lifted one (`at` is the minimum) waits for its sweep.
+const STALE: &str = "FROM tombstones WHERE at <> -9223372036854775808 AND NOT EXISTS (
     SELECT 1 FROM files f WHERE f.home_id = tombstones.home_id AND f.path = tombstones.location)";
 
-/// How many tombstones stand for transcripts that are gone.
+/// Returns the number of tombstones whose transcript is gone.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn empty_graves(connection: &Connection) -> Result<i64> {
-    let sql = format!("SELECT count(*) {EMPTY_GRAVES}");
+/// Fails if the registry cannot be read.
+pub fn count_stale_tombstones(connection: &Connection) -> Result<i64> {
+    let sql = format!("SELECT count(*) {STALE}");
     Ok(connection.query_row(&sql, [], |row| row.get(0))?)
 }
 
-/// Forgets tombstones of transcripts that are gone.
+/// Deletes the tombstones whose transcript is gone.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn forget_empty_graves(connection: &Connection) -> Result<()> {
-    connection.execute(&format!("DELETE {EMPTY_GRAVES}"), [])?;
+/// Fails if the registry cannot be written.
+pub fn forget_stale_tombstones(connection: &Connection) -> Result<()> {
+    connection.execute(&format!("DELETE {STALE}"), [])?;
     Ok(())
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Tombstone> {
     Ok(Tombstone {
-        home_id: row.get(0)?,
-        scope: row.get(1)?,
-        provider_session_id: row.get(2)?,
-        location: row.get(3)?,
-        session_id: row.get(4)?,
-        at: Timestamp(row.get(5)?),
+        home_id: row.get("home_id")?,
+        scope: row.get("scope")?,
+        provider_session_id: row.get("provider_session_id")?,
+        location: row.get("location")?,
+        session_id: row.get("session_id")?,
+        at: Timestamp(row.get("at")?),
     })
 }

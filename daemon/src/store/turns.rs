@@ -1,87 +1,81 @@
-//! Turns and their output, written while it arrives.
+//! Turns and their output, which is stored as it arrives. Knows no provider and no process.
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use serde::Serialize;
 use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Fault, Timestamp};
 
 use super::selector::PREFIX_MIN;
-use super::{Error, Result, fallback};
+use super::{Error, Result, rebind, usage};
 
-/// A turn's process group, as it was when it was started.
+/// The process group of a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// The group, which is also its leader's pid.
+    /// The id of the group, which is also the pid of its leader.
     pub pgid: u32,
-    /// When the leader started, in clock ticks since boot.
+    /// The start time of the leader, in clock ticks since boot.
     pub start_ticks: u64,
-    /// The boot in which it ran.
+    /// The id of the boot in which it ran.
     pub boot_id: String,
 }
 
-/// What a turn was asked to be, beside what callers see of it.
+/// The request behind a turn, beyond the part that callers see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     /// The whole prompt.
     pub prompt: String,
-    /// How long the provider may take; else as configured.
+    /// The deadline of the provider in milliseconds; `None` means as configured.
     pub timeout_ms: Option<u64>,
-    /// Whether the provider's own lines are recorded too.
+    /// True to record the provider's raw lines, too.
     pub raw: bool,
-    /// Whether it waits for whoever else has the session.
+    /// True to wait while another process has the session.
     pub wait: bool,
-    /// Whether its session may begin anew if it cannot go on.
+    /// True to start the session over if it cannot be resumed (`--fallback new`).
     pub fallback: bool,
-    /// Whether it needs variables of the caller's, which are not written down.
+    /// True if it needs environment variables of the caller, which are not stored.
     pub needs_environment: bool,
 }
 
-/// What [`turn`] reads.
+/// The columns that [`turn`] reads, by name.
 const COLUMNS: &str = "rowid AS seq, id, session_id, agent, substr(prompt, 1, 400) AS beginning,
     state, queued_at, started_at, finished_at, fault, lost_context";
 
-/// Records a turn as queued, unless there is one with this id.
+/// Records a turn as queued, unless there is one with this id already.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn queue(connection: &Connection, turn: &Turn, asked: &Asked) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO turns (id, session_id, state, prompt, agent, queued_at, timeout_ms, raw, wait,
              fallback, needs_environment)
-         VALUES (?1, ?2, 'queued', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT DO NOTHING",
+         VALUES (:id, :session_id, 'queued', :prompt, :agent, :queued_at, :timeout_ms, :raw, :wait,
+             :fallback, :needs_environment) ON CONFLICT DO NOTHING",
     )?;
     let Turn { id, session_id, agent, queued_at, .. } = turn;
     let Asked { prompt, timeout_ms, raw, wait, fallback, needs_environment } = asked;
     let timeout_ms = timeout_ms.map(u64::cast_signed);
-    statement.execute((
-        id,
-        session_id,
-        prompt,
-        agent,
-        queued_at.0,
-        timeout_ms,
-        raw,
-        wait,
-        fallback,
-        needs_environment,
-    ))?;
+    statement.execute(named_params! {
+        ":id": id, ":session_id": session_id, ":prompt": prompt, ":agent": agent,
+        ":queued_at": queued_at.0, ":timeout_ms": timeout_ms, ":raw": raw, ":wait": wait,
+        ":fallback": fallback, ":needs_environment": needs_environment,
+    })?;
     Ok(())
 }
 
-/// The turn with this id.
+/// Returns the turn with this id.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn by_id(connection: &Connection, id: &str) -> Result<Option<Turn>> {
     let sql = format!("SELECT {COLUMNS} FROM turns WHERE id = ?1");
     let mut statement = connection.prepare_cached(&sql)?;
     Ok(statement.query_row([id], turn).optional()?)
 }
 
-/// What a turn was asked to be.
+/// Returns the request behind a turn.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn asked(connection: &Connection, id: &str) -> Result<Option<Asked>> {
     let mut statement = connection.prepare_cached(
         "SELECT prompt, timeout_ms, raw, wait, fallback, needs_environment FROM turns
@@ -89,21 +83,21 @@ pub fn asked(connection: &Connection, id: &str) -> Result<Option<Asked>> {
     )?;
     let asked = statement.query_row([id], |row| {
         Ok(Asked {
-            prompt: row.get(0)?,
-            timeout_ms: row.get::<_, Option<i64>>(1)?.map(i64::cast_unsigned),
-            raw: row.get(2)?,
-            wait: row.get(3)?,
-            fallback: row.get(4)?,
-            needs_environment: row.get(5)?,
+            prompt: row.get("prompt")?,
+            timeout_ms: row.get::<_, Option<i64>>("timeout_ms")?.map(i64::cast_unsigned),
+            raw: row.get("raw")?,
+            wait: row.get("wait")?,
+            fallback: row.get("fallback")?,
+            needs_environment: row.get("needs_environment")?,
         })
     });
     Ok(asked.optional()?)
 }
 
-/// The turns that an id or the beginning of one means, at most a few; an exact match wins alone.
+/// Returns the turns with this id or id prefix, at most ten. An exact match wins over prefixes.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn find(connection: &Connection, text: &str) -> Result<Vec<Turn>> {
     if let Some(exact) = by_id(connection, text)? {
         return Ok(vec![exact]);
@@ -117,23 +111,23 @@ pub fn find(connection: &Connection, text: &str) -> Result<Vec<Turn>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Which turns a page has.
+/// The selection and size of a page of turns.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only of this session.
+    /// Only turns of this session.
     pub session_id: Option<String>,
-    /// Only in this state.
+    /// Only turns in this state.
     pub state: Option<TurnState>,
-    /// Only those that were accepted before the one with this number.
+    /// Only turns that were accepted before the one with this row number.
     pub before: Option<i64>,
-    /// At most so many.
+    /// Upper limit of turns.
     pub limit: u32,
 }
 
-/// Turns, the last accepted one first, and the number of the last one if there may be more.
+/// Returns turns, newest first, and the row number of the last one if there may be more.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<Turn>, Option<i64>)> {
     let mut sql = format!("SELECT {COLUMNS} FROM turns WHERE rowid < ?1");
     let mut parameters: Vec<&dyn ToSql> = Vec::new();
@@ -159,11 +153,11 @@ pub fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<Turn>, Opti
     Ok((rows.into_iter().map(|(_, turn)| turn).collect(), next))
 }
 
-/// Records that the provider is about to be started; `false` if the turn is over already. From
-/// then on it is never started again, whatever happens.
+/// Marks a queued turn as running, right before its provider is started; `false` if it is over
+/// already. A running turn is never started again, not even after a crash.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn start(connection: &Connection, id: &str, at: Timestamp) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "UPDATE turns SET state = 'running', started_at = ?2,
@@ -173,11 +167,11 @@ pub fn start(connection: &Connection, id: &str, at: Timestamp) -> Result<bool> {
     Ok(statement.execute((id, at.0))? > 0)
 }
 
-/// Records which processes run a turn; `false` if the turn is over already.
+/// Records the process group of a running turn; `false` if the turn is over already.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn run_by(connection: &Connection, id: &str, group: &Group) -> Result<bool> {
+/// Fails if the registry cannot be written.
+pub fn set_group(connection: &Connection, id: &str, group: &Group) -> Result<bool> {
     let Group { pgid, start_ticks, boot_id } = group;
     let mut statement = connection.prepare_cached(
         "UPDATE turns SET pgid = ?2, start_ticks = ?3, boot_id = ?4
@@ -186,29 +180,29 @@ pub fn run_by(connection: &Connection, id: &str, group: &Group) -> Result<bool> 
     Ok(statement.execute((id, pgid, start_ticks.cast_signed(), boot_id))? > 0)
 }
 
-/// True if the provider was started for a turn, or was about to be.
+/// True if the turn was marked as running at some time.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn is_begun(connection: &Connection, id: &str) -> Result<bool> {
+/// Fails if the registry cannot be read.
+pub fn was_started(connection: &Connection, id: &str) -> Result<bool> {
     let begun = "SELECT 1 FROM turns WHERE id = ?1 AND started_at IS NOT NULL";
     Ok(connection.prepare_cached(begun)?.exists([id])?)
 }
 
-/// True while a turn of this session runs.
+/// True if a turn of this session is running.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn is_running(connection: &Connection, session_id: &str) -> Result<bool> {
     let mut statement = connection
         .prepare_cached("SELECT 1 FROM turns WHERE session_id = ?1 AND +state = 'running'")?;
     Ok(statement.exists([session_id])?)
 }
 
-/// Records how a turn ended.
+/// Records how a turn ended, and counts it in its session if it has succeeded.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn finish(
     connection: &Connection,
     id: &str,
@@ -222,16 +216,18 @@ pub fn finish(
          WHERE id = ?1 AND state IN ('queued', 'running')",
     )?;
     if statement.execute((id, state.as_str(), at.0, fault))? > 0 && state == TurnState::Succeeded {
-        fallback::end(connection, id)?;
+        rebind::clear_lost_context(connection, id)?;
+        usage::count_turn(connection, id)?;
     }
     Ok(())
 }
 
-/// Ends all turns that no daemon goes on with: those that run, and those that wait and need
-/// variables of their caller's. One by one, thousands would take too long.
+/// Interrupts all turns that no daemon can go on with after a restart: running ones, and queued
+/// ones that need environment variables of their caller. One statement, as there may be
+/// thousands.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn interrupt(
     connection: &Connection,
     at: Timestamp,
@@ -247,10 +243,10 @@ pub fn interrupt(
     Ok(())
 }
 
-/// Turns that run, with the process group of each, once that is known.
+/// Returns the ids of running turns, with their process groups where these are known.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn running(connection: &Connection) -> Result<Vec<(String, Option<Group>)>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, pgid, start_ticks, boot_id FROM turns WHERE state = 'running'",
@@ -259,31 +255,32 @@ pub fn running(connection: &Connection) -> Result<Vec<(String, Option<Group>)>> 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Turns that wait, with their sessions, in the order of their acceptance.
+/// Returns queued turns as (turn id, session id), oldest first.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn waiting(connection: &Connection) -> Result<Vec<(String, String)>> {
     let mut statement = connection
         .prepare_cached("SELECT id, session_id FROM turns WHERE state = 'queued' ORDER BY rowid")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows = statement.query_map([], |row| Ok((row.get("id")?, row.get("session_id")?)))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// How many turns wait, and how many run.
+/// Returns the numbers of queued and of running turns.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn count(connection: &Connection) -> Result<(i64, i64)> {
-    let sql = "SELECT count(*) - count(started_at), count(started_at) FROM turns
-               WHERE state IN ('queued', 'running')";
-    Ok(connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?)
+    let sql = "SELECT count(*) - count(started_at) AS queued, count(started_at) AS running
+               FROM turns WHERE state IN ('queued', 'running')";
+    Ok(connection.query_row(sql, [], |row| Ok((row.get("queued")?, row.get("running")?)))?)
 }
 
-/// Appends events to a turn's output; their `seq` goes on from the last one.
+/// Appends events to the output of a turn, numbered on from the last one, and adds the usage they
+/// report to the totals of the session.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn append_output(connection: &Connection, id: &str, events: &[Event]) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO turn_output (turn_id, seq, event)
@@ -291,15 +288,16 @@ pub fn append_output(connection: &Connection, id: &str, events: &[Event]) -> Res
     )?;
     for event in events {
         statement.execute((id, json(event)?))?;
+        usage::add(connection, id, event)?;
     }
     Ok(())
 }
 
-/// Output of a turn after an event, oldest first, at most about `bytes_max` of it; the flag
-/// tells whether there is more.
+/// Returns the output of a turn after event `after`, oldest first, up to about `bytes_max` bytes;
+/// the flag is true if there is more.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn output(
     connection: &Connection,
     id: &str,
@@ -352,7 +350,7 @@ fn turn(row: &Row<'_>) -> rusqlite::Result<Turn> {
     })
 }
 
-/// The beginning of a prompt, as a list shows it.
+/// Returns the start of a prompt on one line, for lists.
 pub fn one_line(prompt: &str) -> String {
     const CHARS: usize = 200;
     let mut line = String::new();
@@ -367,13 +365,13 @@ pub fn one_line(prompt: &str) -> String {
     line
 }
 
-/// Finished turns to be forgotten, some at a time, oldest first: those beyond a number of newer
-/// ones, and those that ended before a moment.
+/// Returns finished turns that are due for deletion, oldest first, a batch at a time: all but the
+/// `keep` newest, and all that ended before a time.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be read.
 pub fn old(connection: &Connection, keep: u32, before: Option<Timestamp>) -> Result<Vec<String>> {
-    const TURNS_MAX: u32 = 1_000;
+    const BATCH_TURNS: u32 = 1_000;
     let mut statement = connection.prepare_cached(
         "SELECT id FROM turns WHERE finished_at IS NOT NULL AND finished_at <= max(ifnull(
              (SELECT finished_at FROM turns WHERE finished_at IS NOT NULL
@@ -381,14 +379,14 @@ pub fn old(connection: &Connection, keep: u32, before: Option<Timestamp>) -> Res
          ORDER BY finished_at LIMIT ?3",
     )?;
     let before = before.map_or(i64::MIN, |before| before.0);
-    let rows = statement.query_map((keep, before, TURNS_MAX), |row| row.get(0))?;
+    let rows = statement.query_map((keep, before, BATCH_TURNS), |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Forgets a turn and its output.
+/// Deletes a turn and its output.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn forget(connection: &Connection, id: &str) -> Result<()> {
     connection.execute("DELETE FROM turns WHERE id = ?1", [id])?;
     Ok(())

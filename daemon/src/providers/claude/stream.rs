@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sessd_proto::{Event, Json, Timestamp};
 
 use super::super::failure;
-use super::super::output::{answer, event, mcp_servers};
+use super::super::output::{self, answer, event, mcp_servers, sum};
 
 /// The events in one line; what is not known says nothing.
 pub(super) fn decode(line: &str) -> Vec<Event> {
@@ -51,11 +51,20 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         }
         ("rate_limit_event", _) => rate_limit(&line["rate_limit_info"]).into_iter().collect(),
         ("result", _) => vec![
-            event("usage", None, line["usage"].clone()),
+            usage(&line),
             event("result", line["result"].as_str(), json!({ "cost_usd": line["total_cost_usd"] })),
         ],
         _ => Vec::new(),
     }
+}
+
+/// The usage of this run alone, even where it has resumed a session. Its input tokens leave out
+/// those that came from the cache or went into it.
+fn usage(line: &Value) -> Event {
+    let own = &line["usage"];
+    let cached = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
+    let tokens_out = own["output_tokens"].as_u64();
+    output::usage(own, sum(own, &cached), tokens_out, line["total_cost_usd"].as_f64())
 }
 
 /// A part of a block, which comes as a whole when it is at its end.
@@ -98,6 +107,13 @@ mod tests {
         assert_eq!(kinds(line), [("error".to_owned(), Some("API Error".to_owned()))]);
         let line = r#"{"type":"result","subtype":"success","is_error":false,"result":"four"}"#;
         assert_eq!(kinds(line)[1], ("result".to_owned(), Some("four".to_owned())));
+        let line = r#"{"type":"result","total_cost_usd":0.5,"usage":{"input_tokens":3,
+            "cache_read_input_tokens":40,"output_tokens":7}}"#;
+        let usage = &decode(&line.replace('\n', ""))[0].data.0;
+        assert_eq!(
+            [&usage["tokens_in"], &usage["tokens_out"], &usage["cost_usd"], &usage["input_tokens"]],
+            [&json!(43), &json!(7), &json!(0.5), &json!(3)],
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sessd_proto::Event;
 
 use super::super::failure;
-use super::super::output::event;
+use super::super::output::{self, event};
 
 /// How a failed call of the model is logged.
 const CALL_FAILED: &str = "error.error=\"AI_APICallError: ";
@@ -27,9 +27,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             vec![event("tool_call", None, call), event("tool_result", said, result)]
         }
         "step_finish" => {
-            let mut usage = part["tokens"].as_object().cloned().unwrap_or_default();
-            usage.insert("cost".to_owned(), part["cost"].clone());
-            let usage = event("usage", None, usage.into());
+            let usage = usage(part);
             match part["reason"].as_str() {
                 // The model goes on when its tools have answered.
                 Some("tool-calls" | "unknown") | None => vec![usage],
@@ -45,6 +43,21 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The usage of one step. Versions differ in whether the output includes the reasoning, so the
+/// output is told from the total. Without a known price it reports a cost of 0.
+fn usage(part: &Value) -> Event {
+    let tokens = &part["tokens"];
+    let cached = ["read", "write"].map(|name| tokens["cache"][name].as_u64().unwrap_or(0));
+    let add = |input: u64| cached.into_iter().fold(input, u64::saturating_add);
+    let tokens_in = tokens["input"].as_u64().map(add);
+    let tokens_out = tokens["total"].as_u64().zip(tokens_in);
+    let tokens_out = tokens_out.and_then(|(total, tokens_in)| total.checked_sub(tokens_in));
+    let mut own = tokens.as_object().cloned().unwrap_or_default();
+    own.insert("cost".to_owned(), part["cost"].clone());
+    let cost_usd = part["cost"].as_f64().filter(|cost| *cost > 0.0);
+    output::usage(&own.into(), tokens_in, tokens_out, cost_usd)
 }
 
 /// Why it tries again, which it does for a minute: only its log on standard error says so. What is
@@ -89,7 +102,14 @@ mod tests {
         assert_eq!(step("tool-calls"), ["usage"]);
         assert_eq!(step("stop"), ["usage", "result"]);
         let odd = r#"{"type":"step_finish","part":{"reason":"stop","tokens":7,"cost":1}}"#;
-        assert_eq!(decode(odd)[0].data.0, json!({ "cost": 1 }));
+        assert_eq!(decode(odd)[0].data.0, json!({ "cost": 1, "cost_usd": 1.0 }));
+        let cached = r#"{"type":"step_finish","part":{"reason":"stop","cost":0,"tokens":{"total":50,
+            "input":10,"output":2,"reasoning":3,"cache":{"read":30,"write":5}}}}"#;
+        let usage = &decode(&cached.replace('\n', ""))[0].data.0;
+        assert_eq!(
+            [&usage["tokens_in"], &usage["tokens_out"], &usage["cost_usd"]],
+            [&json!(45), &json!(5), &Value::Null],
+        );
         assert_eq!(kinds("garbage"), [""; 0]);
     }
 

@@ -102,7 +102,7 @@ impl Discovery {
         }
         for (shown, lease) in seen {
             let follow = move |tx: &Transaction<'_>| follow(tx, &lease, &shown, was_seen);
-            if let Some(moved) = self.store.promise(follow).await? {
+            if let Some(moved) = self.store.write_durable(follow).await? {
                 self.writers.watch_lease(moved);
             }
         }
@@ -168,7 +168,7 @@ pub(crate) fn bind(
         None if bindings::was_bound(tx, row.home_id, scope, id)? => return Ok(false),
         found => found.map(|(other, _)| other),
     };
-    bindings::bind_now(tx, row, other.as_deref(), id, now())?;
+    bindings::bind_provider_id(tx, row, other.as_deref(), id, now())?;
     Ok(true)
 }
 
@@ -217,7 +217,7 @@ mod tests {
             let request = CreateRequest { id, agent, cwd, ..CreateRequest::default() };
             let session = registry.launches.create(request).await.unwrap().session;
             let lease = lease_of(&session, std::process::id(), "interactive").unwrap();
-            registry.store().promise(move |tx| leases::put(tx, &lease)).await.unwrap();
+            registry.store().write_durable(move |tx| leases::put(tx, &lease)).await.unwrap();
             let known = registry.homes.known().await.unwrap().remove(0);
             Self { _dir: dir, registry, known, id: session.id }
         }

@@ -18,7 +18,7 @@ use crate::providers::{Basis, Found, Listed, Retention};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::directories::DirCache;
 use crate::registry::homes::gate::LISTING_TIMEOUT;
-use crate::store::intake::{Discovered, Intake};
+use crate::store::import::{FoundSession, Import};
 use crate::store::{self, files};
 use crate::system;
 
@@ -63,7 +63,7 @@ impl Discovery {
         }
         let is_first = !self.has_swept();
         // While a registry is filled for the first time, nothing needs the stamps earlier.
-        let files_later = is_large && is_first && self.store.is_being_filled();
+        let files_later = is_large && is_first && self.store.is_first_import();
         let (read, rows) = mpsc::channel(WRITE_BATCH / 2 / READ_BATCH);
         let reading = self.read_all(known, changed, retention, read);
         let writing = self.remember_all(known.id, rows, files_later);
@@ -193,18 +193,18 @@ impl Discovery {
             }
             let waits = self.store.waiting();
             let write = self.store.write(move |tx| {
-                let mut intake = Intake::begin(tx)?;
+                let mut import = Import::begin(tx)?;
                 let mut seen = Vec::new();
                 while !rows.is_empty() && (seen.len() < CHUNK_ROWS || !waits()) {
                     for (file, found) in rows.drain(..CHUNK_ROWS.min(rows.len())) {
-                        found.map_or(Ok(()), |found| intake.absorb(&found))?;
+                        found.map_or(Ok(()), |found| import.upsert(&found))?;
                         if !files_later {
                             remember_file(tx, home_id, &file)?;
                         }
                         seen.push(file);
                     }
                 }
-                intake.end()?;
+                import.finish()?;
                 Ok((rows, seen))
             });
             let (rest, seen) = write.await?;
@@ -213,13 +213,13 @@ impl Discovery {
                 self.imported().entry(home_id).or_default().extend(seen);
             }
             failpoint::reach("import.written");
-            self.store.make_indexes_of_many().await?;
+            self.store.build_indexes_if_large().await?;
         }
     }
 }
 
 /// A transcript with its metadata, if it is a session.
-type Row = (Listed, Option<Discovered>);
+type Row = (Listed, Option<FoundSession>);
 
 fn remember_file(tx: &Transaction<'_>, home_id: i64, file: &Listed) -> store::Result<()> {
     let Listed { location, stamp } = file;
@@ -243,7 +243,7 @@ fn discovered(
     found: Found,
     retention: Option<Retention>,
     dirs: &DirCache,
-) -> Discovered {
+) -> FoundSession {
     let dir = dirs.get(&found.launch_dir);
     let exists = dir.and_then(|dir| dir.exists);
     let verdict = super::verdict::with_directory(found.verdict, exists);
@@ -255,7 +255,7 @@ fn discovered(
         basis.plus_ms(retention.age_ms)
     });
     let id = |provider_session_id: &str| session_id(known, &found.scope, provider_session_id);
-    Discovered {
+    FoundSession {
         id: id(&found.provider_session_id),
         provider: known.provider.id().to_owned(),
         home_id: known.id,
@@ -276,7 +276,7 @@ fn discovered(
         last_activity: found.last_activity,
         expires_at,
         at: now(),
-        ..Discovered::default()
+        ..FoundSession::default()
     }
 }
 

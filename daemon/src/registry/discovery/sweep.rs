@@ -69,7 +69,7 @@ impl Discovery {
         }
         // After the listings that wait for the first sweep. Whatever a full disk prevents then
         // is done after a later sweep.
-        if is_first || self.store.is_being_filled() {
+        if is_first || self.store.is_first_import() {
             let discovery = Arc::clone(self);
             // A task of its own, so that it ends even if the caller goes away.
             tokio::spawn(async move { discovery.end_first_sweep().await });
@@ -300,7 +300,7 @@ mod tests {
         let [found] = &registry.sessions.newest_resumable("/").await.map(|row| [row]).unwrap();
         assert!(registry.sessions.resolve(&found.session.id).await.is_ok());
         registry.sessions.resolve("another").await.unwrap_err();
-        while registry.store().is_being_filled() {
+        while registry.store().is_first_import() {
             tokio::task::yield_now().await;
         }
     }
@@ -325,9 +325,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let registry = Registry::of_folder(dir.path()).await;
         registry.discovery.swept.send_replace(true);
-        assert!(registry.store().is_being_filled());
+        assert!(registry.store().is_first_import());
         registry.discovery.sweep().await.unwrap();
-        while registry.store().is_being_filled() {
+        while registry.store().is_first_import() {
             tokio::task::yield_now().await;
         }
     }

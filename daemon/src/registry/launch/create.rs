@@ -15,15 +15,15 @@ use crate::providers::{self, Home, Launch, Provider};
 use crate::registry::discovery::verdict::{UNSTARTED, is_unstarted};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::bound;
+use crate::store::annotations;
 use crate::store::bindings;
-use crate::store::fallback;
-use crate::store::intake::{self, Discovered};
-use crate::store::marks;
+use crate::store::import::{self, FoundSession};
+use crate::store::rebind;
 use crate::store::sessions::{self, Stored};
 
 /// A session that will exist once it is registered.
 pub(crate) struct NewSession {
-    pub(crate) found: Discovered,
+    pub(crate) found: FoundSession,
     pub(crate) provider: &'static dyn Provider,
     pub(crate) home: Home,
     pub(crate) launch: Launch,
@@ -71,7 +71,7 @@ impl Launches {
         let project = self.homes.directories.project_of(cwd).await?;
         // A launch that the provider refuses fails here, before anything is stored.
         let launch = self.launch_of(provider, agent, profile.flags.clone(), &id, environment)?;
-        let found = Discovered {
+        let found = FoundSession {
             agent: agent.to_owned(),
             launch: serde_json::to_string(&profile.flags).map_err(Fault::internal)?,
             ..unstarted(id, provider, cwd, project)
@@ -83,14 +83,14 @@ impl Launches {
         let id = new.found.id.clone();
         let row = self
             .store
-            .promise(move |tx| {
+            .write_durable(move |tx| {
                 // Requests may be repeated.
                 if let Some(row) = sessions::by_id(tx, &id)? {
                     return Ok(Some(row));
                 }
                 insert(tx, new)?;
                 if ttl_ms.is_some() {
-                    marks::live_for(tx, &id, ttl_ms)?;
+                    annotations::set_ttl(tx, &id, ttl_ms)?;
                 }
                 sessions::by_id(tx, &id)
             })
@@ -124,7 +124,7 @@ impl Launches {
         }
         let launch_dir = cwd.unwrap_or(&row.session.launch_dir);
         let project = self.homes.directories.project_of(launch_dir).await?;
-        let found = Discovered {
+        let found = FoundSession {
             agent: row.session.agent.clone(),
             launch: row.launch.clone(),
             parent_id: Some(row.session.id.clone()),
@@ -194,7 +194,7 @@ pub(crate) fn start_over(tx: &Transaction<'_>, row: &Stored) -> crate::store::Re
     let chooses = provider.is_some_and(|provider| provider.capabilities().choose_id);
     // A fresh provider id: the provider may still have something under the old one.
     let id = chooses.then(|| Uuid::new_v4().to_string());
-    fallback::begin_anew(tx, row, id.as_deref(), now())
+    rebind::rebind(tx, row, id.as_deref(), now())
 }
 
 /// Inserts a new session and its home.
@@ -205,13 +205,13 @@ pub(crate) fn insert(tx: &Transaction<'_>, new: NewSession) -> crate::store::Res
     let NewSession { mut found, home, .. } = new;
     let path = home.path.to_string_lossy();
     found.home_id = bindings::remember_home(tx, &found.provider, &path, &home.env)?;
-    intake::absorb(tx, &found)
+    import::upsert(tx, &found)
 }
 
 /// The row of a session that is registered but not started.
-fn unstarted(id: String, provider: &dyn Provider, cwd: &str, project: String) -> Discovered {
+fn unstarted(id: String, provider: &dyn Provider, cwd: &str, project: String) -> FoundSession {
     let chosen = if provider.capabilities().choose_id { id.clone() } else { String::new() };
-    Discovered {
+    FoundSession {
         id,
         provider: provider.id().to_owned(),
         provider_session_id: chosen,
@@ -224,7 +224,7 @@ fn unstarted(id: String, provider: &dyn Provider, cwd: &str, project: String) ->
         created_at: now(),
         last_activity: now(),
         at: now(),
-        ..Discovered::default()
+        ..FoundSession::default()
     }
 }
 

@@ -11,13 +11,13 @@ use sessd_proto::cleanup::{Action, ActionKind, CleanupReport, CleanupRequest};
 use sessd_proto::{Fault, Status, Timestamp};
 
 use super::Sessions;
-use crate::clock::{self, Hold, Look, now};
+use crate::clock::{self, ClockSample, Hold, now};
 use crate::config::Config;
 use crate::failpoint;
 use crate::launch_files;
 use crate::registry::writers::leases::is_leased;
 use crate::store::sessions::{self, Stored};
-use crate::store::{self, events, looks, trash, turns};
+use crate::store::{self, clock_samples, events, trash, turns};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
@@ -26,7 +26,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 struct Plan {
     trash: Vec<(Stored, &'static str)>,
     purge: Vec<Stored>,
-    graves: i64,
+    tombstones: i64,
     last_event: i64,
     events: i64,
     turns: Vec<String>,
@@ -42,9 +42,9 @@ impl Sessions {
         request: CleanupRequest,
     ) -> Result<CleanupReport, Fault> {
         let _one_at_a_time = self.cleaning.lock().await;
-        let look = Look::now();
-        let earlier = self.store.read(looks::all).await?;
-        let horizon = clock::horizon(&earlier, &look);
+        let sample = ClockSample::now();
+        let earlier = self.store.read(clock_samples::all).await?;
+        let horizon = clock::horizon(&earlier, &sample);
         let (config, until) = (self.config.clone(), horizon.clone().ok());
         let plan = self.store.read_slowly(move |c| plan(c, &config, until)).await?;
         let plan = self.without_running(plan).await?;
@@ -57,8 +57,8 @@ impl Sessions {
             report.actions = plan.actions();
             return Ok(report);
         }
-        if earlier.last().is_none_or(|last| look.tells_more_than(last)) {
-            self.store.write(move |tx| looks::append(tx, &look)).await?;
+        if earlier.last().is_none_or(|last| sample.is_worth_keeping_after(last)) {
+            self.store.write(move |tx| clock_samples::append(tx, &sample)).await?;
         }
         failpoint::reach("cleanup.planned");
         report.actions = self.carry_out(plan).await?;
@@ -80,13 +80,13 @@ impl Sessions {
 
     /// Carries out a plan step by step; returns the steps that were done.
     async fn carry_out(&self, plan: Plan) -> Result<Vec<Action>, Fault> {
-        let mut done = Plan { graves: plan.graves, events: plan.events, ..Plan::default() };
+        let mut done = Plan { tombstones: plan.tombstones, events: plan.events, ..Plan::default() };
         for (row, reason) in plan.trash {
             let stored = row.clone();
             let put = move |tx: &Transaction<'_>| {
-                Ok(!is_leased(tx, &stored)? && trash::put(tx, &stored, now(), true, reason)?)
+                Ok(!is_leased(tx, &stored)? && trash::put(tx, &stored, now(), reason)?)
             };
-            if self.store.promise(put).await? {
+            if self.store.write_durable(put).await? {
                 done.trash.push((row, reason));
             }
         }
@@ -96,13 +96,13 @@ impl Sessions {
             let purge = move |tx: &Transaction<'_>| {
                 Ok(!is_leased(tx, &stored)? && trash::purge(tx, &stored, now())?)
             };
-            if self.store.promise(purge).await? {
+            if self.store.write_durable(purge).await? {
                 launch_files::forget(&self.state, &row.session.id).await;
                 done.purge.push(row);
             }
         }
         failpoint::reach("cleanup.purged");
-        self.store.write(|tx| trash::forget_empty_graves(tx)).await?;
+        self.store.write(|tx| trash::forget_stale_tombstones(tx)).await?;
         let last = plan.last_event;
         while self.store.write(move |tx| events::forget(tx, last)).await? > 0 {}
         for id in plan.turns {
@@ -117,7 +117,7 @@ impl Sessions {
 /// Plans a cleanup. Without a trusted time (`until`) nothing is removed by its age.
 fn plan(c: &Connection, config: &Config, until: Option<Timestamp>) -> store::Result<Plan> {
     let before = |days: u32| until.map(|until| until.plus_ms(-DAY_MS * i64::from(days)));
-    let mut plan = Plan { graves: trash::empty_graves(c)?, ..Plan::default() };
+    let mut plan = Plan { tombstones: trash::count_stale_tombstones(c)?, ..Plan::default() };
     if let Some(past_ttl) = until {
         let due = trash::due_by_ttl(c, past_ttl)?;
         plan.trash = sessions::by_seqs(c, due)?.into_iter().map(|row| (row, "ttl")).collect();
@@ -162,7 +162,7 @@ impl Plan {
         let trash = self.trash.iter();
         actions.extend(trash.map(|(row, reason)| about(ActionKind::Trash, row, reason)));
         actions.extend(self.purge.iter().map(|row| about(ActionKind::Purge, row, "trash_days")));
-        actions.extend(rows(ActionKind::ForgetTombstones, self.graves, "transcripts_gone"));
+        actions.extend(rows(ActionKind::ForgetTombstones, self.tombstones, "transcripts_gone"));
         actions.extend(rows(ActionKind::ForgetEvents, self.events, "retention"));
         actions.extend(rows(ActionKind::ForgetTurns, turns, "retention"));
         actions
@@ -178,7 +178,7 @@ fn describe(hold: Hold) -> String {
                 "the clock was set: nothing is removed by its age for {hours} h {minutes} min of uptime"
             )
         }
-        Hold::FirstLook => {
+        Hold::FirstSample => {
             "nothing is removed by its age until two cleanups, an hour of uptime apart, agree"
                 .to_owned()
         }

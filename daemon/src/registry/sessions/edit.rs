@@ -11,7 +11,7 @@ use crate::clock::now;
 use crate::failpoint;
 use crate::registry::writers::leases::{busy, is_leased};
 use crate::store::sessions::{self, Stored};
-use crate::store::{self, marks, trash};
+use crate::store::{self, annotations, trash};
 
 /// The longest tag, in characters.
 const TAG_MAX: usize = 64;
@@ -46,7 +46,7 @@ impl Sessions {
                 return Ok(());
             }
             let is_free = !is_leased(tx, row)?;
-            if !is_free || !trash::put(tx, row, now(), true, "deleted")? {
+            if !is_free || !trash::put(tx, row, now(), "deleted")? {
                 return Err(raced(row).into());
             }
             Ok(())
@@ -65,7 +65,7 @@ impl Sessions {
     ) -> Result<ChangeResponse, Fault> {
         for selector in &request.selectors {
             let id = selector.clone();
-            if !self.store.read(move |c| trash::is_buried(c, &id)).await? {
+            if !self.store.read(move |c| trash::has_tombstone(c, &id)).await? {
                 self.resolve(selector).await?;
             }
         }
@@ -76,11 +76,11 @@ impl Sessions {
         let changed = self
             .change(rows, |tx, row| {
                 let is_in = row.session.trashed_at.is_some();
-                if is_in && !trash::put(tx, row, now(), false, "undeleted")? {
+                if is_in && !trash::take_out(tx, row, now())? {
                     return Err(raced(row).into());
                 }
                 if row.is_past_ttl(now()) {
-                    marks::live_for(tx, &row.session.id, None)?;
+                    annotations::set_ttl(tx, &row.session.id, None)?;
                 }
                 Ok(())
             })
@@ -97,7 +97,7 @@ impl Sessions {
         request: SelectorsRequest,
     ) -> Result<ChangeResponse, Fault> {
         let rows = self.resolve_all(&request.selectors).await?;
-        let changed = self.change(rows, |tx, row| marks::pin(tx, row, true, now())).await?;
+        let changed = self.change(rows, |tx, row| annotations::pin(tx, row, true, now())).await?;
         // A pin stops the time to live.
         self.checked(changed).await
     }
@@ -111,7 +111,7 @@ impl Sessions {
         request: SelectorsRequest,
     ) -> Result<ChangeResponse, Fault> {
         let rows = self.resolve_all(&request.selectors).await?;
-        self.change(rows, |tx, row| marks::pin(tx, row, false, now())).await
+        self.change(rows, |tx, row| annotations::pin(tx, row, false, now())).await
     }
 
     /// Adds tags to a session.
@@ -130,7 +130,7 @@ impl Sessions {
         let row = self.resolve(&request.selector).await?;
         let tags = request.tags;
         let add = move |tx: &Transaction<'_>, row: &Stored| {
-            tags.iter().try_for_each(|tag| marks::tag(tx, row, tag, now()))
+            tags.iter().try_for_each(|tag| annotations::tag(tx, row, tag, now()))
         };
         let changed = self.change(vec![row], add).await?;
         self.checked(changed).await
@@ -147,7 +147,7 @@ impl Sessions {
         let row = self.resolve(&request.selector).await?;
         let tags = request.tags;
         let remove = move |tx: &Transaction<'_>, row: &Stored| {
-            tags.iter().try_for_each(|tag| marks::untag(tx, row, tag, now()))
+            tags.iter().try_for_each(|tag| annotations::untag(tx, row, tag, now()))
         };
         self.change(vec![row], remove).await
     }
@@ -171,7 +171,7 @@ impl Sessions {
         }
         let row = self.resolve(&request.selector).await?;
         let set = move |tx: &Transaction<'_>, row: &Stored| {
-            marks::title(tx, row, title.as_deref(), now())
+            annotations::title(tx, row, title.as_deref(), now())
         };
         self.change(vec![row], set).await
     }
@@ -182,7 +182,7 @@ impl Sessions {
             return Ok(());
         }
         let id = selector.to_owned();
-        let homes = self.store.promise(move |tx| trash::lift(tx, &id)).await?;
+        let homes = self.store.write_durable(move |tx| trash::lift_tombstones(tx, &id)).await?;
         if homes.is_empty() {
             return Ok(());
         }
@@ -212,7 +212,7 @@ impl Sessions {
     ) -> Result<ChangeResponse, Fault> {
         let changed = self
             .store
-            .promise(move |tx| {
+            .write_durable(move |tx| {
                 rows.iter().try_for_each(|row| change(tx, row))?;
                 sessions::by_seqs(tx, rows.iter().map(|row| row.seq))
             })

@@ -83,7 +83,7 @@ impl Sessions {
         must_be_key(&request.key)?;
         let dropped = self
             .store
-            .promise(move |tx| {
+            .write_durable(move |tx| {
                 let before = keys::drop(tx, &request.key, now())?;
                 Ok(before.map(|id| sessions::by_id(tx, &id)).transpose()?.flatten())
             })
@@ -110,7 +110,7 @@ impl Sessions {
             keys::bind(tx, &key, &row.session.id, now())?;
             sessions::by_seqs(tx, [row.seq])
         };
-        let changed = self.store.promise(give).await?;
+        let changed = self.store.write_durable(give).await?;
         Ok(ChangeResponse { sessions: self.writers.with_live(changed).await? })
     }
 

@@ -18,8 +18,8 @@ use crate::registry::launch::admission::{Admission, needs_rebind};
 use crate::registry::launch::create::{NewSession, insert, start_over};
 use crate::registry::writers::leases;
 use crate::registry::writers::queue::Waiting;
+use crate::store::annotations;
 use crate::store::keys;
-use crate::store::marks;
 use crate::store::sessions::{self, Stored};
 use crate::store::turns::{self as rows, Asked};
 
@@ -222,7 +222,7 @@ impl Turns {
         let key = request.selector.clone().filter(|_| new.is_some() && !request.fork);
         let stored = self
             .store
-            .promise(move |tx| {
+            .write_durable(move |tx| {
                 // Requests may be repeated while they are being accepted.
                 if let Some(turn) = rows::by_id(tx, &wanted.id)? {
                     return Ok(Some((turn, false)));
@@ -245,7 +245,7 @@ impl Turns {
                     keys::bind(tx, key, &wanted.session_id, now())?;
                 }
                 if let Some(ttl_ms) = ttl_ms {
-                    marks::live_for(tx, &wanted.session_id, Some(ttl_ms))?;
+                    annotations::set_ttl(tx, &wanted.session_id, Some(ttl_ms))?;
                 }
                 rows::queue(tx, &wanted, &asked)?;
                 Ok(Some((wanted, true)))

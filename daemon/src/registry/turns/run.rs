@@ -70,10 +70,10 @@ impl Turns {
             let (id, fault) = (turn_id.clone(), fault.clone());
             let finish = move |tx: &Transaction<'_>| {
                 // A turn that never started stays queued: the next daemon may be able to run it.
-                let started = state != TurnState::Interrupted || rows::is_begun(tx, &id)?;
+                let started = state != TurnState::Interrupted || rows::was_started(tx, &id)?;
                 if started { rows::finish(tx, &id, state, at, fault.as_ref()) } else { Ok(()) }
             };
-            match self.store.promise(finish).await {
+            match self.store.write_durable(finish).await {
                 Ok(()) => break,
                 // The disk may be full: followers wait until there is room again.
                 Err(error) => tracing::error!("cannot store how a turn ended: {error}"),
@@ -156,7 +156,7 @@ impl Turns {
         }
         let over =
             move |tx: &Transaction<'_>| Ok(!leases::is_leased(tx, &row)? && start_over(tx, &row)?);
-        self.store.promise(over).await?;
+        self.store.write_durable(over).await?;
         Ok(None)
     }
 
@@ -225,7 +225,7 @@ impl Turns {
             leases::must_be_free(tx, &row.session)?;
             rows::start(tx, &id, now())
         };
-        match self.store.promise(started).await? {
+        match self.store.write_durable(started).await? {
             true => Ok(()),
             false => Err(Stop::Interrupted.fault()),
         }
@@ -242,7 +242,7 @@ impl Turns {
                 let group =
                     Group { pgid: *pid, start_ticks: *start_ticks, boot_id: boot_id.clone() };
                 leases_of_store::put(tx, &taken)?;
-                rows::run_by(tx, &id, &group)
+                rows::set_group(tx, &id, &group)
             })
             .await?;
         self.writers.watch_lease(lease);

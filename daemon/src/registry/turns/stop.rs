@@ -88,7 +88,7 @@ impl Turns {
         let running = Stop::Interrupted.fault();
         let waiting =
             interrupted("its environment was kept only in the memory of the daemon that ended");
-        self.store.promise(move |tx| rows::interrupt(tx, now(), &running, &waiting)).await
+        self.store.write_durable(move |tx| rows::interrupt(tx, now(), &running, &waiting)).await
     }
 
     /// Interrupts running turns at shutdown. Waiting turns are left to the next daemon, if it can

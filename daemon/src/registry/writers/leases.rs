@@ -27,7 +27,7 @@ impl Writers {
         let lease = lease_of(session, pid, kind)?;
         let (wanted, shown) = (lease.clone(), session.clone());
         self.store
-            .promise(move |tx| {
+            .write_durable(move |tx| {
                 let held = leases::of_session(tx, &wanted.session_id)?;
                 let other = |held: &Lease| {
                     (held.pid, held.start_ticks) != (wanted.pid, wanted.start_ticks)

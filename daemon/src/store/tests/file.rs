@@ -1,4 +1,4 @@
-//! The file: a query past its deadline is stopped alone, and damage costs no byte.
+//! The file: a query past its deadline is stopped alone, and a damaged file is kept as it is.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,10 +8,10 @@ use rusqlite::{Connection, Transaction};
 use sessd_proto::session::ListRequest;
 use sessd_proto::{Fault, FaultCode};
 
-use super::super::{Error, Store, bindings, intake, page, put_aside, sessions};
+use super::super::{Error, Store, bindings, import, page, put_aside, sessions};
 use super::{empty, found};
 
-const FOR_EVER: &str =
+const ENDLESS_QUERY: &str =
     "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
 #[tokio::test]
@@ -20,8 +20,9 @@ async fn a_slow_read_is_stopped_and_the_next_one_works() {
     let store = Store::open(&dir.path().join("sessd.db")).unwrap();
     let store = Store { deadline: Duration::from_millis(50), ..store };
     let started = Instant::now();
-    let slow = store.read_slowly(|c| Ok(c.query_row(FOR_EVER, [], |row| row.get::<_, i64>(0))?));
-    // The other connection serves meanwhile; both answers are awaited together.
+    let slow =
+        store.read_slowly(|c| Ok(c.query_row(ENDLESS_QUERY, [], |row| row.get::<_, i64>(0))?));
+    // The other connection serves at the same time; both results are awaited together.
     let (slow, quick) = tokio::join!(slow, store.read(sessions::count));
     let fault = Fault::from(slow.unwrap_err());
     assert_eq!(fault.code, FaultCode::Deadline);
@@ -29,7 +30,8 @@ async fn a_slow_read_is_stopped_and_the_next_one_works() {
     assert!(started.elapsed() >= Duration::from_millis(50));
     assert_eq!(quick.unwrap(), 0);
     assert_eq!(store.read_slowly(sessions::count).await.unwrap(), 0);
-    let slow = store.read(|c| Ok(c.query_row(FOR_EVER, [], |row| row.get::<_, i64>(0))?)).await;
+    let slow =
+        store.read(|c| Ok(c.query_row(ENDLESS_QUERY, [], |row| row.get::<_, i64>(0))?)).await;
     assert_eq!(Fault::from(slow.unwrap_err()).code, FaultCode::Deadline);
     assert_eq!(store.read(sessions::count).await.unwrap(), 0);
 }
@@ -38,7 +40,7 @@ async fn a_slow_read_is_stopped_and_the_next_one_works() {
 async fn a_failing_transaction_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("sessd.db")).unwrap();
-    let failed = store.promise(|tx| {
+    let failed = store.write_durable(|tx| {
         tx.execute("INSERT INTO projects (root) VALUES ('/w')", [])?;
         Err::<(), _>(Error::Other("changed my mind".to_owned()))
     });
@@ -74,26 +76,26 @@ fn keeps_every_byte(files: [(&str, &str); 3]) {
 }
 
 #[tokio::test]
-async fn a_large_registry_in_which_damage_was_met_is_looked_at_as_a_whole() {
+async fn a_suspect_registry_is_checked_as_a_whole() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sessd.db");
     let store = Store::open(&path).unwrap();
     let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 6000)
                 INSERT INTO projects (root) SELECT i || hex(zeroblob(2000)) FROM n";
     store.write(move |tx| Ok(tx.execute(fill, [])?)).await.unwrap();
-    store.settle().await.unwrap();
+    store.stop_writes().await.unwrap();
     drop(store);
     let mut bytes = std::fs::read(&path).unwrap();
     let middle = bytes.len() / 2 / 4096 * 4096;
     assert!(bytes.len() > 4_096 * 4_096, "{}", bytes.len());
     bytes[middle..middle + 4096].fill(0xff);
     std::fs::write(&path, bytes).unwrap();
-    Store::open(&path).expect("nobody has met the damage yet");
-    super::super::suspect(&path);
+    Store::open(&path).expect("damage in a large registry is not found on open");
+    super::super::mark_suspect(&path);
     assert!(Store::open(&path).unwrap_err().is_damage());
 }
 
-/// The names of all indexes of a registry.
+/// Returns the names of all indexes of a registry.
 fn indexes(connection: &Connection) -> Vec<String> {
     let names = "SELECT name FROM sqlite_schema WHERE type = 'index' ORDER BY name";
     let mut statement = connection.prepare(names).unwrap();
@@ -101,21 +103,25 @@ fn indexes(connection: &Connection) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn indexes_that_were_put_off_are_made_after_the_first_import() {
+async fn deferred_indexes_are_built_after_the_first_import() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("sessd.db")).unwrap();
     let before = store.read(|c| Ok(indexes(c))).await.unwrap();
     assert!(before.contains(&"list_activity".to_owned()) && before.len() < indexes(&empty()).len());
-    store.make_indexes_of_many().await.unwrap();
-    assert_eq!(store.read(|c| Ok(indexes(c))).await.unwrap(), before, "they are not many");
+    store.build_indexes_if_large().await.unwrap();
+    assert_eq!(
+        store.read(|c| Ok(indexes(c))).await.unwrap(),
+        before,
+        "there are not many sessions"
+    );
     // Both at once, as after two sweeps.
-    let (one, other) = tokio::join!(store.make_indexes(), store.make_indexes());
+    let (one, other) = tokio::join!(store.build_indexes(), store.build_indexes());
     one.and(other).unwrap();
     assert_eq!(store.read(|c| Ok(indexes(c))).await.unwrap(), indexes(&empty()));
 }
 
 #[tokio::test]
-async fn indexes_that_a_crash_left_out_are_made_when_the_registry_is_opened() {
+async fn indexes_missing_after_a_crash_are_built_on_open() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sessd.db");
     drop(Store::open(&path).unwrap());
@@ -124,7 +130,7 @@ async fn indexes_that_a_crash_left_out_are_made_when_the_registry_is_opened() {
     assert!(present.len() < indexes(&empty()).len(), "the first import is still to come");
     let fill = |tx: &rusqlite::Transaction<'_>| {
         let home = bindings::remember_home(tx, "p", "/home", &BTreeMap::new())?;
-        intake::absorb(tx, &found(home, 1))
+        import::upsert(tx, &found(home, 1))
     };
     store.write(fill).await.unwrap();
     drop(store);
@@ -133,7 +139,7 @@ async fn indexes_that_a_crash_left_out_are_made_when_the_registry_is_opened() {
     assert_eq!(store.read(sessions::count).await.unwrap(), 1);
 }
 
-/// Reads of files by this thread so far, its reads of this very number among them.
+/// Returns the number of read calls of this thread so far, including those made here.
 fn reads() -> u64 {
     let io = fs::read_to_string("/proc/thread-self/io").unwrap();
     let line = io.lines().find_map(|line| line.strip_prefix("syscr: "));
@@ -147,7 +153,7 @@ async fn a_slow_read_does_not_take_the_memory_of_short_ones() {
     let fill = |tx: &Transaction<'_>| {
         let home = bindings::remember_home(tx, "p", "/home", &BTreeMap::new())?;
         for number in 0..10_000 {
-            intake::absorb(tx, &found(home, number))?;
+            import::upsert(tx, &found(home, number))?;
         }
         Ok(())
     };

@@ -1,5 +1,5 @@
-//! What the store promises, on registries in memory. Everything here goes through its own
-//! functions; SQL is written only for what no function can make yet.
+//! Tests of the store, mostly on registries in memory. They use its own functions, and SQL only for
+//! states that no function can produce.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,22 +7,22 @@ use std::path::Path;
 use rusqlite::Connection;
 use sessd_proto::{Status, Timestamp};
 
-use super::bindings;
+use super::bindings::remember_home;
 use super::file::prepare;
-use super::intake::Discovered;
+use super::import::FoundSession;
 use super::migrations;
 use super::sessions::{self, Stored};
 
+mod bindings;
 mod file;
 mod pages;
-
 mod retention;
 mod rows;
 mod selectors;
 mod trash;
 mod turns;
 
-/// A registry in memory with nothing in it.
+/// Returns an empty registry in memory.
 fn empty() -> Connection {
     let mut connection = Connection::open_in_memory().unwrap();
     prepare(&connection).unwrap();
@@ -30,16 +30,16 @@ fn empty() -> Connection {
     connection
 }
 
-/// A registry with one home.
+/// Returns a registry with one home, and its row number.
 fn with_home() -> (Connection, i64) {
     let connection = empty();
-    let home = bindings::remember_home(&connection, "p", "/home", &BTreeMap::new()).unwrap();
+    let home = remember_home(&connection, "p", "/home", &BTreeMap::new()).unwrap();
     (connection, home)
 }
 
-/// What a sweep could find, distinct by its number.
-fn found(home_id: i64, number: i64) -> Discovered {
-    Discovered {
+/// Returns a session as a sweep could find it; `number` makes it unique.
+fn found(home_id: i64, number: i64) -> FoundSession {
+    FoundSession {
         id: format!("id-{number:04}"),
         provider: "p".to_owned(),
         home_id,
@@ -51,7 +51,7 @@ fn found(home_id: i64, number: i64) -> Discovered {
         created_at: Timestamp(number),
         last_activity: Timestamp(number),
         at: Timestamp(1_000),
-        ..Discovered::default()
+        ..FoundSession::default()
     }
 }
 
@@ -59,7 +59,7 @@ fn stored(connection: &Connection, id: &str) -> Stored {
     sessions::by_id(connection, id).unwrap().unwrap()
 }
 
-/// The plan of a query, one step a line.
+/// Returns the plan of a query, one step per line.
 fn explain(connection: &Connection, sql: &str, parameters: &[rusqlite::types::Value]) -> String {
     let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
     let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {

@@ -1,5 +1,4 @@
-//! Pages: every way through a list gives what a naive sort gives, along an index, and at a
-//! bounded cost.
+//! Pages: every list equals a naive sort, uses an index, and has a bounded cost.
 
 use std::cmp::Reverse;
 
@@ -8,8 +7,8 @@ use sessd_proto::session::{ListRequest, Sort};
 use sessd_proto::{FaultCode, Kind, Status, Timestamp};
 
 use super::super::bindings;
+use super::super::import::{self, FoundSession};
 use super::super::indexes;
-use super::super::intake::{self, Discovered};
 use super::super::page::{self, EXAMINED_MAX, Walk};
 use super::super::sessions::{self, Stored};
 use super::super::{Error, Result};
@@ -17,16 +16,16 @@ use super::{empty, explain, found, with_home};
 
 const SESSIONS: i64 = 240;
 
-/// Sessions with many equal keys, half of them without an expiry; every seventh is in the trash
-/// and every third has a tag.
-fn crowd() -> Connection {
+/// Returns sessions with many equal keys, half of them without an expiry; every seventh is in the
+/// trash, every third and every fourth has a tag.
+fn varied_sessions() -> Connection {
     let connection = empty();
     for number in 0..SESSIONS {
         let provider = ["p", "q"][(number % 2) as usize];
         let home = bindings::remember_home(&connection, provider, "/home", &Default::default());
         let home = home.unwrap();
         let one_of = |texts: [&str; 3], by: i64| texts[(number / by % 3) as usize].to_owned();
-        let row = Discovered {
+        let row = FoundSession {
             provider: provider.to_owned(),
             project: one_of(["/a", "/b", "/c"], 2),
             kind: Kind::ALL[(number / 3 % 3) as usize],
@@ -37,7 +36,7 @@ fn crowd() -> Connection {
             expires_at: (number % 4 < 2).then_some(Timestamp(number * 13 % 4)),
             ..found(home, number)
         };
-        intake::absorb(&connection, &row).unwrap();
+        import::upsert(&connection, &row).unwrap();
     }
     connection
         .execute_batch(
@@ -52,7 +51,7 @@ fn crowd() -> Connection {
     connection
 }
 
-/// A request for each single filter, none of them, and combinations.
+/// Returns requests without a filter, with each single filter, and with combinations.
 fn requests() -> Vec<ListRequest> {
     let text = |text: &str| Some(text.to_owned());
     let none = ListRequest::default;
@@ -99,7 +98,7 @@ fn requests() -> Vec<ListRequest> {
     requests.into_iter().flat_map(sorted).collect()
 }
 
-/// What a request means, without any SQL.
+/// Returns the rows that a request selects, without SQL.
 fn naive(all: &[Stored], request: &ListRequest) -> Vec<i64> {
     let same = |asked: &Option<String>, value: &str| asked.as_deref().is_none_or(|a| a == value);
     let wanted = |row: &&Stored| {
@@ -143,7 +142,7 @@ fn walk(connection: &Connection, request: &ListRequest, limit: u32) -> Vec<i64> 
 
 #[test]
 fn all_pages_together_are_the_sorted_list() {
-    let connection = crowd();
+    let connection = varied_sessions();
     let all: Vec<_> =
         (1..=SESSIONS).map(|seq| sessions::by_seq(&connection, seq).unwrap().unwrap()).collect();
     for request in requests() {
@@ -157,7 +156,7 @@ fn all_pages_together_are_the_sorted_list() {
 
 #[test]
 fn every_page_is_a_walk_along_one_index() {
-    let connection = crowd();
+    let connection = varied_sessions();
     for mut request in requests() {
         for after in [None, Some(format!("{}.1.5", request.sort))] {
             request.after = after;
@@ -172,7 +171,7 @@ fn every_page_is_a_walk_along_one_index() {
 
 #[test]
 fn a_cursor_starts_inside_the_index() {
-    let connection = crowd();
+    let connection = varied_sessions();
     for sort in Sort::ALL {
         let after = Some(format!("{sort}.1.5"));
         let request = ListRequest { sort: *sort, after, ..ListRequest::default() };
@@ -182,8 +181,8 @@ fn a_cursor_starts_inside_the_index() {
     }
 }
 
-/// Far more sessions than one call may look at; the rare ones are the oldest.
-fn multitude(rare: i64) -> Connection {
+/// Returns far more sessions than one call may examine; the rare ones are the oldest.
+fn many_sessions(rare: i64) -> Connection {
     let (connection, _) = with_home();
     connection
         .execute_batch(&format!(
@@ -200,7 +199,7 @@ fn multitude(rare: i64) -> Connection {
 
 #[test]
 fn combined_filters_examine_a_bounded_number_of_rows() {
-    let connection = multitude(3);
+    let connection = many_sessions(3);
     let mut request = ListRequest {
         provider: Some("p".to_owned()),
         status: Some(Status::Invalid),
@@ -209,7 +208,7 @@ fn combined_filters_examine_a_bounded_number_of_rows() {
     let mut found = Vec::new();
     for expected in [0, 0, 3] {
         let (rows, next) = page::list(&connection, &request).unwrap();
-        assert_eq!(rows.len(), expected, "a call looks at {EXAMINED_MAX} rows, not at more");
+        assert_eq!(rows.len(), expected, "a call examines {EXAMINED_MAX} rows at most");
         assert_eq!(next.is_some(), expected == 0, "a short page has a cursor to go on");
         found.extend(rows.into_iter().map(|row| row.seq));
         request.after = next;
@@ -221,7 +220,7 @@ fn combined_filters_examine_a_bounded_number_of_rows() {
 fn a_tagged_list_follows_its_sessions() {
     let (connection, home) = with_home();
     for number in [1, 2] {
-        intake::absorb(&connection, &found(home, number)).unwrap();
+        import::upsert(&connection, &found(home, number)).unwrap();
     }
     connection
         .execute_batch(
@@ -238,17 +237,17 @@ fn a_tagged_list_follows_its_sessions() {
     assert_eq!((order(Sort::Activity), order(Sort::Expires)), (vec![2, 1], vec![1, 2]));
     let last_activity = Timestamp(9);
     let created_at = Timestamp(9);
-    let newer = Discovered { last_activity, created_at, ..found(home, 1) };
-    intake::absorb(&connection, &newer).unwrap();
+    let newer = FoundSession { last_activity, created_at, ..found(home, 1) };
+    import::upsert(&connection, &newer).unwrap();
     assert_eq!((order(Sort::Activity), order(Sort::Created)), (vec![1, 2], vec![1, 2]));
     let expires_at = Some(Timestamp(1));
-    intake::absorb(&connection, &Discovered { expires_at, ..found(home, 2) }).unwrap();
+    import::upsert(&connection, &FoundSession { expires_at, ..found(home, 2) }).unwrap();
     assert_eq!(order(Sort::Expires), [2, 1]);
 }
 
 #[test]
-fn limits_and_cursors_that_make_no_sense_are_refused() {
-    let connection = crowd();
+fn invalid_limits_and_cursors_are_refused() {
+    let connection = varied_sessions();
     let code = |request: ListRequest| -> Result<()> { page::list(&connection, &request).map(drop) };
     let limit = ListRequest { limit: 501, ..ListRequest::default() };
     let mut refused = vec![limit];
@@ -271,12 +270,12 @@ fn limits_and_cursors_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn a_registry_that_is_filled_for_the_first_time_lists_without_its_indexes() {
-    let connection = crowd();
-    indexes::drop_put_off(&connection).unwrap();
+fn lists_work_without_the_deferred_indexes() {
+    let connection = varied_sessions();
+    indexes::drop_deferred(&connection).unwrap();
     let created = ListRequest { sort: Sort::Created, ..ListRequest::default() };
     let walked = Walk::plan(&connection, &created).unwrap().unwrap();
-    assert!(connection.prepare(&walked.sql).is_err(), "its index was put off");
+    assert!(connection.prepare(&walked.sql).is_err(), "its index is deferred");
     let all: Vec<_> =
         (1..=SESSIONS).map(|seq| sessions::by_seq(&connection, seq).unwrap().unwrap()).collect();
     for request in requests() {
@@ -286,5 +285,5 @@ fn a_registry_that_is_filled_for_the_first_time_lists_without_its_indexes() {
         }
     }
     let checks = |c: &Connection| sessions::oldest_checks(c, i64::MAX, 10).unwrap();
-    assert_eq!(checks(&connection), checks(&crowd()));
+    assert_eq!(checks(&connection), checks(&varied_sessions()));
 }

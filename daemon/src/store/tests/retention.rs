@@ -1,4 +1,4 @@
-//! What the registry keeps of its own is bounded by number and by age.
+//! Retention: events and turns are bounded by number and by age.
 
 use sessd_proto::turn::{Turn, TurnState};
 use sessd_proto::{Event, Timestamp};
@@ -19,7 +19,7 @@ fn the_newest_events_are_kept() {
         |keep, before: Option<i64>| events::old(&connection, keep, before.map(Timestamp)).unwrap();
     assert_eq!(old(10, None), (0, 0));
     assert_eq!(old(7, None), (3, 3));
-    assert_eq!(old(10, Some(500)), (4, 4), "an event of that very moment is kept");
+    assert_eq!(old(10, Some(500)), (4, 4), "an event at exactly that time is kept");
     assert_eq!(old(9, Some(500)), (4, 4));
     assert_eq!(old(3, Some(500)), (7, 7));
     assert_eq!(old(10, Some(5_000)), (10, 10));
@@ -30,9 +30,9 @@ fn the_newest_events_are_kept() {
 }
 
 #[test]
-fn turns_go_with_their_output_and_unfinished_ones_stay() {
+fn old_turns_are_deleted_with_output_unless_unfinished() {
     let (connection, home) = with_home();
-    super::super::intake::absorb(&connection, &found(home, 1)).unwrap();
+    super::super::import::upsert(&connection, &found(home, 1)).unwrap();
     for number in 1..=4_i64 {
         let id = format!("turn-{number}");
         let turn = Turn { id: id.clone(), session_id: "id-0001".to_owned(), ..Turn::default() };

@@ -1,16 +1,16 @@
-//! Rows: what is stored is what comes back, and a lost race changes nothing.
+//! Rows: stored values read back the same, and a lost race changes nothing.
 
 use proptest::prelude::*;
 use sessd_proto::{Json, Kind, Session, Status, Timestamp};
 
 use super::super::bindings;
-use super::super::intake::{self, Discovered};
+use super::super::import::{self, FoundSession};
 use super::super::leases::{self, Lease};
 use super::super::sessions::{self, Checked, Outcome};
 use super::super::{files, job_runs};
 use super::{found, stored, with_home};
 
-/// Any text at all, control characters and NUL included.
+/// Any text, including control characters and NUL.
 fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(any::<char>(), 0..12).prop_map(String::from_iter)
 }
@@ -25,7 +25,7 @@ fn moment() -> impl Strategy<Value = Timestamp> {
 
 prop_compose! {
     fn anything()(
-        // An empty id is one that is not known yet.
+        // An empty id means that it is not known yet.
         provider_session_id in text().prop_map(|id| id + "."),
         (scope, location) in (text(), text()),
         (project, launch_dir, cwd, title) in (text(), text(), maybe(), maybe()),
@@ -34,18 +34,18 @@ prop_compose! {
         status in prop::sample::select(Status::ALL),
         (created_at, last_activity, at) in (moment(), moment(), moment()),
         expires_at in prop::option::of(moment()),
-    ) -> Discovered {
-        Discovered {
+    ) -> FoundSession {
+        FoundSession {
             id: "id".to_owned(), provider: "p".to_owned(), home_id: 1, scope,
             provider_session_id, location, project, kind, launch_dir, cwd, title, model,
             git_branch, status, reason, created_at, last_activity, expires_at, parent_id, at,
-            ..Discovered::default()
+            ..FoundSession::default()
         }
     }
 }
 
-/// The session that callers see after this was found.
-fn seen(found: &Discovered) -> Session {
+/// Returns the session that callers see after this one was found.
+fn seen(found: &FoundSession) -> Session {
     let found = found.clone();
     Session {
         id: found.id,
@@ -75,31 +75,31 @@ fn seen(found: &Discovered) -> Session {
 
 proptest! {
     #[test]
-    fn what_is_stored_is_what_comes_back(first in anything(), second in anything()) {
+    fn stored_sessions_read_back_the_same(first in anything(), second in anything()) {
         let (connection, home_id) = with_home();
-        let first = Discovered { home_id, ..first };
-        intake::absorb(&connection, &first).unwrap();
+        let first = FoundSession { home_id, ..first };
+        import::upsert(&connection, &first).unwrap();
         let row = stored(&connection, "id");
         prop_assert_eq!(&row.session, &seen(&first));
         prop_assert_eq!((row.home_id, &row.scope, &row.location),
             (home_id, &first.scope, &first.location));
 
-        // Found again with other content: what is not found any more is kept.
-        let again = Discovered {
+        // Found again with other content: values that are missing now are kept.
+        let again = FoundSession {
             id: "another".to_owned(), home_id, scope: first.scope.clone(),
             provider_session_id: first.provider_session_id.clone(), ..second
         };
-        intake::absorb(&connection, &again).unwrap();
+        import::upsert(&connection, &again).unwrap();
         prop_assert_eq!(sessions::count(&connection).unwrap(), 1);
-        let merged = Discovered {
+        let merged = FoundSession {
             id: first.id.clone(),
             cwd: again.cwd.clone().or(first.cwd),
             title: again.title.clone().or(first.title),
             model: again.model.clone().or(first.model),
             git_branch: again.git_branch.clone().or(first.git_branch),
-            // What it is a copy of was known when it began.
+            // The parent of a fork is known from its start.
             parent_id: first.parent_id.or_else(|| again.parent_id.clone()),
-            // A directory that vanished with its repository still belongs to its project.
+            // A deleted directory keeps the project it was in.
             project: if again.launch_dir == first.launch_dir && again.project == again.launch_dir {
                 first.project
             } else {
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn stamps_of_files_come_back(
+    fn stored_stamps_read_back_the_same(
         path in text(), first in any::<(u64, i64, u64)>(), second in any::<(u64, i64, u64)>(),
     ) {
         let (connection, home_id) = with_home();
@@ -131,11 +131,11 @@ proptest! {
 #[test]
 fn an_earlier_binding_changes_nothing() {
     let (connection, home) = with_home();
-    intake::absorb(&connection, &found(home, 1)).unwrap();
+    import::upsert(&connection, &found(home, 1)).unwrap();
     connection.execute("UPDATE bindings SET current = 0", []).unwrap();
     let before = stored(&connection, "id-0001");
     let title = Some("new".to_owned());
-    intake::absorb(&connection, &Discovered { title, ..found(home, 1) }).unwrap();
+    import::upsert(&connection, &FoundSession { title, ..found(home, 1) }).unwrap();
     assert_eq!(stored(&connection, "id-0001"), before);
     assert_eq!(sessions::count(&connection).unwrap(), 1);
 }
@@ -143,7 +143,7 @@ fn an_earlier_binding_changes_nothing() {
 #[test]
 fn a_check_of_an_old_revision_changes_nothing() {
     let (connection, home) = with_home();
-    intake::absorb(&connection, &found(home, 1)).unwrap();
+    import::upsert(&connection, &found(home, 1)).unwrap();
     let row = stored(&connection, "id-0001");
     let checked = Checked {
         seq: row.seq,
@@ -152,7 +152,7 @@ fn a_check_of_an_old_revision_changes_nothing() {
         reason: Some("transcript_missing".to_owned()),
         at: Timestamp(2_000),
     };
-    intake::absorb(&connection, &found(home, 1)).unwrap();
+    import::upsert(&connection, &found(home, 1)).unwrap();
     let newer = stored(&connection, "id-0001");
     assert!(newer.session.revision > row.session.revision);
     assert_eq!(sessions::set_checked(&connection, &checked).unwrap(), Outcome::Raced);
@@ -166,7 +166,7 @@ fn a_check_of_an_old_revision_changes_nothing() {
     assert_eq!((status, reason), (checked.status, checked.reason.clone()));
     assert_eq!((checked_at, revision), (Some(checked.at), checked.revision + 1));
 
-    // The same verdict again is news for `checked_at` only.
+    // The same verdict again changes only `checked_at`.
     let again = Checked { revision, at: Timestamp(3_000), ..checked };
     assert_eq!(sessions::set_checked(&connection, &again).unwrap(), Outcome::Confirmed);
     let confirmed = stored(&connection, "id-0001").session;
@@ -174,11 +174,11 @@ fn a_check_of_an_old_revision_changes_nothing() {
 }
 
 #[test]
-fn the_oldest_checks_come_first_and_fresh_ones_not_at_all() {
+fn oldest_checks_come_first_and_fresh_ones_are_left_out() {
     let (connection, home) = with_home();
     for (number, at) in [(1, 500), (2, 100), (3, 900), (4, 300)] {
         let at = Timestamp(at);
-        intake::absorb(&connection, &Discovered { at, ..found(home, number) }).unwrap();
+        import::upsert(&connection, &FoundSession { at, ..found(home, number) }).unwrap();
     }
     let seqs = sessions::oldest_checks(&connection, 900, 2).unwrap();
     let ids = seqs.iter().map(|seq| sessions::by_seq(&connection, *seq).unwrap().unwrap());
@@ -188,7 +188,7 @@ fn the_oldest_checks_come_first_and_fresh_ones_not_at_all() {
 #[test]
 fn a_lease_ends_only_for_its_own_process() {
     let (connection, home) = with_home();
-    intake::absorb(&connection, &found(home, 1)).unwrap();
+    import::upsert(&connection, &found(home, 1)).unwrap();
     let lease = Lease {
         session_id: "id-0001".to_owned(),
         pid: u32::MAX,
@@ -210,7 +210,7 @@ fn a_lease_ends_only_for_its_own_process() {
 #[test]
 fn expiry_is_predicted_from_activity_or_from_the_file() {
     let (connection, home) = with_home();
-    intake::absorb(&connection, &found(home, 1)).unwrap();
+    import::upsert(&connection, &found(home, 1)).unwrap();
     let seen = (1, 5_000_000, 1);
     files::remember(&connection, home, "/home/1.jsonl", seen).unwrap();
     let predicted = |age_ms, modified| {

@@ -1,9 +1,9 @@
-//! Selectors: exact wins, a prefix has at least four characters and one meaning.
+//! Selectors: an exact match wins, and a prefix has at least four characters.
 
 use proptest::prelude::*;
 use rusqlite::Connection;
 
-use super::super::intake::{self, Discovered};
+use super::super::import::{self, FoundSession};
 use super::super::selector::{BY_ID, BY_PROVIDER_ID, PREFIX_MIN, resolve};
 use super::super::sessions;
 use super::{explain, found, stored, with_home};
@@ -18,8 +18,8 @@ fn with_sessions(ids: &[(&str, &str)]) -> Connection {
     let (connection, home) = with_home();
     for (id, theirs) in ids {
         let (id, provider_session_id) = ((*id).to_owned(), (*theirs).to_owned());
-        let row = Discovered { id, provider_session_id, ..found(home, 1) };
-        intake::absorb(&connection, &row).unwrap();
+        let row = FoundSession { id, provider_session_id, ..found(home, 1) };
+        import::upsert(&connection, &row).unwrap();
     }
     connection
 }
@@ -47,7 +47,7 @@ fn a_prefix_has_four_characters_and_may_mean_several() {
 }
 
 #[test]
-fn one_session_with_two_fitting_ids_is_not_ambiguous() {
+fn a_session_with_two_matching_ids_is_not_ambiguous() {
     let connection = with_sessions(&[("abcd-ours", "abcd-theirs")]);
     assert_eq!(meant(&connection, "abcd"), ["abcd-ours"]);
 }
@@ -58,7 +58,7 @@ fn a_key_is_looked_up_as_a_whole() {
     connection.execute("INSERT INTO keys VALUES ('@bot:42', 'abcd')", []).unwrap();
     assert_eq!(meant(&connection, "@bot:42"), ["abcd"]);
     assert_eq!(meant(&connection, "@bot:4"), [""; 0]);
-    assert_eq!(meant(&connection, "@key"), [""; 0], "a key is no id");
+    assert_eq!(meant(&connection, "@key"), [""; 0], "a key is not an id");
     assert_eq!(stored(&connection, "abcd").session.keys, ["@bot:42"]);
 }
 

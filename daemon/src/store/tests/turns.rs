@@ -1,17 +1,18 @@
-//! Turns: accepted once, ended once, and their output comes back whole in pages.
+//! Turns: accepted once, ended once, and pages of output together are the whole output.
 
 use proptest::prelude::*;
 use rusqlite::Connection;
+use serde_json::json;
 use sessd_proto::turn::{Turn, TurnState};
-use sessd_proto::{Event, Fault, FaultCode, Json, Timestamp};
+use sessd_proto::{Event, Fault, FaultCode, Json, Session, Timestamp};
 
-use super::super::intake;
+use super::super::import;
 use super::super::turns::{self, Asked, Filter, Group};
-use super::{found, with_home};
+use super::{found, stored, with_home};
 
 fn with_turn() -> (Connection, Turn) {
     let (connection, home) = with_home();
-    intake::absorb(&connection, &found(home, 1)).unwrap();
+    import::upsert(&connection, &found(home, 1)).unwrap();
     let turn = Turn {
         id: "turn".to_owned(),
         session_id: "id-0001".to_owned(),
@@ -51,13 +52,13 @@ fn a_turn_is_accepted_once() {
 fn a_turn_ends_once() {
     let (connection, _) = with_turn();
     let group = Group { pgid: 7, start_ticks: u64::MAX, boot_id: "boot".to_owned() };
-    assert!(!turns::run_by(&connection, "turn", &group).unwrap(), "before it was begun");
+    assert!(!turns::set_group(&connection, "turn", &group).unwrap(), "before it was begun");
     assert!(turns::start(&connection, "turn", Timestamp(2)).unwrap());
     assert_eq!(turns::running(&connection).unwrap(), [("turn".to_owned(), None)]);
     assert!(!turns::start(&connection, "turn", Timestamp(2)).unwrap(), "begun twice");
     assert!(turns::is_running(&connection, "id-0001").unwrap());
     assert_eq!(turns::count(&connection).unwrap(), (0, 1));
-    assert!(turns::run_by(&connection, "turn", &group).unwrap());
+    assert!(turns::set_group(&connection, "turn", &group).unwrap());
     let running = [("turn".to_owned(), Some(group))];
     assert_eq!(turns::running(&connection).unwrap(), running);
     let fault = Fault::new(FaultCode::ProviderFailed, "no").hint("again");
@@ -71,7 +72,7 @@ fn a_turn_ends_once() {
 }
 
 #[test]
-fn what_no_daemon_goes_on_with_is_interrupted_in_one_go() {
+fn turns_lost_in_a_restart_are_interrupted() {
     let (connection, turn) = with_turn();
     for (number, needs_environment) in [true, false, true, false].into_iter().enumerate() {
         let more = Turn { id: format!("more-{number}"), ..turn.clone() };
@@ -95,9 +96,9 @@ fn what_no_daemon_goes_on_with_is_interrupted_in_one_go() {
 }
 
 #[test]
-fn pages_of_turns_are_all_turns_newest_first() {
+fn pages_of_turns_cover_all_turns_newest_first() {
     let (connection, turn) = with_turn();
-    intake::absorb(&connection, &found(1, 2)).unwrap();
+    import::upsert(&connection, &found(1, 2)).unwrap();
     for number in 1..=5 {
         let session_id = format!("id-000{}", 1 + number % 2);
         let more = Turn { id: format!("more-{number}"), session_id, ..turn.clone() };
@@ -127,12 +128,38 @@ fn pages_of_turns_are_all_turns_newest_first() {
 }
 
 #[test]
-fn a_session_takes_its_turns_and_their_output_with_it() {
+fn deleting_a_session_deletes_its_turns_and_output() {
     let (connection, _) = with_turn();
     turns::append_output(&connection, "turn", &[event("a")]).unwrap();
     connection.execute("DELETE FROM sessions", []).unwrap();
     assert_eq!(turns::by_id(&connection, "turn").unwrap(), None);
     assert!(turns::output(&connection, "turn", 0, 100).unwrap().0.is_empty());
+}
+
+#[test]
+fn a_session_adds_up_its_succeeded_turns_and_their_usage() {
+    let (connection, turn) = with_turn();
+    let usage = |data| Event { kind: "usage".to_owned(), data: Json(data), ..Event::default() };
+    let totals = || {
+        let Session { turns, tokens_in, tokens_out, cost_usd, .. } =
+            stored(&connection, "id-0001").session;
+        (turns, tokens_in, tokens_out, cost_usd)
+    };
+    let whole_session = usage(json!({ "input_tokens": 7, "output_tokens": 7 }));
+    turns::append_output(&connection, "turn", &[whole_session, event("a")]).unwrap();
+    assert_eq!(totals(), (None, None, None, None), "no figure of this turn alone");
+    let step = usage(json!({ "tokens_in": 10, "tokens_out": 2 }));
+    turns::append_output(&connection, "turn", &[step.clone(), step]).unwrap();
+    turns::finish(&connection, "turn", TurnState::Succeeded, Timestamp(3), None).unwrap();
+    turns::finish(&connection, "turn", TurnState::Succeeded, Timestamp(3), None).unwrap();
+    assert_eq!(totals(), (Some(1), Some(20), Some(4), None));
+
+    turns::queue(&connection, &Turn { id: "more".to_owned(), ..turn }, &asked("more")).unwrap();
+    let hostile = json!({ "tokens_in": -1, "tokens_out": u64::MAX, "cost_usd": "free" });
+    let priced = json!({ "tokens_in": 5, "tokens_out": 1, "cost_usd": 0.25 });
+    turns::append_output(&connection, "more", &[usage(hostile), usage(priced)]).unwrap();
+    turns::finish(&connection, "more", TurnState::Failed, Timestamp(4), None).unwrap();
+    assert_eq!(totals(), (Some(1), Some(25), Some(5), Some(0.25)), "it failed, but was used");
 }
 
 proptest! {

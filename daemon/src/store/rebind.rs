@@ -1,4 +1,5 @@
-//! Fallbacks: a session that cannot be resumed goes on under its id as a new one at its provider.
+//! Rebinding (`--fallback new`): a session that cannot be resumed keeps its id and starts over as
+//! a new session of its provider. Knows no provider.
 
 use rusqlite::{Connection, named_params};
 use serde_json::json;
@@ -7,14 +8,14 @@ use sessd_proto::Timestamp;
 use super::sessions::Stored;
 use super::{Result, events};
 
-/// Lets a session begin anew, and takes it out of the trash; `false` if it has changed since it
-/// was read. What it was bound to stays known as its own, so that no sweep takes it for another
-/// session, and is never its current one again. It is no copy of another one any more. Until a
-/// turn succeeds its context counts as lost.
+/// Prepares a session to start over, and takes it out of the trash; `false` if it has changed
+/// since it was read. The old binding is kept as an earlier one, so that no sweep takes it for a
+/// new session. The session is no longer a fork of another, and until a turn succeeds its context
+/// counts as lost.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn begin_anew(
+/// Fails if the registry cannot be written.
+pub fn rebind(
     connection: &Connection,
     row: &Stored,
     provider_session_id: Option<&str>,
@@ -49,11 +50,11 @@ pub fn begin_anew(
     Ok(true)
 }
 
-/// A turn has succeeded: from now on its context is what counts.
+/// Clears the mark for lost context of the session of a turn that has succeeded.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn end(connection: &Connection, turn_id: &str) -> Result<()> {
+/// Fails if the registry cannot be written.
+pub fn clear_lost_context(connection: &Connection, turn_id: &str) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "UPDATE sessions SET lost_context = 0
          WHERE lost_context AND id = (SELECT session_id FROM turns WHERE id = ?1)",

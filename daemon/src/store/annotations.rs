@@ -1,4 +1,4 @@
-//! What a person puts on a session: pin, tags, title, time to live.
+//! User annotations on sessions: pin, tags, title, time to live (TTL). Knows no provider.
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -7,10 +7,10 @@ use sessd_proto::Timestamp;
 use super::sessions::Stored;
 use super::{Result, events};
 
-/// Pins a session, or unpins it.
+/// Pins or unpins a session.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn pin(connection: &Connection, row: &Stored, pinned: bool, at: Timestamp) -> Result<()> {
     let changed = connection.execute(
         "UPDATE sessions SET pinned = ?2 WHERE seq = ?1 AND pinned <> ?2",
@@ -19,10 +19,10 @@ pub fn pin(connection: &Connection, row: &Stored, pinned: bool, at: Timestamp) -
     note(connection, row, changed, if pinned { "pinned" } else { "unpinned" }, at, &json!({}))
 }
 
-/// Adds a tag.
+/// Adds a tag to a session.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn tag(connection: &Connection, row: &Stored, tag: &str, at: Timestamp) -> Result<()> {
     let changed = connection.execute(
         "INSERT INTO tags (session_id, tag, session_seq, last_activity, created_at, expires_key)
@@ -33,20 +33,20 @@ pub fn tag(connection: &Connection, row: &Stored, tag: &str, at: Timestamp) -> R
     note(connection, row, changed, "tagged", at, &json!({ "tag": tag }))
 }
 
-/// Removes a tag.
+/// Removes a tag from a session.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn untag(connection: &Connection, row: &Stored, tag: &str, at: Timestamp) -> Result<()> {
     let changed = connection
         .execute("DELETE FROM tags WHERE session_id = ?1 AND tag = ?2", (&row.session.id, tag))?;
     note(connection, row, changed, "untagged", at, &json!({ "tag": tag }))
 }
 
-/// Gives a session a title of our own, or the provider's again.
+/// Sets the user's own title; `None` goes back to the provider's.
 ///
 /// # Errors
-/// Those of SQLite.
+/// Fails if the registry cannot be written.
 pub fn title(
     connection: &Connection,
     row: &Stored,
@@ -61,11 +61,11 @@ pub fn title(
     note(connection, row, changed, "titled", at, &json!({ "title": title }))
 }
 
-/// Sets the time to live of a session, in milliseconds after its last activity.
+/// Sets the TTL of a session, in milliseconds after its last activity.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn live_for(connection: &Connection, session_id: &str, ttl_ms: Option<i64>) -> Result<()> {
+/// Fails if the registry cannot be written.
+pub fn set_ttl(connection: &Connection, session_id: &str, ttl_ms: Option<i64>) -> Result<()> {
     connection.execute(
         "UPDATE sessions SET ttl_ms = ?2, revision = revision + 1
          WHERE id = ?1 AND ttl_ms IS NOT ?2",

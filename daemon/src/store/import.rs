@@ -1,4 +1,4 @@
-//! What discovery writes: new sessions, and what changed in known ones.
+//! Writes discovered sessions: inserts new ones and updates known ones. Knows no provider.
 
 use std::collections::HashMap;
 
@@ -8,56 +8,56 @@ use sessd_proto::{Kind, Status, Timestamp};
 use super::sessions::is_past_ttl;
 use super::{Result, events, trash};
 
-/// What a sweep found of one session.
+/// One session as a sweep has found it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Discovered {
+pub struct FoundSession {
     /// The id for a session that is new to the registry.
     pub id: String,
-    /// The provider's id of the provider.
+    /// The id of its provider.
     pub provider: String,
-    /// Who was asked to begin it; the provider itself when empty.
+    /// The agent it was created for; empty means the provider itself.
     pub agent: String,
-    /// What that agent asks its provider for, as JSON; nothing when empty.
+    /// The launch options of that agent, as JSON; empty means none.
     pub launch: String,
-    /// The home it is in.
+    /// The row number of its home.
     pub home_id: i64,
-    /// What makes the provider's id unique in the home.
+    /// The part of the home in which the provider's id is unique.
     pub scope: String,
-    /// The provider's own id of the session; empty while it is not known.
+    /// The provider's id of the session; empty while it is not known.
     pub provider_session_id: String,
-    /// Where its transcript is.
+    /// The location of its transcript.
     pub location: String,
-    /// Root path of its project.
+    /// The root path of its project.
     pub project: String,
-    /// Who talks in it.
+    /// Interactive, headless or a subagent.
     pub kind: Kind,
-    /// Where the provider must be started for it.
+    /// The directory in which the provider must be started to resume it.
     pub launch_dir: String,
-    /// Where it last worked.
+    /// The directory in which it last worked.
     pub cwd: Option<String>,
-    /// Its title.
+    /// The provider's title.
     pub title: Option<String>,
-    /// The model that answered last.
+    /// The model that was used last.
     pub model: Option<String>,
     /// The git branch it last worked on.
     pub git_branch: Option<String>,
-    /// Whether it can be resumed.
+    /// The verdict of the check.
     pub status: Status,
-    /// Why, when the status is not `active`.
+    /// The reason, if the status is not `active`.
     pub reason: Option<String>,
-    /// Its first record.
+    /// The time of its first record.
     pub created_at: Timestamp,
-    /// Its last record.
+    /// The time of its last record.
     pub last_activity: Timestamp,
-    /// When the provider will delete it.
+    /// The predicted time of its deletion by the provider.
     pub expires_at: Option<Timestamp>,
     /// Our id of the session it was forked from.
     pub parent_id: Option<String>,
-    /// When it was read.
+    /// The time at which it was read.
     pub at: Timestamp,
 }
 
-/// What every session asks for.
+/// The statements that run for every session.
 struct Statements<'a> {
     find: CachedStatement<'a>,
     create: CachedStatement<'a>,
@@ -77,41 +77,42 @@ const BIND: &str = "INSERT INTO bindings
         (home_id, scope, provider_session_id, location, session_id)
     VALUES (?1, ?2, ?3, ?4, ?5)";
 
-/// Writes what a sweep found of one session; see [`Intake`].
+/// Inserts or updates one session; see [`Import`] for many.
 ///
 /// # Errors
-/// Those of SQLite.
-pub fn absorb(connection: &Connection, found: &Discovered) -> Result<()> {
-    let mut intake = Intake::begin(connection)?;
-    intake.absorb(found)?;
-    intake.end()
+/// Fails if the registry cannot be written.
+pub fn upsert(connection: &Connection, found: &FoundSession) -> Result<()> {
+    let mut import = Import::begin(connection)?;
+    import.upsert(found)?;
+    import.finish()
 }
 
-/// Sessions that come in together, within one transaction: what is the same for all of them is
-/// asked and written once.
-pub struct Intake<'a> {
+/// Imports many sessions within one transaction, and looks up and writes only once what they have
+/// in common.
+pub struct Import<'a> {
     connection: &'a Connection,
     statements: Statements<'a>,
-    /// Those that were met, by their roots.
+    /// Row numbers of projects by root path.
     projects: HashMap<String, i64>,
-    /// Whether a home has sessions that were registered before their provider gave them a scope.
+    /// For each home, true if it has sessions that were registered before their scope was known.
     registered: HashMap<i64, bool>,
     has_tombstones: bool,
-    /// The row of the newest session before.
+    /// The newest row before this import.
     last: i64,
 }
 
-impl<'a> Intake<'a> {
-    /// Begins, in a transaction of the caller's.
+impl<'a> Import<'a> {
+    /// Starts an import within the transaction of the caller.
     ///
     /// # Errors
-    /// Those of SQLite.
+    /// Fails if the registry cannot be written.
     pub fn begin(connection: &'a Connection) -> Result<Self> {
         let mut statement = connection.prepare_cached(
-            "SELECT (SELECT ifnull(max(seq), 0) FROM sessions),
-                 EXISTS (SELECT 1 FROM tombstones)",
+            "SELECT (SELECT ifnull(max(seq), 0) FROM sessions) AS last,
+                 EXISTS (SELECT 1 FROM tombstones) AS has_tombstones",
         )?;
-        let (last, has_tombstones) = statement.query_row([], |row| row.try_into())?;
+        let (last, has_tombstones) =
+            statement.query_row([], |row| Ok((row.get("last")?, row.get("has_tombstones")?)))?;
         let (projects, registered) = (HashMap::new(), HashMap::new());
         let statements = Statements {
             find: connection.prepare_cached(FIND)?,
@@ -121,11 +122,11 @@ impl<'a> Intake<'a> {
         Ok(Self { connection, statements, projects, registered, has_tombstones, last })
     }
 
-    /// Writes what a sweep found: a new session, or what changed in a known one.
+    /// Inserts a session that is new, or updates a known one.
     ///
     /// # Errors
-    /// Those of SQLite.
-    pub fn absorb(&mut self, found: &Discovered) -> Result<()> {
+    /// Fails if the registry cannot be written.
+    pub fn upsert(&mut self, found: &FoundSession) -> Result<()> {
         let connection = self.connection;
         let key = (found.home_id, &*found.scope, &*found.provider_session_id);
         if self.has_tombstones
@@ -134,24 +135,26 @@ impl<'a> Intake<'a> {
             if found.last_activity <= stone.at {
                 return trash::move_tombstone(connection, &stone, &found.location);
             }
-            // Somebody went on with it: it matters again, and is who it was.
-            trash::unbury(connection, &stone.session_id)?;
-            return self.create(&Discovered { id: stone.session_id, ..found.clone() });
+            // It was continued after the purge, so it comes back under its old id.
+            trash::remove_tombstones(connection, &stone.session_id)?;
+            return self.create(&FoundSession { id: stone.session_id, ..found.clone() });
         }
         match self.known(key)? {
             None => self.create(found),
             Some(Known { id, is_current: true }) => self.update(&id, found),
-            // An earlier binding of a session that has moved on.
+            // An earlier binding of a session that is bound to another id now.
             Some(Known { is_current: false, .. }) => Ok(()),
         }
     }
 
-    /// Who has this id: somebody who was found before, or a session that was registered with it
-    /// before its provider gave it a scope.
+    /// Returns the session with this provider's id: one that was found before, or one that was
+    /// registered before its scope was known.
     fn known(&mut self, key: Key<'_>) -> Result<Option<Known>> {
-        let known = |row: &Row<'_>| Ok(Known { id: row.get(0)?, is_current: row.get(1)? });
+        let known = |row: &Row<'_>| {
+            Ok(Known { id: row.get("session_id")?, is_current: row.get("current")? })
+        };
         let found = self.statements.find.query_row(key, known).optional()?;
-        // Where there are no scopes, they were among those.
+        // Without a scope, registered sessions were part of the first lookup.
         if found.is_some() || key.1.is_empty() || !self.has_registered(key.0)? {
             return Ok(found);
         }
@@ -176,7 +179,7 @@ impl<'a> Intake<'a> {
         Ok(has)
     }
 
-    fn create(&mut self, found: &Discovered) -> Result<()> {
+    fn create(&mut self, found: &FoundSession) -> Result<()> {
         let project_id = self.project(&found.project)?;
         let agent = unless_empty(&found.agent).unwrap_or(&found.provider);
         self.statements.create.execute(params![
@@ -199,32 +202,40 @@ impl<'a> Intake<'a> {
             found.parent_id,
             found.at.0,
         ])?;
-        let Discovered { home_id, scope, provider_session_id, location, id, .. } = found;
+        let FoundSession { home_id, scope, provider_session_id, location, id, .. } = found;
         let provider_session_id = unless_empty(provider_session_id);
         self.statements.bind.execute((home_id, scope, provider_session_id, location, id))?;
         Ok(())
     }
 
-    fn update(&mut self, id: &str, found: &Discovered) -> Result<()> {
+    fn update(&mut self, id: &str, found: &FoundSession) -> Result<()> {
         let connection = self.connection;
         let mut statement = connection.prepare_cached(
             "SELECT status, launch_dir, project_id, trashed_at,
                  iif(pinned OR EXISTS (SELECT 1 FROM tags WHERE session_id = s.id), NULL, ttl_ms)
+                     AS ttl_in_force
              FROM sessions s WHERE id = ?1",
         )?;
-        type Old = (String, String, i64, Option<i64>, Option<i64>);
-        let (old_status, old_dir, old_project, trashed_at, ttl_ms): Old =
-            statement.query_row([id], |row| row.try_into())?;
-        let (status, reason) = if is_past_ttl(found.last_activity, ttl_ms, found.at) {
+        let old = statement.query_row([id], |row| {
+            Ok(Old {
+                status: row.get("status")?,
+                launch_dir: row.get("launch_dir")?,
+                project_id: row.get("project_id")?,
+                trashed_at: row.get("trashed_at")?,
+                ttl_ms: row.get("ttl_in_force")?,
+            })
+        })?;
+        let (status, reason) = if is_past_ttl(found.last_activity, old.ttl_ms, found.at) {
             (Status::Expired, Some("ttl"))
         } else {
             (found.status, found.reason.as_deref())
         };
-        // Somebody went on with it: it matters again.
-        let comes_back = trashed_at.is_some_and(|at| found.last_activity.0 > at);
-        // A directory that vanished with its repository still belongs to the project it was in.
-        let project_id = if old_dir == found.launch_dir && found.project == found.launch_dir {
-            old_project
+        // It was continued after it was deleted.
+        let comes_back = old.trashed_at.is_some_and(|at| found.last_activity.0 > at);
+        // A deleted directory has no git top level any more, so it keeps its old project.
+        let project_id = if old.launch_dir == found.launch_dir && found.project == found.launch_dir
+        {
+            old.project_id
         } else {
             self.project(&found.project)?
         };
@@ -251,16 +262,16 @@ impl<'a> Intake<'a> {
             "UPDATE bindings SET location = ?1
          WHERE home_id = ?2 AND scope = ?3 AND provider_session_id = ?4",
         )?;
-        let Discovered { home_id, scope, provider_session_id, location, .. } = found;
+        let FoundSession { home_id, scope, provider_session_id, location, .. } = found;
         statement.execute((location, home_id, scope, provider_session_id))?;
         if comes_back {
             let data = serde_json::json!({ "reason": "activity" });
             events::append(connection, found.at, "undeleted", Some(id), &data)?;
         }
-        if old_status == status.as_str() {
+        if old.status == status.as_str() {
             return Ok(());
         }
-        let data = serde_json::json!({ "from": old_status, "to": status, "reason": reason });
+        let data = serde_json::json!({ "from": old.status, "to": status, "reason": reason });
         events::append(connection, found.at, "status_changed", Some(id), &data)
     }
 
@@ -282,19 +293,29 @@ impl<'a> Intake<'a> {
         Ok(id)
     }
 
-    /// Ends with the events of those that are new.
+    /// Ends the import and appends the events of the new sessions.
     ///
     /// # Errors
-    /// Those of SQLite.
-    pub fn end(self) -> Result<()> {
+    /// Fails if the registry cannot be written.
+    pub fn finish(self) -> Result<()> {
         events::append_discovered(self.connection, self.last)
     }
 }
 
-/// What a provider's id of a session is unique with: home, scope, id.
+/// A unique key of a provider's session: home, scope, id.
 type Key<'a> = (i64, &'a str, &'a str);
 
-/// A session that has a provider's id, or had it.
+/// The columns of a known session that decide how it is updated.
+struct Old {
+    status: String,
+    launch_dir: String,
+    project_id: i64,
+    trashed_at: Option<i64>,
+    /// Not set while the session is protected from it.
+    ttl_ms: Option<i64>,
+}
+
+/// A session that is bound to a provider's id, or was.
 struct Known {
     id: String,
     is_current: bool,
