@@ -85,8 +85,8 @@ pub enum Hold {
     FirstSample,
 }
 
-/// Returns the latest time up to which expired items may be deleted: two samples at least an hour of
-/// uptime apart must agree. `samples` are the earlier ones, oldest first.
+/// Returns the latest time up to which expired items may be deleted: two samples at least an
+/// hour of uptime apart must agree. `samples` are the earlier ones, oldest first.
 ///
 /// # Errors
 /// [`Hold::ClockSet`] for a day of uptime after the clock was set, and [`Hold::FirstSample`] while

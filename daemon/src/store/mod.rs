@@ -73,8 +73,8 @@ impl Store {
     /// Opens the registry, creating or migrating it where necessary.
     ///
     /// # Errors
-    /// [`Error::Newer`] if a later version wrote it, [`Error::Damaged`] if it is damaged; both leave
-    /// the file as it is. Fails if it cannot be opened or written.
+    /// [`Error::Newer`] if a later version wrote it, [`Error::Damaged`] if it is damaged; both
+    /// leave the file as it is. Fails if it cannot be opened or written.
     pub fn open(path: &Path) -> Result<Self> {
         let reserve = Arc::new(Reserve::beside(path));
         let (connection, deferred) = match file::writer(path) {
@@ -136,8 +136,8 @@ impl Store {
             .await
     }
 
-    /// Runs a durable transaction (`synchronous=FULL`): committed to disk before the caller gets its
-    /// answer.
+    /// Runs a durable transaction (`synchronous=FULL`): committed to disk before the caller gets
+    /// its answer.
     ///
     /// # Errors
     /// Returns the error of the job; then nothing has changed.

@@ -153,7 +153,8 @@ impl Walk {
         }
         let from = Self::index(request, first);
         let sql = format!(
-            "SELECT {seq} AS row_seq, {key} AS sort_key, {wanted} AS is_match FROM {from} WHERE {range}
+            "SELECT {seq} AS row_seq, {key} AS sort_key, {wanted} AS is_match
+             FROM {from} WHERE {range}
              ORDER BY {key} {direction}, {seq} {direction} LIMIT {EXAMINED_MAX}",
             wanted = wanted.join(" AND "),
             range = range.join(" AND "),
