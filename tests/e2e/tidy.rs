@@ -95,7 +95,7 @@ const RULES: &[Rule] = &[
         except: &[
             "cli/src/output.rs",
             // The built-in agent is a program of its own; its answer is its output.
-            "daemon/src/providers/echo.rs",
+            "daemon/src/providers/echo/mod.rs",
             // `sessd` itself reports a fault like `sessctl` does, and prints its defaults.
             "daemon/src/background.rs",
             "daemon/src/lib.rs",
@@ -258,7 +258,7 @@ fn product() -> Vec<Source> {
         name.starts_with("tests/")
             || name.contains("/tests/")
             || name.ends_with("/tests.rs")
-            || name.ends_with("/contract.rs")
+            || name.ends_with("/providers/fixtures.rs")
     };
     let manifests = ["cli", "daemon", "proto"].map(|krate| format!("{krate}/Cargo.toml"));
     let manifests = manifests.map(|name| Source { text: read(&name), name });
@@ -280,11 +280,11 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The ids of all providers, by their files.
+/// The folders of all providers, each named by the id of the provider in it.
 fn providers() -> Vec<String> {
     let name = |source: Source| {
-        let stem = source.name.strip_prefix("daemon/src/providers/")?.strip_suffix(".rs")?;
-        (!stem.contains('/') && source.text.contains("impl Provider for ")).then(|| stem.to_owned())
+        let name = source.name.strip_prefix("daemon/src/providers/")?.strip_suffix("/mod.rs")?;
+        source.text.contains("impl Provider for ").then(|| name.to_owned())
     };
     let providers: Vec<_> = product().into_iter().filter_map(name).collect();
     assert!(!providers.is_empty(), "no provider found");

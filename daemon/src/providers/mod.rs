@@ -17,6 +17,7 @@ pub mod cursor;
 pub mod echo;
 pub mod failure;
 pub mod gemini;
+pub mod head_tail;
 pub mod jsonc;
 pub mod launch;
 pub mod listing;
@@ -26,10 +27,9 @@ pub mod output;
 pub mod qwen;
 pub mod record;
 mod sqlite;
-pub mod window;
 
 #[cfg(test)]
-mod contract;
+mod fixtures;
 #[cfg(test)]
 mod permissions;
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Status, Timestamp};
 
+use crate::providers::head_tail::{self, HeadTail};
 use crate::providers::record::{self, part, records};
-use crate::providers::window::{self, Window};
 use crate::providers::{Found, Verdict};
 
 /// First prompts follow a few attachments of some kilobytes.
@@ -120,7 +120,7 @@ struct Head {
 }
 
 impl Head {
-    fn of(window: &Window) -> Self {
+    fn of(window: &HeadTail) -> Self {
         let mut head = Self::default();
         for record in window.head().flat_map(records::<Record<'_>>) {
             head.created_at = head.created_at.or_else(|| record.at());
@@ -153,7 +153,7 @@ struct Tail {
 }
 
 impl Tail {
-    fn of(window: &Window) -> Self {
+    fn of(window: &HeadTail) -> Self {
         let mut tail = Self::default();
         // Titles may stand anywhere in the tail; the rest is parsed until it is known.
         let titled = window.tail_contains(TITLED);
@@ -197,9 +197,9 @@ impl Tail {
 
 /// The metadata of a transcript; the caller adds what its path says.
 pub(super) fn read(path: &Path) -> Option<Found> {
-    let parse = |window: &Window| (Head::of(window), Tail::of(window));
+    let parse = |window: &HeadTail| (Head::of(window), Tail::of(window));
     let enough = |(head, tail): &(Head, Tail)| head.is_complete() && tail.last.is_some();
-    let (window, (head, tail)) = Window::grow(path, SIDE, parse, enough).ok()?;
+    let (window, (head, tail)) = HeadTail::grow(path, SIDE, parse, enough).ok()?;
     let (first, last) = (head.first?, tail.last.or(head.first)?);
     let modified = Timestamp::from_ns(window.stamp().mtime_ns);
     // A person's session that a program continued stays a person's, and so does one of a
@@ -223,13 +223,13 @@ pub(super) fn read(path: &Path) -> Option<Found> {
 /// One message with text will do: damaged lines around it cost the CLI context, nothing more.
 /// Without any it refuses, or starts with nothing to go on.
 pub(super) fn check(path: &Path) -> io::Result<Verdict> {
-    judge(path, &Window::read(path, SIDE)?)
+    judge(path, &HeadTail::read(path, SIDE)?)
 }
 
-fn judge(path: &Path, window: &Window) -> io::Result<Verdict> {
+fn judge(path: &Path, window: &HeadTail) -> io::Result<Verdict> {
     let mut found = has_text(window);
     if !found && !window.is_whole() {
-        window::scan(path, |line| {
+        head_tail::scan(path, |line| {
             found = line_has_text(line);
             !found
         })?;
@@ -237,7 +237,7 @@ fn judge(path: &Path, window: &Window) -> io::Result<Verdict> {
     Ok(if found { Verdict::ACTIVE } else { EMPTY })
 }
 
-fn has_text(window: &Window) -> bool {
+fn has_text(window: &HeadTail) -> bool {
     window.head().any(line_has_text) || window.tail_reversed().any(line_has_text)
 }
 

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Timestamp};
 
+use crate::providers::head_tail::{self, HeadTail};
 use crate::providers::record::{self, part, records, whole};
-use crate::providers::window::{self, Window};
 use crate::providers::{Found, Stamp};
 
 /// The first record alone has 22 kB of instructions.
@@ -116,11 +116,11 @@ pub(super) struct Rollout {
 pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     let stamp = Stamp::of(&fs::metadata(path)?);
     let window = if path.extension().is_some_and(|extension| extension == "zst") {
-        let mut unpacked = zstd::Decoder::new(window::open(path)?.0)?;
+        let mut unpacked = zstd::Decoder::new(head_tail::open(path)?.0)?;
         unpacked.window_log_max(MEMORY_LOG)?;
-        Window::of_stream(unpacked, 16 * SIDE, UNPACKED)?
+        HeadTail::of_stream(unpacked, 16 * SIDE, UNPACKED)?
     } else {
-        Window::grow(path, SIDE, is_enough, |enough| *enough)?.0
+        HeadTail::grow(path, SIDE, is_enough, |enough| *enough)?.0
     };
     let mut rollout = Rollout {
         meta: heads(&window).find_map(|record| meta(&record)),
@@ -175,18 +175,18 @@ impl Rollout {
     }
 }
 
-fn heads(window: &Window) -> impl Iterator<Item = Record<'_>> {
+fn heads(window: &HeadTail) -> impl Iterator<Item = Record<'_>> {
     window.head().flat_map(records)
 }
 
 /// A title is worth a larger window, but only in a rollout that can be used.
-fn is_enough(window: &Window) -> bool {
+fn is_enough(window: &HeadTail) -> bool {
     let has_lines = window.head().next().is_some() && window.tail_reversed().next().is_some();
     has_lines && (fault(window).is_some() || prompt(window).is_some())
 }
 
 /// The CLI takes a rollout only if its first line is the `session_meta`.
-fn fault(window: &Window) -> Option<&'static str> {
+fn fault(window: &HeadTail) -> Option<&'static str> {
     let first = window.head().next().and_then(whole::<Record<'_>>);
     if first.as_ref().is_some_and(|record| meta(record).is_some()) {
         return None;
@@ -225,7 +225,7 @@ fn kind(source: Option<&RawValue>) -> (Kind, Option<String>) {
 
 /// The first thing that was asked. The messages sent to the model begin with noise about the
 /// environment; the events hold only what was typed.
-fn prompt(window: &Window) -> Option<String> {
+fn prompt(window: &HeadTail) -> Option<String> {
     let events = heads(window).filter(|record| record.of == "event_msg");
     events.filter_map(|record| part::<Event<'_>>(record.payload)).find_map(|event| {
         if event.of == "user_message" {

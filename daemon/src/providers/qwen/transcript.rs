@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Status, Timestamp};
 
+use crate::providers::head_tail::HeadTail;
 use crate::providers::record::{self, part, records};
-use crate::providers::window::Window;
 use crate::providers::{Found, Verdict};
 
 const SIDE: usize = 16 << 10;
@@ -97,7 +97,7 @@ struct Head {
 }
 
 impl Head {
-    fn of(window: &Window) -> Self {
+    fn of(window: &HeadTail) -> Self {
         let mut head = Self::default();
         for record in window.head().flat_map(records::<Record<'_>>) {
             if !head.any {
@@ -133,7 +133,7 @@ struct Tail {
 }
 
 impl Tail {
-    fn of(window: &Window) -> Self {
+    fn of(window: &HeadTail) -> Self {
         let mut tail = Self::default();
         let titled = window.tail_contains(TITLED);
         // The record that the chain leads to; before the last one, whichever it is.
@@ -182,10 +182,10 @@ impl Tail {
     }
 }
 
-fn parse(path: &Path) -> io::Result<(Window, Head, Tail)> {
-    let parse = |window: &Window| (Head::of(window), Tail::of(window));
+fn parse(path: &Path) -> io::Result<(HeadTail, Head, Tail)> {
+    let parse = |window: &HeadTail| (Head::of(window), Tail::of(window));
     let enough = |(head, tail): &(Head, Tail)| head.is_complete() && tail.has_context;
-    let (window, (head, tail)) = Window::grow(path, SIDE, parse, enough)?;
+    let (window, (head, tail)) = HeadTail::grow(path, SIDE, parse, enough)?;
     Ok((window, head, tail))
 }
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status, Timestamp};
 
+use super::head_tail::open;
 use super::listing;
-use super::window::open;
 use super::{
     Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider, Retention,
     Stamp, TurnSpec, Unreadable, Verdict, record,

@@ -19,7 +19,7 @@ const LARGEST: usize = 32 << 20;
 
 /// The first and the last bytes of a file, cut at line ends.
 #[derive(Debug, Default)]
-pub struct Window {
+pub struct HeadTail {
     head: Vec<u8>,
     /// Empty when the head holds the whole file.
     tail: Vec<u8>,
@@ -27,7 +27,7 @@ pub struct Window {
     stamp: Stamp,
 }
 
-impl Window {
+impl HeadTail {
     /// Reads at most `side` bytes from the start and as many from the end.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Window {
     /// gets too much: a single record may be larger than any window chosen in advance.
     ///
     /// # Errors
-    /// Those of [`Window::read`].
+    /// Those of [`HeadTail::read`].
     pub fn grow<T>(
         path: &Path,
         side: usize,
@@ -231,15 +231,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
-        let window = Window::read(&path, 6).unwrap();
+        let window = HeadTail::read(&path, 6).unwrap();
         assert!(!window.is_whole());
         assert_eq!(lines(window.head()), ["one"]);
         assert_eq!(lines(window.tail_reversed()), ["four"]);
         let stream = fs::read(&path).unwrap();
-        let window = Window::of_stream(&*stream, 6, 100).unwrap();
+        let window = HeadTail::of_stream(&*stream, 6, 100).unwrap();
         assert_eq!(lines(window.head()), ["one", "two"]);
         assert_eq!(lines(window.tail_reversed()), ["four"]);
-        assert!(Window::of_stream(&*stream, 5, 17).is_err());
+        assert!(HeadTail::of_stream(&*stream, 5, 17).is_err());
     }
 
     #[test]
@@ -247,10 +247,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, format!("{}\n{}\n", "a".repeat(50), "b".repeat(50))).unwrap();
-        let window = Window::read(&path, 8).unwrap();
+        let window = HeadTail::read(&path, 8).unwrap();
         assert!(!window.is_whole() && window.head().next().is_none());
         let window =
-            Window::grow(&path, 8, |window| window.head().count(), |lines| *lines > 0).unwrap().0;
+            HeadTail::grow(&path, 8, |window| window.head().count(), |lines| *lines > 0).unwrap().0;
         assert_eq!(lines(window.tail_reversed()), ["b".repeat(50), "a".repeat(50)]);
     }
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Json, Kind, LaunchPlan, Status, Timestamp};
 
-use super::window::Window;
+use super::head_tail::HeadTail;
 use super::{
     Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable,
     Verdict, listing, record,
@@ -90,7 +90,7 @@ impl Provider for Echo {
 
     fn read(&self, _home: &Home, location: &str) -> Option<Found> {
         let path = Path::new(location);
-        let window = Window::read(path, 64 * 1024).ok()?;
+        let window = HeadTail::read(path, 64 * 1024).ok()?;
         let parse = |line: &[u8]| record::whole::<Record>(line);
         let first = window.head().find_map(parse)?;
         let last = window.tail_reversed().find_map(parse)?;

@@ -12,10 +12,10 @@ use super::{
     Start, TurnSpec, Unreadable, Verdict, sqlite,
 };
 
-mod begun;
 mod flags;
-mod others;
+mod other_servers;
 mod rows;
+mod started;
 mod stream;
 
 /// A member of the family.
@@ -161,7 +161,7 @@ impl Provider for Brand {
         }
         let file = self.file(home);
         let rows = sqlite::read(&file, rows::all).unwrap_or_default();
-        begun::by(starts, &rows, &file)
+        started::by(starts, &rows, &file)
     }
 
     fn retention(&self, _home: &Home) -> Option<Retention> {
@@ -223,7 +223,7 @@ impl Provider for Brand {
     }
 
     fn without_other_servers(&self, _home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
-        others::switch_off(self, launch, plan);
+        other_servers::switch_off(self, launch, plan);
     }
 
     fn decode(&self, line: &str) -> Vec<Event> {

@@ -15,7 +15,7 @@ use super::{
 
 mod flags;
 mod live;
-mod others;
+mod other_servers;
 mod rollout;
 mod stream;
 
@@ -166,7 +166,7 @@ impl Provider for Codex {
     }
 
     fn without_other_servers(&self, home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
-        others::switch_off(home, launch, plan);
+        other_servers::switch_off(home, launch, plan);
     }
 
     fn decode(&self, line: &str) -> Vec<Event> {
