@@ -1,27 +1,35 @@
-//! The head and the tail of a large line-oriented file, and its lines one by one.
-//! Knows no format.
+//! Reads the head and the tail of a large line-oriented file, or scans its lines one by one.
+//! Knows no format and no provider.
+//!
+//! A transcript may be 3 GB, but the metadata of a session is in few of its lines: where and when
+//! it started is at the head; the last activity, the model and the title are at the tail. So a
+//! first look at ten thousand transcripts reads some 32 KiB of each. Both parts are cut at line
+//! ends, because a reader of records must never see half of one.
+//!
+//! No size is right for every file: a first record can be 22 KiB of instructions, and a pasted
+//! image is one line of several MiB. So `HeadTail::grow` reads again with four times the size
+//! until its caller has found enough or `SIDE_BYTES_MAX` is reached. Nothing is read in between:
+//! rare questions about the whole file go through `scan`, one line in memory at a time.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::iter;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use memchr::{memchr, memrchr};
 use rustix::buffer::spare_capacity;
-use rustix::fs::OFlags;
 use rustix::io::{Errno, pread};
 
-use super::Stamp;
+use super::{Stamp, file};
 
-/// Windows grow until this; a file that needs more is read as far as this.
-const LARGEST: usize = 32 << 20;
+/// Head and tail grow up to this size each, in bytes. Longer lines are not parsed.
+const SIDE_BYTES_MAX: usize = 32 << 20;
 
 /// The first and the last bytes of a file, cut at line ends.
 #[derive(Debug, Default)]
 pub struct HeadTail {
     head: Vec<u8>,
-    /// Empty when the head holds the whole file.
+    /// Empty if the head holds the whole file.
     tail: Vec<u8>,
     whole: bool,
     stamp: Stamp,
@@ -31,25 +39,25 @@ impl HeadTail {
     /// Reads at most `side` bytes from the start and as many from the end.
     ///
     /// # Errors
-    /// Those of opening and reading; anything but a regular file is refused.
+    /// Fails if the file cannot be opened or read, and for anything but a regular file.
     pub fn read(path: &Path, side: usize) -> io::Result<Self> {
-        let (file, metadata) = open(path)?;
+        let (file, metadata) = file::open(path)?;
         let size = metadata.len();
         let whole = size <= 2 * side as u64;
-        let mut window = Self { whole, stamp: Stamp::of(&metadata), ..Self::default() };
-        window.head = read_at(&file, 0, if whole { size as usize } else { side })?;
+        let mut read = Self { whole, stamp: Stamp::of(&metadata), ..Self::default() };
+        read.head = read_at(&file, 0, if whole { size as usize } else { side })?;
         if !whole {
-            window.tail = read_at(&file, size - side as u64, side)?;
-            window.cut();
+            read.tail = read_at(&file, size - side as u64, side)?;
+            read.cut();
         }
-        Ok(window)
+        Ok(read)
     }
 
-    /// Reads windows that grow until what is parsed from one is enough, the file is whole, or it
-    /// gets too much: a single record may be larger than any window chosen in advance.
+    /// Reads head and tail, at first `side` bytes each, then four times as many until `enough` is
+    /// true of what was parsed, the whole file was read, or the limit is reached.
     ///
     /// # Errors
-    /// Those of [`HeadTail::read`].
+    /// Fails like [`HeadTail::read`].
     pub fn grow<T>(
         path: &Path,
         side: usize,
@@ -58,45 +66,45 @@ impl HeadTail {
     ) -> io::Result<(Self, T)> {
         let mut side = side;
         loop {
-            let window = Self::read(path, side)?;
-            let parsed = parse(&window);
-            if window.whole || side >= LARGEST || enough(&parsed) {
-                return Ok((window, parsed));
+            let read = Self::read(path, side)?;
+            let parsed = parse(&read);
+            if read.whole || side >= SIDE_BYTES_MAX || enough(&parsed) {
+                return Ok((read, parsed));
             }
             side *= 4;
         }
     }
 
-    /// The window of a stream, which must be read to its end to know its tail.
+    /// Reads head and tail of a stream; it has to be read to its end to know its tail.
     ///
     /// # Errors
-    /// Those of reading, and a stream of more than `limit` bytes.
+    /// Fails if the stream cannot be read or has more than `limit` bytes.
     pub fn of_stream(stream: impl Read, side: usize, limit: u64) -> io::Result<Self> {
         let mut stream = stream.take(limit + 1);
-        let mut window = Self { whole: true, ..Self::default() };
-        stream.by_ref().take(2 * side as u64).read_to_end(&mut window.head)?;
-        let mut total = window.head.len() as u64;
+        let mut read = Self { whole: true, ..Self::default() };
+        stream.by_ref().take(2 * side as u64).read_to_end(&mut read.head)?;
+        let mut total = read.head.len() as u64;
         let mut piece = vec![0; 1 << 16];
         loop {
-            let read = stream.read(&mut piece)?;
-            if read == 0 {
+            let count = stream.read(&mut piece)?;
+            if count == 0 {
                 break;
             }
-            total += read as u64;
-            window.whole = false;
-            window.tail.extend_from_slice(&piece[..read]);
-            if window.tail.len() > 4 * side {
-                window.keep_tail(side);
+            total += count as u64;
+            read.whole = false;
+            read.tail.extend_from_slice(&piece[..count]);
+            if read.tail.len() > 4 * side {
+                read.keep_tail(side);
             }
         }
-        window.keep_tail(side);
+        read.keep_tail(side);
         if total > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        if !window.whole {
-            window.cut();
+        if !read.whole {
+            read.cut();
         }
-        Ok(window)
+        Ok(read)
     }
 
     fn keep_tail(&mut self, side: usize) {
@@ -104,7 +112,7 @@ impl HeadTail {
         self.tail.drain(..surplus);
     }
 
-    /// Drops what is only a part of a line.
+    /// Drops incomplete lines.
     fn cut(&mut self) {
         let end = memrchr(b'\n', &self.head).map_or(0, |at| at + 1);
         self.head.truncate(end);
@@ -112,26 +120,26 @@ impl HeadTail {
         self.tail.drain(..start);
     }
 
-    /// The fingerprint of the file that was read.
+    /// Returns the fingerprint of the file that was read.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         self.stamp
     }
 
-    /// True if every line of the file is in the window.
+    /// True if every line of the file was read.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// Whether the bytes are in the tail; in the whole file if it is small.
+    /// True if the tail contains these bytes; of a small file, the whole of it.
     #[must_use]
     pub fn tail_contains(&self, bytes: &[u8]) -> bool {
         let tail = if self.whole { &self.head } else { &self.tail };
         memchr::memmem::find(tail, bytes).is_some()
     }
 
-    /// The lines from the start; the whole file if it is small.
+    /// Returns the lines from the start; of a small file, all of them.
     pub fn head(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = Some(&*self.head);
         let lines = iter::from_fn(move || {
@@ -143,7 +151,7 @@ impl HeadTail {
         lines.filter(|line| !line.is_empty())
     }
 
-    /// The lines at the end, last one first; the whole file if it is small.
+    /// Returns the lines at the end, last one first; of a small file, all of them.
     pub fn tail_reversed(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = Some(if self.whole { &*self.head } else { &*self.tail });
         let lines = iter::from_fn(move || {
@@ -156,50 +164,23 @@ impl HeadTail {
     }
 }
 
-impl Stamp {
-    /// The fingerprint in a file's metadata.
-    #[must_use]
-    pub fn of(metadata: &Metadata) -> Self {
-        Self {
-            size: metadata.size(),
-            mtime_ns: metadata
-                .mtime()
-                .saturating_mul(1_000_000_000)
-                .saturating_add(metadata.mtime_nsec()),
-            inode: metadata.ino(),
-        }
-    }
-}
-
-/// Shows every line to `each` until it answers false, one in memory at a time. A line larger
-/// than any window is cut into pieces, none of which will parse.
+/// Passes every line to `each` until it returns false, one line in memory at a time. A longer line
+/// than `SIDE_BYTES_MAX` is cut into pieces, none of which will parse.
 ///
 /// # Errors
-/// Those of opening and reading; anything but a regular file is refused.
+/// Fails if the file cannot be opened or read, and for anything but a regular file.
 pub fn scan(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 16, open(path)?.0);
+    let mut reader = BufReader::with_capacity(1 << 16, file::open(path)?.0);
     let mut line = Vec::new();
     loop {
         line.clear();
-        if reader.by_ref().take(LARGEST as u64).read_until(b'\n', &mut line)? == 0 {
+        if reader.by_ref().take(SIDE_BYTES_MAX as u64).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
         if !each(line.strip_suffix(b"\n").unwrap_or(&line)) {
             return Ok(());
         }
     }
-}
-
-/// Opens a regular file, with what is known of it; a pipe is refused without a wait for its
-/// writer.
-pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
-    let no_wait = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(no_wait).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    Ok((file, metadata))
 }
 
 fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -227,30 +208,30 @@ mod tests {
     }
 
     #[test]
-    fn windows_are_cut_at_line_ends() {
+    fn head_and_tail_are_cut_at_line_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
-        let window = HeadTail::read(&path, 6).unwrap();
-        assert!(!window.is_whole());
-        assert_eq!(lines(window.head()), ["one"]);
-        assert_eq!(lines(window.tail_reversed()), ["four"]);
+        let read = HeadTail::read(&path, 6).unwrap();
+        assert!(!read.is_whole());
+        assert_eq!(lines(read.head()), ["one"]);
+        assert_eq!(lines(read.tail_reversed()), ["four"]);
         let stream = fs::read(&path).unwrap();
-        let window = HeadTail::of_stream(&*stream, 6, 100).unwrap();
-        assert_eq!(lines(window.head()), ["one", "two"]);
-        assert_eq!(lines(window.tail_reversed()), ["four"]);
+        let read = HeadTail::of_stream(&*stream, 6, 100).unwrap();
+        assert_eq!(lines(read.head()), ["one", "two"]);
+        assert_eq!(lines(read.tail_reversed()), ["four"]);
         assert!(HeadTail::of_stream(&*stream, 5, 17).is_err());
     }
 
     #[test]
-    fn a_record_larger_than_the_window_is_not_taken_for_the_end() {
+    fn record_larger_than_the_first_read_is_found_by_growing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs::write(&path, format!("{}\n{}\n", "a".repeat(50), "b".repeat(50))).unwrap();
-        let window = HeadTail::read(&path, 8).unwrap();
-        assert!(!window.is_whole() && window.head().next().is_none());
-        let window =
-            HeadTail::grow(&path, 8, |window| window.head().count(), |lines| *lines > 0).unwrap().0;
-        assert_eq!(lines(window.tail_reversed()), ["b".repeat(50), "a".repeat(50)]);
+        let read = HeadTail::read(&path, 8).unwrap();
+        assert!(!read.is_whole() && read.head().next().is_none());
+        let read =
+            HeadTail::grow(&path, 8, |read| read.head().count(), |lines| *lines > 0).unwrap().0;
+        assert_eq!(lines(read.tail_reversed()), ["b".repeat(50), "a".repeat(50)]);
     }
 }

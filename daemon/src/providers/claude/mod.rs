@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status};
 
+use super::environment::environment;
+use super::home::home;
 use super::listing;
 use super::{
     Accepts, Basis, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider,
@@ -46,7 +48,7 @@ impl Provider for Claude {
     }
 
     fn environment(&self) -> &'static [&'static str] {
-        listing::environment![
+        environment![
             "CLAUDE_CONFIG_DIR",
             "ANTHROPIC_API_KEY",
             "ANTHROPIC_AUTH_TOKEN",
@@ -70,7 +72,7 @@ impl Provider for Claude {
     }
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
-        listing::home(env, "CLAUDE_CONFIG_DIR", "", ".claude").into_iter().collect()
+        home(env, "CLAUDE_CONFIG_DIR", "", ".claude").into_iter().collect()
     }
 
     fn watched(&self, home: &Home) -> Vec<PathBuf> {

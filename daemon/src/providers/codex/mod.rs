@@ -7,6 +7,8 @@ use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, LaunchPlan, Status};
 use uuid::Uuid;
 
+use super::environment::environment;
+use super::home::home;
 use super::listing::{self, Entry};
 use super::{
     Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec,
@@ -50,7 +52,7 @@ impl Provider for Codex {
     }
 
     fn environment(&self) -> &'static [&'static str] {
-        listing::environment![
+        environment![
             "CODEX_HOME",
             "CODEX_SQLITE_HOME",
             "CODEX_API_KEY",
@@ -66,7 +68,7 @@ impl Provider for Codex {
     }
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
-        listing::home(env, "CODEX_HOME", "", ".codex").into_iter().collect()
+        home(env, "CODEX_HOME", "", ".codex").into_iter().collect()
     }
 
     /// New rollouts appear in the folder of the day, new days in the newest folders above it.

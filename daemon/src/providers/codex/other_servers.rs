@@ -6,7 +6,7 @@ use std::path::Path;
 use sessd_proto::LaunchPlan;
 use toml::{Table, Value};
 
-use super::super::{Home, Launch, listing};
+use super::super::{Home, Launch, file};
 
 const SETTINGS: &str = "config.toml";
 
@@ -36,7 +36,7 @@ pub(super) fn switch_off(home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
 }
 
 fn servers(settings: &Path) -> Table {
-    let text = listing::settings(settings).unwrap_or_default();
+    let text = file::settings(settings).unwrap_or_default();
     let mut settings: Table = text.parse().unwrap_or_default();
     match settings.remove("mcp_servers") {
         Some(Value::Table(servers)) => servers,

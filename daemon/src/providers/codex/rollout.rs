@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Timestamp};
 
-use crate::providers::head_tail::{self, HeadTail};
+use crate::providers::head_tail::HeadTail;
 use crate::providers::record::{self, part, records, whole};
-use crate::providers::{Found, Stamp};
+use crate::providers::{Found, Stamp, file};
 
 /// The first record alone has 22 kB of instructions.
 const SIDE: usize = 64 << 10;
@@ -116,7 +116,7 @@ pub(super) struct Rollout {
 pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     let stamp = Stamp::of(&fs::metadata(path)?);
     let window = if path.extension().is_some_and(|extension| extension == "zst") {
-        let mut unpacked = zstd::Decoder::new(head_tail::open(path)?.0)?;
+        let mut unpacked = zstd::Decoder::new(file::open(path)?.0)?;
         unpacked.window_log_max(MEMORY_LOG)?;
         HeadTail::of_stream(unpacked, 16 * SIDE, UNPACKED)?
     } else {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status, Timestamp};
 
+use super::environment::environment;
 use super::listing;
 use super::{Accepts, Bound, Found, Home, Launch, Listed, LiveSession, Permission, Provider};
 use super::{Retention, TurnSpec, Unreadable, Verdict, record};
@@ -51,7 +52,7 @@ impl Provider for Cursor {
     }
 
     fn environment(&self) -> &'static [&'static str] {
-        listing::environment![
+        environment![
             "CURSOR_CONFIG_DIR",
             "XDG_CONFIG_HOME",
             "CURSOR_DATA_DIR",

@@ -14,6 +14,7 @@ use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Json, Kind, LaunchPlan, Status, Timestamp};
 
 use super::head_tail::HeadTail;
+use super::home::home;
 use super::{
     Bound, Found, Home, Launch, Listed, LiveSession, Provider, Retention, TurnSpec, Unreadable,
     Verdict, listing, record,
@@ -74,7 +75,7 @@ impl Provider for Echo {
     fn homes(&self, env: &Environment) -> Vec<Home> {
         let state = env.get("XDG_STATE_HOME").map(|state| format!("{state}/sessd/echo"));
         let default = state.unwrap_or_else(|| ".local/state/sessd/echo".to_owned());
-        listing::home(env, HOME, "", &default).into_iter().collect()
+        home(env, HOME, "", &default).into_iter().collect()
     }
 
     fn watched(&self, home: &Home) -> Vec<PathBuf> {

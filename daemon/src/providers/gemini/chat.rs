@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::Timestamp;
 
-use crate::providers::head_tail;
 use crate::providers::record::{self, part, whole};
+use crate::providers::{file, head_tail};
 
 /// Larger files of the old format, which is one JSON object, are unreadable.
 const LARGEST: u64 = 256 << 20;
@@ -95,7 +95,7 @@ impl Chat {
     /// The old format: one object over many lines, without patches.
     fn read_old(&mut self, path: &Path) -> io::Result<()> {
         let mut bytes = Vec::new();
-        let (file, _) = head_tail::open(path)?;
+        let (file, _) = file::open(path)?;
         io::Read::read_to_end(&mut io::Read::take(file, LARGEST), &mut bytes)?;
         let Ok(record) = serde_json::from_slice::<Record<'_>>(&bytes) else { return Ok(()) };
         if string(record.session_id).is_some() && record.id.is_none() && record.set.is_none() {

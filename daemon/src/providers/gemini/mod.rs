@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status, Timestamp};
 
-use super::head_tail::open;
-use super::listing;
+use super::environment::environment;
+use super::file::open;
+use super::home::home;
 use super::{
     Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider, Retention,
-    Stamp, TurnSpec, Unreadable, Verdict, record,
+    Stamp, TurnSpec, Unreadable, Verdict, listing, record,
 };
 
 mod chat;
@@ -46,7 +47,7 @@ impl Provider for Gemini {
     }
 
     fn environment(&self) -> &'static [&'static str] {
-        listing::environment![
+        environment![
             "GEMINI_CLI_HOME",
             "GEMINI_API_KEY",
             "GEMINI_MODEL",
@@ -65,7 +66,7 @@ impl Provider for Gemini {
     }
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
-        listing::home(env, "GEMINI_CLI_HOME", ".gemini", ".gemini").into_iter().collect()
+        home(env, "GEMINI_CLI_HOME", ".gemini", ".gemini").into_iter().collect()
     }
 
     fn watched(&self, home: &Home) -> Vec<PathBuf> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, LaunchPlan, Status};
 
-use super::listing;
+use super::home::home;
 use super::{
     Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider, Retention,
     Start, TurnSpec, Unreadable, Verdict, sqlite,
@@ -30,7 +30,7 @@ pub struct Brand {
 /// The variables of one brand, with those that the whole family reads.
 macro_rules! environment {
     ($($own:literal),* $(,)?) => {
-        listing::environment![
+        super::environment::environment![
             $($own,)*
             "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME",
             "ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY",
@@ -110,7 +110,7 @@ impl Provider for Brand {
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
         let default = format!(".local/share/{}", self.name);
-        let home = listing::home(env, "XDG_DATA_HOME", self.name, &default);
+        let home = home(env, "XDG_DATA_HOME", self.name, &default);
         home.into_iter().map(|home| self.with_database(home, env)).collect()
     }
 

@@ -8,7 +8,7 @@ use sessd_proto::{Environment, LaunchPlan};
 
 use super::Brand;
 use super::flags::form;
-use crate::providers::{Launch, jsonc, listing};
+use crate::providers::{Launch, file, jsonc};
 
 /// Folders with settings in a project or in the user's home.
 const FOLDERS: [&str; 4] = ["", ".opencode", ".kilo", ".kilocode"];
@@ -26,7 +26,7 @@ pub(super) fn switch_off(brand: &Brand, launch: &Launch, plan: &mut LaunchPlan) 
         launch.around.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse_with_commas);
     // The CLI says what is wrong with it.
     let Some(Value::Object(mut content)) = content else { return };
-    let read = |path: PathBuf| jsonc::parse_with_commas(&listing::settings(&path)?);
+    let read = |path: PathBuf| jsonc::parse_with_commas(&file::settings(&path)?);
     let read = places(brand, &launch.around, Path::new(&plan.cwd)).into_iter().filter_map(read);
     let theirs: Vec<_> = read.chain([content.clone().into()]).flat_map(|it| names(&it)).collect();
     let others = theirs.into_iter().filter(|name| !launch.mcp_servers.contains_key(name));

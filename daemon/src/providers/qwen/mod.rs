@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, Kind, LaunchPlan, Status};
 
+use super::environment::environment;
+use super::home::home;
 use super::listing;
 use super::{Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Provider};
 use super::{Retention, TurnSpec, Unreadable, Verdict};
@@ -45,7 +47,7 @@ impl Provider for Qwen {
     }
 
     fn environment(&self) -> &'static [&'static str] {
-        listing::environment![
+        environment![
             "QWEN_HOME",
             "QWEN_RUNTIME_DIR",
             "QWEN_MODEL",
@@ -68,8 +70,8 @@ impl Provider for Qwen {
     }
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
-        let whole = listing::home(env, HOME, "", ".qwen");
-        let moved = env.get(RUNTIME).and(listing::home(env, RUNTIME, "", ""));
+        let whole = home(env, HOME, "", ".qwen");
+        let moved = env.get(RUNTIME).and(home(env, RUNTIME, "", ""));
         let Some(mut home) = moved.or_else(|| whole.clone()) else { return Vec::new() };
         for variable in [HOME, RUNTIME] {
             home.env.insert(variable.to_owned(), env.get(variable).map(str::to_owned));
