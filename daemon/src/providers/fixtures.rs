@@ -27,7 +27,7 @@ fn every_provider_reads_its_fixture_as_approved() {
         assert_eq!(tree(folder.path()), before, "{} changed its home", provider.id());
         let expired = Verdict::new(Status::Expired, "transcript_missing");
         let home = home(*provider, folder.path());
-        assert_eq!(provider.check(&home, &absent()), expired, "{}", provider.id());
+        assert_eq!(provider.discovery().check(&home, &absent()), expired, "{}", provider.id());
         approve(&fixture.join("expected.json"), &seen);
     }
 }
@@ -37,9 +37,9 @@ fn no_provider_calls_anything_gone_in_a_home_it_cannot_list() {
     for provider in ALL {
         let folder = tempfile::tempdir().unwrap();
         let home = home(*provider, folder.path());
-        assert_eq!(provider.discover(&home), Err(Unreadable::Missing), "{}", provider.id());
+        assert_eq!(provider.discovery().list(&home), Err(Unreadable::Missing), "{}", provider.id());
         let verdict = Verdict::new(Status::Unknown, "home_missing");
-        assert_eq!(provider.check(&home, &absent()), verdict, "{}", provider.id());
+        assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
         assert!(!home.path.exists(), "{} created its home", provider.id());
     }
 }
@@ -50,10 +50,10 @@ fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
         let folder = tempfile::tempdir().unwrap();
         copy(&fixtures().join(provider.id()).join("home"), folder.path());
         let home = home(*provider, folder.path());
-        let listed = provider.discover(&home).unwrap();
+        let listed = provider.discovery().list(&home).unwrap();
         let holds =
             |path: &PathBuf| listed.iter().any(|it| Path::new(&it.location).starts_with(path));
-        let watched = provider.watched(&home).into_iter().filter(holds);
+        let watched = provider.discovery().watched(&home).into_iter().filter(holds);
         let store = watched.min_by_key(|path| path.as_os_str().len()).unwrap();
         // The store is a database, or a folder of transcripts.
         let lost = match listed[0].location.split_once('#') {
@@ -62,10 +62,10 @@ fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
         };
         let _ = fs::remove_file(&lost);
         std::os::unix::fs::symlink("/not/mounted", lost).unwrap();
-        let found = provider.discover(&home);
+        let found = provider.discovery().list(&home);
         assert!(matches!(found, Err(Unreadable::Denied(_))), "{}", provider.id());
         let verdict = Verdict::new(Status::Unknown, "home_unreadable");
-        assert_eq!(provider.check(&home, &absent()), verdict, "{}", provider.id());
+        assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
     }
 }
 
@@ -93,7 +93,7 @@ fn home(provider: &dyn Provider, root: &Path) -> Home {
 /// Everything the provider says about the home, with its path replaced.
 fn render(provider: &dyn Provider, root: &Path) -> String {
     let home = home(provider, root);
-    let mut listed = provider.discover(&home).unwrap();
+    let mut listed = provider.discovery().list(&home).unwrap();
     listed.sort_by(|a, b| a.location.cmp(&b.location));
     let mut transcripts = serde_json::Map::new();
     for entry in &listed {
@@ -103,12 +103,12 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
         let seen = render_one(provider, &home, &entry.location);
         transcripts.insert(entry.location.clone(), seen);
     }
-    let mut watched = provider.watched(&home);
+    let mut watched = provider.discovery().watched(&home);
     watched.sort();
     let seen = json!({
         "home": { "path": home.path, "env": home.env },
         "watched": watched,
-        "retention": provider.retention(&home).map(|rule| format!("{rule:?}")),
+        "retention": provider.discovery().retention().and_then(|read| read(&home)).map(|rule| format!("{rule:?}")),
         "transcripts": transcripts,
     });
     let text = serde_json::to_string_pretty(&seen).unwrap() + "\n";
@@ -117,7 +117,7 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
 }
 
 fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
-    let Some(found) = provider.read(home, location) else { return Value::Null };
+    let Some(found) = provider.discovery().read(home, location) else { return Value::Null };
     let bound = Bound {
         provider_session_id: found.provider_session_id.clone(),
         scope: found.scope.clone(),
@@ -125,10 +125,11 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
         launch_dir: found.launch_dir.clone(),
     };
     let lost = Bound { location: format!("{location}.gone"), ..bound.clone() };
-    let checked = provider.check(home, &bound);
+    let checked = provider.discovery().check(home, &bound);
     assert_eq!(checked, found.verdict, "read and check disagree on {location}");
-    let plan = provider.plan_resume(home, &bound, None, &Launch::default());
-    let elsewhere = provider.plan_resume(home, &bound, Some("/else/where"), &Launch::default());
+    let plan = provider.launcher().plan_resume(home, &bound, None, &Launch::default());
+    let elsewhere =
+        provider.launcher().plan_resume(home, &bound, Some("/else/where"), &Launch::default());
     assert_eq!(plan.env, home.env);
     json!({
         "id": found.provider_session_id,
@@ -143,7 +144,7 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
         "last_activity": found.last_activity,
         "parent": found.parent,
         "check": verdict(checked),
-        "check_moved": verdict(provider.check(home, &lost)),
+        "check_moved": verdict(provider.discovery().check(home, &lost)),
         "resume": format!("{} {} in {}", plan.program, plan.args.join(" "), plan.cwd),
         "resume_elsewhere": format!("{} in {}", elsewhere.args.join(" "), elsewhere.cwd),
     })

@@ -25,7 +25,7 @@ pub struct Launch {
     /// Variables to set; the registry does it.
     pub env: Environment,
     /// Every variable that the provider will see.
-    pub around: Environment,
+    pub environment: Environment,
     /// Where the files of [`super::Provider::launch_files`] are, each at [`Launch::file`].
     pub files: PathBuf,
 }

@@ -1,8 +1,9 @@
 //! The agent CLIs we know, one folder each, and the table of them.
 //!
 //! A provider is split by what a caller needs (`provider.rs`): finding and checking sessions
-//! (`Discovery`), command lines (`Launcher`), headless turns (`Turns`). The shared files beside the
-//! folders know no provider, and a provider knows no other.
+//! (`Discovery`), command lines for a terminal (`Launcher`), headless turns (`Turns`), copies of
+//! sessions (`Forks`). The shared files beside the folders know no provider, and a provider knows
+//! no other.
 //!
 //! A provider performs no I/O beyond reading its own store: it lists, reads, decodes and plans. The
 //! registry writes files and the runner starts processes. Of the daemon it needs nothing but
@@ -37,7 +38,9 @@ mod fixtures;
 mod permissions;
 
 pub use launch::{Accepts, Launch, LaunchFile, McpServer, Permission};
-pub use provider::Provider;
+pub use provider::{
+    Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, Turns,
+};
 pub use types::{
     Basis, Bound, Found, Home, Listed, LiveSession, Retention, Stamp, Start, TurnSpec, Unreadable,
     Verdict,

@@ -3,7 +3,7 @@
 
 use sessd_proto::LaunchPlan;
 
-use super::{ALL, Bound, Home, Launch, LaunchFile, Permission, Provider, TurnSpec};
+use super::{ALL, Bound, Home, Launch, LaunchFile, Permission, Provider, TurnSpec, Turns};
 
 /// Whatever makes one of the CLIs ask nothing; in any spelling, as a part of a word.
 const SKIPPING: &[&str] = &[
@@ -39,16 +39,19 @@ fn plans(provider: &dyn Provider, launch: &Launch, home: &Home) -> Vec<(&'static
         cwd: "/w".to_owned(),
         launch: launch.clone(),
     };
+    let launcher = provider.launcher();
+    let first = |turns: &dyn Turns| turns.plan(home, &turn(None));
+    let next = |turns: &dyn Turns| turns.plan(home, &turn(Some(&bound)));
     let mut plans = vec![
-        ("new", Some(provider.plan_new(home, id, "/w", launch))),
-        ("resume", Some(provider.plan_resume(home, &bound, None, launch))),
-        ("first turn", provider.plan_turn(home, &turn(None))),
-        ("turn", provider.plan_turn(home, &turn(Some(&bound)))),
-        ("tools", provider.plan_tools(home, "/w", launch).map(|(plan, _)| plan)),
+        ("new", Some(launcher.plan_new(home, id, "/w", launch))),
+        ("resume", Some(launcher.plan_resume(home, &bound, None, launch))),
+        ("first turn", provider.turns().and_then(first)),
+        ("turn", provider.turns().and_then(next)),
+        ("tools", launcher.plan_tools(home, "/w", launch).map(|(plan, _)| plan)),
     ];
-    if provider.capabilities().fork {
-        plans.push(("fork", Some(provider.plan_fork(home, &bound, id, "/w", launch))));
-        plans.push(("fork turn", provider.plan_fork_turn(home, &turn(Some(&bound)))));
+    if let Some(forks) = provider.forks() {
+        plans.push(("fork", Some(forks.plan(home, &bound, id, "/w", launch))));
+        plans.push(("fork turn", Some(forks.plan_turn(home, &turn(Some(&bound))))));
     }
     plans.into_iter().filter_map(|(name, plan)| Some((name, plan?))).collect()
 }
@@ -69,10 +72,11 @@ fn no_provider_skips_questions_unless_it_is_asked_to() {
         let home = home();
         let modes = [None, Some(Permission::Ask), Some(Permission::Edit)];
         for permission in modes {
-            let accepted = permission.is_none_or(|it| provider.accepts().permissions.contains(&it));
+            let accepted =
+                permission.is_none_or(|it| provider.launcher().accepts().permissions.contains(&it));
             let launch = Launch { permission, ..Launch::default() };
             for (name, plan) in plans(*provider, &launch, &home).iter().filter(|_| accepted) {
-                let found = skipping(plan, &provider.launch_files(&home, &launch));
+                let found = skipping(plan, &provider.launcher().files(&home, &launch));
                 let who = format!("{} {name} {permission:?}", provider.id());
                 assert!(found.is_empty(), "{who} skips by {found:?}");
             }
@@ -82,13 +86,14 @@ fn no_provider_skips_questions_unless_it_is_asked_to() {
 
 #[test]
 fn every_plan_skips_questions_where_it_is_asked_to() {
-    let accepting = ALL.iter().filter(|it| it.accepts().permissions.contains(&Permission::All));
+    let accepting =
+        ALL.iter().filter(|it| it.launcher().accepts().permissions.contains(&Permission::All));
     let mut seen = 0;
     for provider in accepting {
         let home = home();
         let launch = Launch { permission: Some(Permission::All), ..Launch::default() };
         for (name, plan) in plans(*provider, &launch, &home) {
-            let found = skipping(&plan, &provider.launch_files(&home, &launch));
+            let found = skipping(&plan, &provider.launcher().files(&home, &launch));
             assert!(!found.is_empty(), "{} {name} does not skip", provider.id());
             seen += 1;
         }

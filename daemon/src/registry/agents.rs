@@ -102,11 +102,11 @@ impl Registry {
             profile: flags.profile,
             args: flags.args,
             mcp_servers,
-            around: self.surrounding(caller, &env),
+            environment: self.surrounding(caller, &env),
             env,
             files: self.paths.state.join(FOLDER).join(session_id),
         };
-        match provider.refuses(&launch, &launch.around) {
+        match provider.launcher().refuses(&launch, &launch.environment) {
             Some(why) => Err(Fault::new(FaultCode::Unsupported, why).hint("all: `sessctl agents`")),
             None => Ok(launch),
         }
@@ -129,7 +129,7 @@ pub(super) async fn write_files(
 ) -> Result<(), Fault> {
     let (home, launch) = (home.clone(), launch.clone());
     let write = move || {
-        let files = provider.launch_files(&home, &launch);
+        let files = provider.launcher().files(&home, &launch);
         files.iter().try_for_each(|file| match file {
             LaunchFile::Text(name, text) => replace(&launch.file(name), text),
             LaunchFile::Link(name, target) => link(&launch.file(name), target),

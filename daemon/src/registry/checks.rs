@@ -104,7 +104,7 @@ impl Registry {
             let (here, paths): (Vec<_>, Vec<_>) =
                 here.map(|row| (row, row.location.clone())).unzip();
             let is_there = move |known: &KnownHome| {
-                let listed = known.provider.discover(&known.home).ok()?;
+                let listed = known.provider.discovery().list(&known.home).ok()?;
                 let listed: HashSet<_> = listed.into_iter().map(|entry| entry.location).collect();
                 Some(paths.iter().map(|path| listed.contains(path)).collect::<Vec<bool>>())
             };
@@ -180,8 +180,9 @@ impl Registry {
             return Ok(Verdict::new(Status::Unknown, STARTING));
         }
         let bound = bound(row);
-        let asked =
-            self.ask_home(known, CHECK, move |known| known.provider.check(&known.home, &bound));
+        let asked = self.ask_home(known, CHECK, move |known| {
+            known.provider.discovery().check(&known.home, &bound)
+        });
         let Some(verdict) = asked.await? else {
             return Ok(Verdict::new(Status::Unknown, "home_unreadable"));
         };

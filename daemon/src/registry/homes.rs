@@ -171,7 +171,8 @@ impl Registry {
         let mut watched = Vec::new();
         for known in self.known_homes().await? {
             let dirs = self.ask_home(&known, LISTING, |known| {
-                let (mut dirs, path) = (known.provider.watched(&known.home), &known.home.path);
+                let (mut dirs, path) =
+                    (known.provider.discovery().watched(&known.home), &known.home.path);
                 // A home or a store that is not there yet shows up in the directory above it.
                 dirs.extend(path.parent().filter(|_| !path.is_dir()).map(Path::to_owned));
                 dirs.push(path.clone());

@@ -49,7 +49,7 @@ impl Registry {
             (None, None) => return Err(no_session_named()),
         };
         let known = self.home_of(&row).await?.ok_or_else(|| Fault::internal("no home"))?;
-        let anywhere = known.provider.capabilities().resume_anywhere;
+        let anywhere = known.provider.launcher().resume_anywhere();
         may_ever(&row.session, &request, anywhere)?;
         // Before the check: what somebody writes now may look damaged in between.
         if wants_it {
@@ -101,11 +101,11 @@ impl Registry {
             let id = row.session.provider_session_id.as_deref();
             let (original, cwd) =
                 (checks::bound(&original), cwd.unwrap_or(&row.session.launch_dir));
-            known.provider.plan_fork(&known.home, &original, id, cwd, &launch)
+            starting::forks(known.provider)?.plan(&known.home, &original, id, cwd, &launch)
         } else if is_starting(&row.session) {
             starting::plan_new(known, &row, cwd, &launch)
         } else {
-            known.provider.plan_resume(&known.home, &checks::bound(&row), cwd, &launch)
+            known.provider.launcher().plan_resume(&known.home, &checks::bound(&row), cwd, &launch)
         };
         Ok((row, self.completed(known, &launch, plan).await?))
     }
@@ -193,7 +193,7 @@ impl Registry {
         }
         let (cwd, known, launch) = (plan.cwd.clone(), known.clone(), launch.clone());
         let look = move || {
-            known.provider.without_other_servers(&known.home, &launch, &mut plan);
+            known.provider.launcher().without_other_servers(&known.home, &launch, &mut plan);
             plan
         };
         let looked = self.elsewhere.pass(Path::new(&cwd), CHECK, look).await?;

@@ -73,7 +73,9 @@ impl Registry {
         let leases = alive.map(|lease| (lease.session_id.clone(), lease)).collect();
         // All at once: they do not wait for the one that hangs.
         let live = homes.iter().map(|known| async move {
-            let shown = self.ask_home(known, LOOK, |known| known.provider.live(&known.home)).await;
+            let shown = self
+                .ask_home(known, LOOK, |known| known.provider.discovery().live()?(&known.home))
+                .await;
             shown.map(|shown| (known.id, shown.flatten()))
         });
         let homes = try_join_all(live).await?.into_iter().collect();

@@ -72,7 +72,7 @@ impl Failure {
 
     /// What it said last of all, with what only its standard error says.
     fn final_of(heard: &Heard, provider: &dyn Provider, stderr: &str) -> Self {
-        let explained = provider.explain(stderr);
+        let explained = provider.turns().and_then(|turns| turns.explain(stderr));
         let explained = explained.map(|event| Self::of(&Event { at: now(), ..event }));
         let aside = explained.unwrap_or_else(|| Self {
             said: Some(stderr.to_owned()).filter(|said| !said.is_empty()),

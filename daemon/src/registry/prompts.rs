@@ -6,16 +6,21 @@ use sessd_proto::{Fault, FaultCode, LaunchPlan};
 use super::homes::KnownHome;
 use super::patience::LOOK;
 use super::{Registry, checks};
-use crate::providers::Provider;
+use crate::providers::{PromptVia, Provider};
 use crate::store::sessions::Stored;
 
 /// What the kernel takes as one argument, in bytes.
 const ARGUMENT_BYTES_MAX: usize = 128 * 1024 - 1;
 
+/// True if the program takes the prompt from standard input.
+fn reads_prompt(provider: &dyn Provider) -> bool {
+    provider.turns().is_none_or(|turns| turns.prompt() == PromptVia::Stdin)
+}
+
 /// Refuses a prompt that cannot be handed to the program.
 pub(super) fn must_fit(provider: &dyn Provider, prompt: &str) -> Result<(), Fault> {
     let what = match prompt {
-        _ if provider.reads_prompt() => return Ok(()),
+        _ if reads_prompt(provider) => return Ok(()),
         _ if prompt.len() > ARGUMENT_BYTES_MAX => "is longer than 128 KiB",
         _ if prompt.contains('\0') => "has a NUL character",
         _ => return Ok(()),
@@ -27,7 +32,7 @@ pub(super) fn must_fit(provider: &dyn Provider, prompt: &str) -> Result<(), Faul
 
 /// Puts the prompt into the plan if need be; answers what goes to standard input.
 pub(super) fn place(provider: &dyn Provider, plan: &mut LaunchPlan, prompt: String) -> String {
-    if provider.reads_prompt() {
+    if reads_prompt(provider) {
         return prompt;
     }
     plan.args.extend(["--".to_owned(), prompt]);
@@ -38,7 +43,8 @@ impl Registry {
     /// Refuses an answer that was given in another conversation under the same id.
     pub(super) async fn must_go_on(&self, known: &KnownHome, row: &Stored) -> Result<(), Fault> {
         let bound = checks::bound(row);
-        let began_anew = move |known: &KnownHome| known.provider.began_anew(&known.home, &bound);
+        let began_anew =
+            move |known: &KnownHome| known.provider.discovery().was_replaced(&known.home, &bound);
         if self.ask_home(known, LOOK, began_anew).await? != Some(true) {
             return Ok(());
         }
@@ -59,7 +65,7 @@ mod tests {
     #[test]
     fn a_prompt_is_an_argument_only_where_it_must_be_and_can_be() {
         let places = |reads: bool, prompt: &str| {
-            let is_it = |it: &&&dyn Provider| it.reads_prompt() == reads;
+            let is_it = |it: &&&dyn Provider| reads_prompt(**it) == reads;
             let provider = *providers::ALL.iter().find(is_it).unwrap();
             must_fit(provider, prompt)?;
             let mut plan = LaunchPlan::default();

@@ -12,7 +12,7 @@ use super::Registry;
 use super::homes::KnownHome;
 use super::launches::may_resume;
 use crate::clock::now;
-use crate::providers::{self, Home, Launch, Provider};
+use crate::providers::{self, Forks, Home, Launch, Provider};
 use crate::store::bindings;
 use crate::store::fallback;
 use crate::store::intake::{self, Discovered};
@@ -107,11 +107,7 @@ impl Registry {
                 Fault::new(FaultCode::NotResumable, what).hint("begin it: `sessctl resume`")
             );
         }
-        if !known.provider.capabilities().fork {
-            let what = format!("{} cannot continue a copy of a session", known.provider.id());
-            return Err(Fault::new(FaultCode::Unsupported, what)
-                .hint("which providers can: `sessctl providers`"));
-        }
+        forks(known.provider)?;
         let launch_dir = cwd.unwrap_or(&row.session.launch_dir);
         let project = self.project_of(launch_dir).await?;
         let found = Discovered {
@@ -160,7 +156,7 @@ impl Registry {
         let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
         let bound = super::checks::bound(row);
         let cwd = &found.launch_dir;
-        let plan = known.provider.plan_fork(&known.home, &bound, id, cwd, &new.launch);
+        let plan = forks(known.provider)?.plan(&known.home, &bound, id, cwd, &new.launch);
         let plan = self.completed(known, &new.launch, plan).await?;
         if request.plan_only {
             return Ok((row.clone(), plan));
@@ -194,10 +190,18 @@ pub(super) fn must_begin_anew(session: &Session, may: bool) -> Result<bool, Faul
     }
 }
 
+/// Returns the facet that plans copies of sessions.
+pub(super) fn forks(provider: &dyn Provider) -> Result<&dyn Forks, Fault> {
+    provider.forks().ok_or_else(|| {
+        let what = format!("{} cannot continue a copy of a session", provider.id());
+        Fault::new(FaultCode::Unsupported, what).hint("which providers can: `sessctl providers`")
+    })
+}
+
 /// Lets a session begin anew under its id; `false` if it has changed since it was read.
 pub(super) fn begin_anew(tx: &Transaction<'_>, row: &Stored) -> crate::store::Result<bool> {
     let provider = providers::by_id(&row.session.provider);
-    let chooses = provider.is_some_and(|provider| provider.capabilities().choose_id);
+    let chooses = provider.is_some_and(|provider| provider.launcher().choose_id());
     // Not ours again: the provider may still have something under that.
     let id = chooses.then(|| Uuid::new_v4().to_string());
     fallback::begin_anew(tx, row, id.as_deref(), now())
@@ -212,7 +216,7 @@ pub(super) fn write_down(tx: &Transaction<'_>, new: NewSession) -> crate::store:
 }
 
 fn starting(id: String, provider: &dyn Provider, cwd: &str, project: String) -> Discovered {
-    let chosen = if provider.capabilities().choose_id { id.clone() } else { String::new() };
+    let chosen = if provider.launcher().choose_id() { id.clone() } else { String::new() };
     Discovered {
         id,
         provider: provider.id().to_owned(),
@@ -260,5 +264,5 @@ pub(super) fn plan_new(
 ) -> LaunchPlan {
     let id = row.session.provider_session_id.as_deref();
     let cwd = cwd.unwrap_or(&row.session.launch_dir);
-    known.provider.plan_new(&known.home, id, cwd, launch)
+    known.provider.launcher().plan_new(&known.home, id, cwd, launch)
 }

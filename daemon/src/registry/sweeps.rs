@@ -101,7 +101,9 @@ impl Registry {
             ..Sweep::default()
         };
         let scan = self.ask_home(known, LISTING, |known| {
-            (known.provider.discover(&known.home), known.provider.retention(&known.home))
+            let discovery = known.provider.discovery();
+            let retention = discovery.retention().and_then(|read| read(&known.home));
+            (discovery.list(&known.home), retention)
         });
         let home_id = known.id;
         // What the last sweep saw comes from the store while the disk is listed.

@@ -97,7 +97,7 @@ impl Registry {
         let (cwd, launch) = (new.found.launch_dir.clone(), new.launch.clone());
         prompts::must_fit(new.provider, &request.prompt)?;
         let spec = TurnSpec { resume: None, new_id, cwd, launch };
-        match new.provider.plan_turn(&new.home, &spec) {
+        match new.provider.turns().and_then(|turns| turns.plan(&new.home, &spec)) {
             Some(_) => Ok(new),
             None => Err(cannot_send(new.provider.id())),
         }
@@ -114,15 +114,7 @@ impl Registry {
         let row = self.check_row(row.clone(), false).await?;
         launches::may_resume(&row.session, &Default::default(), false)?;
         let id = Uuid::new_v4().to_string();
-        let new = self.copy_of(&known, &row, id, None, &request.environment).await?;
-        let spec = turn_spec(&row, new.launch.clone());
-        match known.provider.plan_fork_turn(&known.home, &spec) {
-            Some(_) => Ok(new),
-            None => {
-                let what = format!("{} cannot answer in a copy of a session", known.provider.id());
-                Err(Fault::new(FaultCode::Unsupported, what).hint("leave --fork out"))
-            }
-        }
+        self.copy_of(&known, &row, id, None, &request.environment).await
     }
 
     /// Free checks before anything is written down; answers the session if it must begin anew.
@@ -172,10 +164,11 @@ impl Registry {
         let launch = self.launch(row, environment)?;
         let spec = turn_spec(row, launch.clone());
         let plan = match self.original(row).await? {
-            None => known.provider.plan_turn(&known.home, &spec),
+            None => known.provider.turns().and_then(|turns| turns.plan(&known.home, &spec)),
             Some(original) => {
                 let resume = Some(checks::bound(&original));
-                known.provider.plan_fork_turn(&known.home, &TurnSpec { resume, ..spec })
+                let spec = TurnSpec { resume, ..spec };
+                known.provider.forks().map(|forks| forks.plan_turn(&known.home, &spec))
             }
         };
         let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;

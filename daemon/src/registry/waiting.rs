@@ -65,7 +65,9 @@ pub(super) struct Run {
 impl Queues {
     pub(super) fn new(per_provider: usize) -> Self {
         let slot = |provider: &&dyn Provider| {
-            let at_once = per_provider.min(provider.at_once());
+            let at_once = provider
+                .turns()
+                .map_or(per_provider, |turns| per_provider.min(turns.max_concurrent()));
             (provider.id(), Arc::new(Semaphore::new(at_once)))
         };
         Self {

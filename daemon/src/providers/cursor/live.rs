@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use sessd_proto::{Live, LiveState, Timestamp};
 
-use super::id_of;
+use super::discovery::id_of;
 use crate::process;
 use crate::providers::locks::Locks;
 use crate::providers::{Listed, LiveSession};

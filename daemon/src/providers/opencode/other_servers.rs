@@ -23,11 +23,12 @@ pub(super) fn switch_off(brand: &Brand, launch: &Launch, plan: &mut LaunchPlan) 
     }
     let variable = format!("{}_CONFIG_CONTENT", brand.prefix);
     let content =
-        launch.around.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse_with_commas);
+        launch.environment.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse_with_commas);
     // The CLI says what is wrong with it.
     let Some(Value::Object(mut content)) = content else { return };
     let read = |path: PathBuf| jsonc::parse_with_commas(&file::settings(&path)?);
-    let read = places(brand, &launch.around, Path::new(&plan.cwd)).into_iter().filter_map(read);
+    let read =
+        places(brand, &launch.environment, Path::new(&plan.cwd)).into_iter().filter_map(read);
     let theirs: Vec<_> = read.chain([content.clone().into()]).flat_map(|it| names(&it)).collect();
     let others = theirs.into_iter().filter(|name| !launch.mcp_servers.contains_key(name));
     let servers = content.entry(SERVERS[0]).or_insert_with(|| json!({}));
@@ -99,7 +100,7 @@ mod tests {
         ];
         let around = around.map(|(name, value)| (name.to_owned(), value));
         let server = McpServer::Http { url: String::new(), headers: Default::default() };
-        let mut launch = Launch { around: Environment(around.into()), ..Launch::default() };
+        let mut launch = Launch { environment: Environment(around.into()), ..Launch::default() };
         let mut plan =
             LaunchPlan { cwd: format!("{root}/home/project/below"), ..LaunchPlan::default() };
         switch_off(&KILO, &launch, &mut plan);

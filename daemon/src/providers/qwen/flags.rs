@@ -17,7 +17,7 @@ pub(super) const ACCEPTS: Accepts = Accepts {
     mcp_servers: true,
 };
 
-pub(super) fn of(launch: &Launch) -> Vec<String> {
+pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     let mut args = Vec::new();
     args.extend(launch.model.as_ref().map(|model| format!("--model={model}")));
     args.extend(launch.permission.map(|it| format!("--approval-mode={}", mode(it))));
