@@ -1,7 +1,6 @@
-//! What every provider must do with a home, compared with what it did when it was approved:
-//! `fixtures/<id>/home` is read, `fixtures/<id>/expected.json` is the answer. A script there,
-//! `<name>.sql`, stands for the database that it makes.
-//! `UPDATE=1 cargo test` rewrites the answers.
+//! Every provider against its fixture: reads `fixtures/<id>/home` and compares the results with
+//! the approved ones in `fixtures/<id>/expected.json`. A script `<name>.sql` there stands for the
+//! database that it creates. `UPDATE=1 cargo test` rewrites the expected results.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -33,7 +32,7 @@ fn every_provider_reads_its_fixture_as_approved() {
 }
 
 #[test]
-fn no_provider_calls_anything_gone_in_a_home_it_cannot_list() {
+fn nothing_is_gone_in_a_home_that_does_not_exist() {
     for provider in ALL {
         let folder = tempfile::tempdir().unwrap();
         let home = home(*provider, folder.path());
@@ -45,7 +44,7 @@ fn no_provider_calls_anything_gone_in_a_home_it_cannot_list() {
 }
 
 #[test]
-fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
+fn nothing_is_gone_while_a_part_of_the_store_is_unreadable() {
     for provider in ALL {
         let folder = tempfile::tempdir().unwrap();
         copy(&fixtures().join(provider.id()).join("home"), folder.path());
@@ -69,7 +68,7 @@ fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
     }
 }
 
-/// A session that no fixture has.
+/// Returns a session that is in no fixture.
 fn absent() -> Bound {
     Bound {
         provider_session_id: "00000000-0000-4000-8000-000000000000".to_owned(),
@@ -86,11 +85,11 @@ fn fixtures() -> PathBuf {
 fn home(provider: &dyn Provider, root: &Path) -> Home {
     let root = root.to_str().unwrap().to_owned();
     let homes = provider.homes(&Environment([("HOME".to_owned(), root)].into()));
-    // The first is the one that the CLI itself would choose.
+    // The CLI itself would choose the first.
     homes.into_iter().next().unwrap()
 }
 
-/// Everything the provider says about the home, with its path replaced.
+/// Returns everything the provider says about the home, with its path replaced.
 fn render(provider: &dyn Provider, root: &Path) -> String {
     let home = home(provider, root);
     let mut listed = provider.discovery().list(&home).unwrap();
@@ -105,10 +104,11 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
     }
     let mut watched = provider.discovery().watched(&home);
     watched.sort();
+    let retention = provider.discovery().retention().and_then(|read| read(&home));
     let seen = json!({
         "home": { "path": home.path, "env": home.env },
         "watched": watched,
-        "retention": provider.discovery().retention().and_then(|read| read(&home)).map(|rule| format!("{rule:?}")),
+        "retention": retention.map(|rule| format!("{rule:?}")),
         "transcripts": transcripts,
     });
     let text = serde_json::to_string_pretty(&seen).unwrap() + "\n";
@@ -163,13 +163,13 @@ fn approve(expected: &Path, seen: &str) {
     let differs = approved.lines().zip(seen.lines()).position(|(a, b)| a != b);
     assert!(
         approved == seen,
-        "{} differs from line {}; after a look: UPDATE=1 cargo test\n{seen}",
+        "{} differs from line {}; if that is right: UPDATE=1 cargo test\n{seen}",
         expected.display(),
         differs.map_or(approved.lines().count(), |line| line + 1),
     );
 }
 
-/// Copies a tree, all of it modified at the same moment.
+/// Copies a tree; every file gets the same modification time.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -191,7 +191,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every path in a tree with its fingerprint.
+/// Returns every path in a tree with its fingerprint.
 fn tree(root: &Path) -> Vec<(PathBuf, Stamp)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root).unwrap() {

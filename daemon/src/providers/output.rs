@@ -1,9 +1,10 @@
-//! What decoders of several CLIs share: an event, and MCP servers with their tools. Knows no CLI.
+//! Helpers that the decoders of several CLIs share: events, and MCP servers with their tools.
+//! Knows no provider.
 
 use serde_json::{Value, json};
 use sessd_proto::{Event, Json};
 
-/// An event of a turn; `seq`, `at` and `session_id` are the caller's.
+/// Makes an event of a turn; `seq`, `at` and `session_id` are set by the caller of the decoder.
 pub fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
     Event {
         kind: kind.to_owned(),
@@ -13,16 +14,16 @@ pub fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
     }
 }
 
-/// What a tool has answered: a text, or blocks of which some are.
-pub fn answer(content: &Value) -> Option<String> {
+/// Returns the text of a tool result: a string, or the text blocks of a list.
+pub fn result_text(content: &Value) -> Option<String> {
     let blocks = content.as_array().into_iter().flatten();
     let texts: Vec<_> =
         blocks.filter_map(|block| block["text"].as_str()).chain(content.as_str()).collect();
     (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
-/// The MCP servers of a start, each with its own among all the tools: those are named
-/// `mcp__SERVER__TOOL`, where the server is spelled by `plain`.
+/// Returns the MCP servers of a start, each with its tools. A tool is named `mcp__SERVER__TOOL`,
+/// with the characters of the server's name mapped by `plain`.
 pub fn mcp_servers(line: &Value, plain: fn(char) -> char) -> Vec<Value> {
     let tools = line["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
     let servers = line["mcp_servers"].as_array().into_iter().flatten();

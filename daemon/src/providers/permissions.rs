@@ -1,11 +1,11 @@
-//! Skipping a provider's questions is never a default: the plans of every provider are looked
-//! through, with all that they name. Knows the words by which the CLIs can be told to skip.
+//! A provider's permission questions are never skipped by default: searches all plans of every
+//! provider, and the files they name, for the words that make a CLI skip them.
 
 use sessd_proto::LaunchPlan;
 
 use super::{ALL, Bound, Home, Launch, LaunchFile, Permission, Provider, TurnSpec, Turns};
 
-/// Whatever makes one of the CLIs ask nothing; in any spelling, as a part of a word.
+/// The words that make one of the CLIs ask nothing; each may be a part of a longer word.
 const SKIPPING: &[&str] = &[
     "skip-permissions",
     "skip-trust",
@@ -29,7 +29,7 @@ fn home() -> Home {
     Home { path: "/nowhere".into(), env: [].into() }
 }
 
-/// Every plan that there is for a launch, by what it is for.
+/// Returns every plan for a launch, with its purpose.
 fn plans(provider: &dyn Provider, launch: &Launch, home: &Home) -> Vec<(&'static str, LaunchPlan)> {
     let bound = Bound { provider_session_id: "x".to_owned(), ..Bound::default() };
     let id = Some("00000000-0000-4000-8000-000000000000");
@@ -56,7 +56,7 @@ fn plans(provider: &dyn Provider, launch: &Launch, home: &Home) -> Vec<(&'static
     plans.into_iter().filter_map(|(name, plan)| Some((name, plan?))).collect()
 }
 
-/// The words of a plan and of the files for it that skip questions.
+/// Returns the words of a plan and of its files that skip questions.
 fn skipping(plan: &LaunchPlan, files: &[LaunchFile]) -> Vec<String> {
     let variables = plan.env.iter().map(|(name, value)| format!("{name}={value:?}"));
     let variables = variables.map(|it| it.replace('\\', ""));
@@ -67,7 +67,7 @@ fn skipping(plan: &LaunchPlan, files: &[LaunchFile]) -> Vec<String> {
 }
 
 #[test]
-fn no_provider_skips_questions_unless_it_is_asked_to() {
+fn questions_are_skipped_only_with_permission_all() {
     for provider in ALL {
         let home = home();
         let modes = [None, Some(Permission::Ask), Some(Permission::Edit)];
@@ -85,7 +85,7 @@ fn no_provider_skips_questions_unless_it_is_asked_to() {
 }
 
 #[test]
-fn every_plan_skips_questions_where_it_is_asked_to() {
+fn every_plan_skips_questions_with_permission_all() {
     let accepting =
         ALL.iter().filter(|it| it.launcher().accepts().permissions.contains(&Permission::All));
     let mut seen = 0;

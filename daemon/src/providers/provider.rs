@@ -249,8 +249,8 @@ pub trait Turns: Send + Sync {
     /// - `tool_call`: data has `id`, `name`, `input`.
     /// - `tool_result`: the tool's output; data has the `id` of the call.
     /// - `usage`: data has token counts, in the CLI's own words.
-    /// - `result`: the answer; no text if the `text` events are the answer. With `doubtful: true` it
-    ///   may be the words of a failed call: it does not count after an `error`.
+    /// - `result`: the answer; no text if the `text` events are the answer. With `doubtful: true`
+    ///   it may be the words of a failed call: it does not count after an `error`.
     /// - `error`: the failure in the CLI's words; data as of `failure::event`.
     /// - `rate_limit`: data has `until`, when the limit that was reached ends.
     ///

@@ -1,12 +1,12 @@
-//! Lines of `gemini -o stream-json` as events.
+//! Decodes lines of `gemini -o stream-json`.
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
 
-use super::super::failure;
-use super::super::output::event;
+use crate::providers::failure;
+use crate::providers::output::event;
 
-/// The events in one line; what is not known says nothing.
+/// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
     match line["type"].as_str().unwrap_or_default() {
@@ -28,15 +28,15 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         "result" if line["status"] == "success" => {
             vec![event("usage", None, line["stats"].clone()), event("result", None, json!({}))]
         }
-        // A warning is none, and the result that follows an error may lack its words.
+        // Not a warning. The result that follows an error may lack its words.
         "error" if line["severity"] == "error" => said(&line["message"]),
         "result" => said(&line["error"]["message"]),
         _ => Vec::new(),
     }
 }
 
-/// Its last words on standard error: it tries again for minutes, and says so only there. One
-/// that was refused for good ends there with the status that its output lacks.
+/// Returns the last failure on standard error. The CLI tries again for minutes and reports that
+/// only there; a call that was refused for good ends there with the status that its output lacks.
 pub(super) fn explain(stderr: &str) -> Option<Event> {
     let begins = ["Attempt ", "Error when talking to "];
     let last = stderr.rmatch_indices('\n').map(|(at, _)| at + 1).chain([0]);
@@ -55,7 +55,7 @@ fn said(message: &Value) -> Vec<Event> {
     message.as_str().map(failed).into_iter().collect()
 }
 
-/// A failed call in its words: often the service's answer, quoted in full.
+/// Makes the event of a failed call. Its words are often the service's answer, quoted in full.
 fn failed(said: &str) -> Event {
     let answer = said.find('{').map(|at| &said[at..]).unwrap_or_default();
     let answer = serde_json::Deserializer::from_str(answer).into_iter::<Value>().next();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_tries_again_is_read_from_its_standard_error() {
+    fn retries_are_read_from_stderr() {
         let again = "Attempt 2 failed with status 429. Retrying with backoff... _ApiError: \
             {\"error\":{\"code\":429,\"message\":\"slow down\"}}\n    at f (file:///a.js:1:2) {\n  \
             status: 429\n}";
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_model_says_is_text() {
+    fn only_the_models_words_are_text() {
         let texts = |line: &str| decode(line).into_iter().filter(|e| e.kind == "text").count();
         assert_eq!(texts(r#"{"type":"message","role":"user","content":"hello"}"#), 0);
         assert_eq!(texts(r#"{"type":"message","role":"assistant","content":"a","delta":true}"#), 1);

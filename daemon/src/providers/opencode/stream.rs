@@ -1,18 +1,18 @@
-//! Lines of `opencode run --format json` as events.
+//! Decodes lines of `opencode run --format json`.
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
 
-use super::super::failure;
-use super::super::output::event;
+use crate::providers::failure;
+use crate::providers::output::event;
 
-/// How a failed call of the model is logged.
+/// The log text of a failed call of the model.
 const CALL_FAILED: &str = "error.error=\"AI_APICallError: ";
 
-/// The events in one line; what is not known says nothing.
+/// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
-    // Every step says again whose it is; a run that fails at once has no step.
+    // Every step repeats the session; a run that fails at once has no step.
     let started = || event("started", None, json!({ "provider_session_id": line["sessionID"] }));
     let part = &line["part"];
     match line["type"].as_str().unwrap_or_default() {
@@ -31,7 +31,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             usage.insert("cost".to_owned(), part["cost"].clone());
             let usage = event("usage", None, usage.into());
             match part["reason"].as_str() {
-                // The model goes on when its tools have answered.
+                // The model continues after its tools have returned.
                 Some("tool-calls" | "unknown") | None => vec![usage],
                 Some(_) => vec![usage, event("result", None, json!({ "cost": part["cost"] }))],
             }
@@ -47,8 +47,8 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     }
 }
 
-/// Why it tries again, which it does for a minute: only its log on standard error says so. What is
-/// no log there are its own words.
+/// Returns the last failure of a call: the CLI tries again for a minute and reports that only in
+/// its log on standard error. Lines that are not log lines are its own words.
 pub(super) fn explain(stderr: &str) -> Option<Event> {
     let of_call = |line: &str| {
         let (_, said) = line.split_once("message=\"stream error\"")?.1.split_once(CALL_FAILED)?;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn why_it_tries_again_is_read_from_its_log() {
+    fn retries_are_read_from_the_log() {
         let log = "timestamp=2026 level=ERROR run=1 message=\"stream error\" modelID=m \
             error.error=\"AI_APICallError: slow down. Please try again in 30s.\"";
         let event = explain(&format!("cut\n{log}\n{log}\nlevel")).unwrap();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_fails_at_once_says_in_which_session() {
+    fn run_that_fails_at_once_names_its_session() {
         let line = r#"{"type":"error","sessionID":"ses_1","error":{"name":"APIError",
             "data":{"message":"invalid key","statusCode":401}}}"#;
         let events = decode(&line.replace('\n', ""));
