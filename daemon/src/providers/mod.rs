@@ -21,6 +21,7 @@ pub mod gemini;
 pub mod head_tail;
 mod home;
 pub mod jsonc;
+mod jsonl;
 pub mod launch;
 pub mod listing;
 pub mod locks;

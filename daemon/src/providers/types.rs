@@ -1,4 +1,4 @@
-//! What providers and their callers exchange: homes, listings, metadata, verdicts. Plain data;
+//! The types that providers and their callers exchange: homes, listings, metadata, verdicts. Plain data;
 //! knows no provider.
 
 use std::collections::BTreeMap;
@@ -191,7 +191,7 @@ pub struct LiveSession {
 pub struct Start {
     /// The process.
     pub pid: u32,
-    /// When the process got the session.
+    /// The time at which the process got the session.
     pub since: Timestamp,
     /// The directory in which it was started.
     pub launch_dir: String,

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use sessd_proto::{Kind, Timestamp};
 
 use crate::providers::head_tail::HeadTail;
+use crate::providers::jsonl::Summary;
 use crate::providers::record::{self, part, records, whole};
 use crate::providers::{Found, Stamp, file};
 
@@ -145,22 +146,19 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
 impl Rollout {
     /// Returns the session's metadata without id and verdict. `None` if there is no prompt in it.
     pub(super) fn found(self) -> Option<Found> {
-        let modified = Timestamp::from_ns(self.stamp.mtime_ns);
-        let title = record::title(&self.prompt?);
+        self.prompt.as_ref()?;
         let meta = self.meta.unwrap_or_default();
-        let launch_dir = meta.cwd.or_else(|| self.cwd.clone()).unwrap_or_default();
-        Some(Found {
-            kind: meta.kind,
-            cwd: self.cwd.or_else(|| Some(launch_dir.clone())).filter(|cwd| !cwd.is_empty()),
-            launch_dir,
-            title,
+        let summary = Summary {
+            launch_dir: meta.cwd.or_else(|| self.cwd.clone()),
+            cwd: self.cwd,
+            title: None,
+            prompt: self.prompt,
             model: self.model,
             git_branch: meta.branch,
-            created_at: self.created_at.unwrap_or(modified),
-            last_activity: self.last_activity.or(self.created_at).unwrap_or(modified),
-            parent: meta.parent,
-            ..Found::default()
-        })
+            created_at: self.created_at,
+            last_activity: self.last_activity,
+        };
+        Some(Found { kind: meta.kind, parent: meta.parent, ..summary.found(self.stamp) })
     }
 
     fn add(&mut self, record: &Record<'_>) {
