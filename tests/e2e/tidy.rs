@@ -167,7 +167,7 @@ fn nothing_outside_providers_names_a_provider() {
             }
         }
     }
-    assert!(broken.is_empty(), "a provider is one file, nothing else names it:\n{broken}");
+    assert!(broken.is_empty(), "a provider is one folder, nothing else names it:\n{broken}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! By default SQLite writes even when it only reads: it creates the index (`-shm`) of a write-ahead
 //! log, and it checkpoints the log when the last connection closes. So a database is opened in one
 //! of three ways, by the files that exist:
-//! - no log: immutable, without any lock. The result counts only if nothing was written at the same time.
+//! - no log: immutable, without any lock. The result counts only if nothing was written at the
+//!   same time.
 //! - log and index: read-only with the shared index. Readers and writers then lock each other out.
 //! - log without index (a crash, a backup): read-only, with the index in our own memory. The result
 //!   counts only if nothing was written at the same time.

@@ -1,5 +1,5 @@
-//! The types that providers and their callers exchange: homes, listings, metadata, verdicts. Plain data;
-//! knows no provider.
+//! The types that providers and their callers exchange: homes, listings, metadata, verdicts.
+//! Plain data; knows no provider.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;

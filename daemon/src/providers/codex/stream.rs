@@ -41,16 +41,16 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         }
         // An item of type `error` may be only a warning, so it is not decoded.
         ("turn.failed", _) => {
-            let said = line["error"]["message"].as_str();
-            vec![failure::event(said, said.and_then(http_status))]
+            let message = line["error"]["message"].as_str();
+            vec![failure::event(message, message.and_then(http_status))]
         }
         _ => Vec::new(),
     }
 }
 
 /// The CLI names no status for an overloaded service.
-fn http_status(said: &str) -> Option<u16> {
-    failure::http_status(said).or_else(|| said.contains("high demand").then_some(500))
+fn http_status(message: &str) -> Option<u16> {
+    failure::http_status(message).or_else(|| message.contains("high demand").then_some(500))
 }
 
 #[cfg(test)]

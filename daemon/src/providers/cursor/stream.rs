@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn error_codes_say_if_a_retry_helps() {
-        let data = |said: &str| explain(said).unwrap().data.0;
+        let data = |stderr: &str| explain(stderr).unwrap().data.0;
         let limited = data("ConnectError: [resource_exhausted] Error");
         assert_eq!((&limited["http_status"], &limited["retryable"]), (&json!(429), &json!(true)));
         assert_eq!(data("Error: [unauthenticated] Not logged in.")["retryable"], false);

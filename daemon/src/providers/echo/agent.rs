@@ -26,7 +26,7 @@ fn answer_once(path: &Path, id: &str) -> io::Result<()> {
     let mut prompt = String::new();
     io::stdin().read_to_string(&mut prompt)?;
     if prompt.trim().is_empty() {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "there is no prompt"));
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the prompt is empty"));
     }
     writeln!(out, "{}", json!({ "type": "started", "data": { "provider_session_id": id } }))?;
     let answer = answer(path, prompt.trim_end(), false)?;

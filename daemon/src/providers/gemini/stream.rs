@@ -29,8 +29,8 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             vec![event("usage", None, line["stats"].clone()), event("result", None, json!({}))]
         }
         // Not a warning. The result that follows an error may lack its words.
-        "error" if line["severity"] == "error" => said(&line["message"]),
-        "result" => said(&line["error"]["message"]),
+        "error" if line["severity"] == "error" => failure_of(&line["message"]),
+        "result" => failure_of(&line["error"]["message"]),
         _ => Vec::new(),
     }
 }
@@ -42,29 +42,29 @@ pub(super) fn explain(stderr: &str) -> Option<Event> {
     let last = stderr.rmatch_indices('\n').map(|(at, _)| at + 1).chain([0]);
     let last =
         last.map(|at| &stderr[at..]).find(|text| begins.iter().any(|it| text.starts_with(it)))?;
-    let (said, trace) = last.split_once("\n    at ").unwrap_or((last, last));
-    let status = failure::http_status(said).or_else(|| failure::http_status(trace));
-    let line = said.lines().next().unwrap_or_default();
+    let (words, trace) = last.split_once("\n    at ").unwrap_or((last, last));
+    let status = failure::http_status(words).or_else(|| failure::http_status(trace));
+    let line = words.lines().next().unwrap_or_default();
     let (attempt, cause) = line.split_once(". Retrying with backoff... ").unwrap_or((line, ""));
     let cause = failed(cause).text.filter(|cause| !cause.is_empty());
     let text = cause.map_or_else(|| attempt.to_owned(), |cause| format!("{attempt}: {cause}"));
-    Some(Event { text: Some(text), ..failure::event(Some(said), status) })
+    Some(Event { text: Some(text), ..failure::event(Some(words), status) })
 }
 
-fn said(message: &Value) -> Vec<Event> {
+fn failure_of(message: &Value) -> Vec<Event> {
     message.as_str().map(failed).into_iter().collect()
 }
 
 /// Makes the event of a failed call. Its words are often the service's answer, quoted in full.
-fn failed(said: &str) -> Event {
-    let answer = said.find('{').map(|at| &said[at..]).unwrap_or_default();
+fn failed(words: &str) -> Event {
+    let answer = words.find('{').map(|at| &words[at..]).unwrap_or_default();
     let answer = serde_json::Deserializer::from_str(answer).into_iter::<Value>().next();
     let error = answer.and_then(Result::ok).map(|answer| answer["error"].clone());
     let (message, status) = match &error {
         Some(error) => (error["message"].as_str(), error["code"].as_u64()),
         None => (None, None),
     };
-    let plain = said.trim_start_matches("[API Error: ").trim_end_matches(']');
+    let plain = words.trim_start_matches("[API Error: ").trim_end_matches(']');
     let status = status.and_then(|status| status.try_into().ok());
     failure::event(Some(message.unwrap_or(plain)), status)
 }

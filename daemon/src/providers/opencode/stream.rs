@@ -23,8 +23,8 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             let [id, name, state] = ["callID", "tool", "state"].map(|key| &part[key]);
             let call = json!({ "id": id, "name": name, "input": state["input"] });
             let result = json!({ "id": id, "status": state["status"] });
-            let said = state["output"].as_str().or(state["error"].as_str());
-            vec![event("tool_call", None, call), event("tool_result", said, result)]
+            let message = state["output"].as_str().or(state["error"].as_str());
+            vec![event("tool_call", None, call), event("tool_result", message, result)]
         }
         "step_finish" => {
             let mut usage = part["tokens"].as_object().cloned().unwrap_or_default();
@@ -38,10 +38,10 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         }
         "error" => {
             let error = &line["error"];
-            let said = [&error["data"]["message"], &error["name"], error];
-            let said = said.into_iter().find_map(Value::as_str);
+            let message = [&error["data"]["message"], &error["name"], error];
+            let message = message.into_iter().find_map(Value::as_str);
             let status = error["data"]["statusCode"].as_u64().and_then(|it| it.try_into().ok());
-            vec![started(), failure::event(said, status)]
+            vec![started(), failure::event(message, status)]
         }
         _ => Vec::new(),
     }
@@ -51,14 +51,15 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
 /// its log on standard error. Lines that are not log lines are its own words.
 pub(super) fn explain(stderr: &str) -> Option<Event> {
     let of_call = |line: &str| {
-        let (_, said) = line.split_once("message=\"stream error\"")?.1.split_once(CALL_FAILED)?;
-        Some(said.trim_end_matches('"').to_owned())
+        let (_, message) =
+            line.split_once("message=\"stream error\"")?.1.split_once(CALL_FAILED)?;
+        Some(message.trim_end_matches('"').to_owned())
     };
     let is_log = |line: &&str| line.contains(" level=");
     let own = || stderr.lines().filter(|line| !is_log(line)).collect::<Vec<_>>().join("\n");
-    let said = stderr.lines().rev().find_map(of_call);
-    let said = said.or_else(|| stderr.lines().any(|line| is_log(&line)).then(own));
-    said.map(|said| failure::event(Some(&said), None))
+    let message = stderr.lines().rev().find_map(of_call);
+    let message = message.or_else(|| stderr.lines().any(|line| is_log(&line)).then(own));
+    message.map(|message| failure::event(Some(&message), None))
 }
 
 #[cfg(test)]

@@ -83,10 +83,10 @@ fn with_tools(line: &Value) -> Vec<Value> {
 
 /// Splits a text into the answer and the failure that ended it.
 fn split(text: &str) -> (&str, Option<&str>) {
-    let Some((said, failure)) = text.rsplit_once(FAILED) else { return (text, None) };
+    let Some((answer, failure)) = text.rsplit_once(FAILED) else { return (text, None) };
     let advised = ADVICE.iter().find_map(|advice| failure.rsplit_once(advice));
     match failure.strip_suffix(']').or(advised.map(|(failure, _)| failure)) {
-        Some(failure) => (said, Some(failure)),
+        Some(failure) => (answer, Some(failure)),
         None => (text, None),
     }
 }
