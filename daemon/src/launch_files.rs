@@ -28,7 +28,7 @@ pub(crate) async fn write(
 ) -> Result<(), Fault> {
     let (home, launch) = (home.clone(), launch.clone());
     let write_all = move || {
-        let files = provider.launch_files(&home, &launch);
+        let files = provider.launcher().files(&home, &launch);
         files.iter().try_for_each(|file| match file {
             LaunchFile::Text(name, text) => replace(&launch.file(name), text),
             LaunchFile::Link(name, target) => link(&launch.file(name), target),

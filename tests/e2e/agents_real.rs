@@ -188,7 +188,7 @@ fn reach(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
     let Some(everything) = npm::install(&MCP_EVERYTHING) else { return };
     let (name, sandbox) = (scene.provider(), &scene.sandbox);
-    let accepts = sessd::providers::by_id(name).unwrap().accepts();
+    let accepts = sessd::providers::by_id(name).unwrap().launcher().accepts();
     let ways = ways(name);
     assert_eq!(ways.profile.is_some(), accepts.profile, "{name}");
     let log = sandbox.home().join("server.log");

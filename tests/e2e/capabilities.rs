@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use sessd::providers;
 use sessd_proto::Timestamp;
 use sessd_proto::provider::{ProviderInfo, ProvidersResponse};
 use sessd_tests::model_server::ModelServer;
@@ -30,6 +31,9 @@ const SOURCES: [&str; 8] = [
 
 const ELSEWHERE: &str = "resume_of_a_session_without_its_directory_needs_another_where_the_cli_can";
 
+/// The provider without a CLI of its own: its program is sessd itself.
+const BUILT_IN: &str = "echo";
+
 /// Everything that a CLI may be able to do.
 const CELLS: [&str; 9] = [
     "discover",
@@ -44,7 +48,7 @@ const CELLS: [&str; 9] = [
 ];
 
 /// For each CLI, in the order of the cells: whether it can, and the test that fails if not.
-const PROVEN: [(&str, [(bool, &str); 9]); 7] = [
+const PROVEN: &[(&str, [(bool, &str); 9])] = &[
     (
         "claude",
         [
@@ -150,7 +154,10 @@ fn every_capability_is_backed_by_a_test() {
     let sandbox = Sandbox::new(BINARIES);
     let table: ProvidersResponse =
         serde_json::from_value(answer(&sandbox, &["providers"])).unwrap();
-    for (provider, cells) in PROVEN {
+    let ids = providers::ALL.iter().map(|it| it.id()).filter(|id| *id != BUILT_IN);
+    for provider in ids {
+        let cells = PROVEN.iter().find(|(id, _)| *id == provider).map(|(_, cells)| *cells);
+        let cells = cells.unwrap_or_else(|| panic!("{provider} has no row in PROVEN"));
         let row = table.providers.iter().find(|row| row.name == provider).unwrap();
         let shown = serde_json::to_value(row.capabilities).unwrap();
         let shown: BTreeMap<String, bool> = serde_json::from_value(shown).unwrap();
@@ -162,6 +169,16 @@ fn every_capability_is_backed_by_a_test() {
             let backed = SOURCES.iter().any(is_test);
             assert!(backed, "{provider} {cell} ({can}) is not backed by `{test}`");
         }
+    }
+}
+
+/// A provider whose CLI the tests do not drive would be proven by nothing.
+#[test]
+fn every_provider_has_a_real_cli_that_tests_drive() {
+    let driven = || real_cli::ALL.iter().map(|cli| cli.provider()).chain([CURSOR.provider()]);
+    for provider in providers::ALL.iter().map(|it| it.id()).filter(|id| *id != BUILT_IN) {
+        let is_driven = driven().any(|driven| driven == provider);
+        assert!(is_driven, "{provider} has no file in tests/src/real_cli/");
     }
 }
 

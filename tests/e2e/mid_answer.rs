@@ -5,7 +5,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use sessd::providers;
+use sessd::providers::{self, PromptVia};
 use sessd_proto::turn::TurnOutputRequest;
 use sessd_tests::daemon::is_running;
 use sessd_tests::wait::{DEADLINE, wait_until};
@@ -46,8 +46,8 @@ pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     let begun = processes_of(&turn);
     assert!(begun.iter().any(|pid| u32::try_from(*pid).ok() == live.pid), "{begun:?}");
     let told = begun.iter().any(|pid| arguments(*pid).contains("kappa"));
-    let reads_prompt = providers::by_id(scene.provider()).unwrap().reads_prompt();
-    assert_eq!(told, !reads_prompt, "the prompt in the list of processes");
+    let prompt = providers::by_id(scene.provider()).unwrap().turns().unwrap().prompt();
+    assert_eq!(told, prompt == PromptVia::Argument, "the prompt in the list of processes");
     let asked = scene.server.requests().len();
     assert!(asked > before);
     let cancelled = answer(&scene.sandbox, &["turns", "cancel", &turn]);

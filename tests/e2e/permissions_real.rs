@@ -61,7 +61,7 @@ fn shown(provider: &str, permission: Permission) -> &'static str {
 fn are_taken(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
     let provider = scene.provider();
-    let accepted = providers::by_id(provider).unwrap().accepts().permissions;
+    let accepted = providers::by_id(provider).unwrap().launcher().accepts().permissions;
     assert!(accepted.contains(&Permission::All), "{accepted:?}");
     let agent = |permission: &Permission| {
         let name = permission.as_str();

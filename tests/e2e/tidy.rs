@@ -47,17 +47,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         place: "daemon/src/providers/",
-        forbidden: &[
-            "crate::registry",
-            "crate::store",
-            "crate::listener",
-            "crate::jobs",
-            "crate::runner",
-            "crate::config",
-            "Command::new",
-        ],
+        forbidden: &["Command::new", "super::super"],
         except: &[],
-        why: "a provider reads its own store, starts nothing and can be lifted out whole",
+        why: "a provider starts nothing, and names what it uses by its path from `crate::`",
     },
     Rule {
         place: "daemon/src/runner/",
@@ -101,7 +93,7 @@ const RULES: &[Rule] = &[
         except: &[
             "cli/src/output.rs",
             // The built-in agent is a program of its own; its answer is its output.
-            "daemon/src/providers/echo.rs",
+            "daemon/src/providers/echo/agent.rs",
             // `sessd` itself reports a fault like `sessctl` does, and prints its defaults.
             "daemon/src/background.rs",
             "daemon/src/lib.rs",
@@ -129,6 +121,9 @@ const NAMED: &[(&str, &str)] = &[
     // A word of the protocol, for the place in a list.
     ("daemon/src/mcp/mod.rs", "\"cursor\""),
 ];
+
+/// All that a provider may use of the daemon, so that `providers/` can be lifted out whole.
+const FOR_PROVIDERS: &[&str] = &["providers", "process", "clock"];
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
@@ -178,7 +173,45 @@ fn nothing_outside_providers_names_a_provider() {
             }
         }
     }
-    assert!(broken.is_empty(), "a provider is one file, nothing else names it:\n{broken}");
+    assert!(broken.is_empty(), "a provider is one folder, nothing else names it:\n{broken}");
+}
+
+#[test]
+fn providers_use_nothing_of_the_daemon_but_process_and_clock() {
+    let mut broken = String::new();
+    for source in product().iter().filter(|it| it.name.starts_with("daemon/src/providers/")) {
+        for (number, line) in source.code() {
+            for rest in line.split("crate::").skip(1) {
+                let module = words(rest).next().filter(|word| rest.starts_with(word));
+                if !module.is_some_and(|module| FOR_PROVIDERS.contains(&module)) {
+                    broken += &format!("{}:{number}: crate::{rest}\n", source.name);
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "a provider may use {FOR_PROVIDERS:?} only:\n{broken}");
+}
+
+#[test]
+fn no_provider_names_another_and_what_they_share_names_none() {
+    let providers = providers();
+    let mut broken = String::new();
+    for source in product() {
+        let Some(name) = source.name.strip_prefix("daemon/src/providers/") else { continue };
+        if name == "mod.rs" {
+            continue;
+        }
+        let own = name.split('/').next().unwrap_or_default();
+        for (number, line) in source.code() {
+            // What is between quotes may be the name of a file or of a model.
+            for word in line.split('"').step_by(2).flat_map(words) {
+                if word != own && providers.iter().any(|id| id == word) {
+                    broken += &format!("{}:{number}: {word}\n", source.name);
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "only providers/mod.rs names a provider:\n{broken}");
 }
 
 #[test]
@@ -264,7 +297,7 @@ fn product() -> Vec<Source> {
         name.starts_with("tests/")
             || name.contains("/tests/")
             || name.ends_with("/tests.rs")
-            || name.ends_with("/contract.rs")
+            || name.ends_with("/providers/fixtures.rs")
     };
     let manifests = ["cli", "daemon", "proto"].map(|krate| format!("{krate}/Cargo.toml"));
     let manifests = manifests.map(|name| Source { text: read(&name), name });
@@ -286,15 +319,20 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The ids of all providers, by their files.
+/// The folders of all providers, each named by the id of the provider in it.
 fn providers() -> Vec<String> {
     let name = |source: Source| {
-        let stem = source.name.strip_prefix("daemon/src/providers/")?.strip_suffix(".rs")?;
-        (!stem.contains('/') && source.text.contains("impl Provider for ")).then(|| stem.to_owned())
+        let name = source.name.strip_prefix("daemon/src/providers/")?.strip_suffix("/mod.rs")?;
+        source.text.contains("impl Provider for ").then(|| name.to_owned())
     };
     let providers: Vec<_> = product().into_iter().filter_map(name).collect();
     assert!(!providers.is_empty(), "no provider found");
     providers
+}
+
+/// The identifiers in a piece of code.
+fn words(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
 /// Where each function begins, and how many lines it has; the code is formatted by rustfmt.

@@ -133,7 +133,7 @@ fn check_agent(
 
 /// The first thing that is asked of a provider which it cannot do.
 fn not_accepted(provider: &dyn Provider, flags: &Flags) -> Option<(&'static str, String)> {
-    let accepts = provider.accepts();
+    let accepts = provider.launcher().accepts();
     let asked = [
         (flags.model.is_some(), accepts.model, "model", "takes no model"),
         (

@@ -1,25 +1,26 @@
-//! What a failed call of a model means, in the words that the services share: whether it may pass
-//! by itself, and when to try again. Knows no CLI; each decoder brings what its own one shows.
+//! Classifies a failed call of a model by the words that the services share: whether trying again
+//! may help, and when. Knows no provider; each decoder passes in what its CLI shows.
 
 use serde_json::json;
 use sessd_proto::Event;
 
 use super::output;
 
-/// The event of a failed call: what was said of it, and the status of HTTP where that is known.
-pub fn event(said: Option<&str>, http_status: Option<u16>) -> Event {
-    let text = said.unwrap_or_default();
+/// Makes the `error` event of a failed call from the CLI's words and the HTTP status, where known.
+/// Its data has `http_status`, `retryable` and `retry_after_ms`.
+pub fn event(words: Option<&str>, http_status: Option<u16>) -> Event {
+    let text = words.unwrap_or_default();
     let data = json!({
         "http_status": http_status,
         "retryable": retryable(http_status, text),
         "retry_after_ms": retry_after_ms(text),
     });
-    output::event("error", said, data)
+    output::event("error", words, data)
 }
 
-/// True if the same call may work later, false if not before somebody changes something.
+/// Returns true if the same call may work later, false if something has to be changed first.
 fn retryable(http_status: Option<u16>, text: &str) -> Option<bool> {
-    const PASSING: &[&str] = &[
+    const TRANSIENT: &[&str] = &[
         "ECONNRE",
         "Connection reset",
         "fetch failed",
@@ -32,11 +33,12 @@ fn retryable(http_status: Option<u16>, text: &str) -> Option<bool> {
     match http_status {
         Some(408 | 409 | 425 | 429 | 500..=599) => Some(true),
         Some(400..=499) => Some(false),
-        _ => PASSING.iter().any(|words| text.contains(words)).then_some(true),
+        _ => TRANSIENT.iter().any(|words| text.contains(words)).then_some(true),
     }
 }
 
-/// The status in texts such as `unexpected status 401 Unauthorized` or `last status: 429`.
+/// Returns the HTTP status in texts such as `unexpected status 401 Unauthorized` or
+/// `last status: 429`.
 pub fn http_status(text: &str) -> Option<u16> {
     let after = |word: &str| {
         text.match_indices(word).find_map(|(at, word)| {
@@ -49,7 +51,7 @@ pub fn http_status(text: &str) -> Option<u16> {
     after("status").or_else(|| after("code"))
 }
 
-/// The time in texts such as `Please try again in 1.898s`, `Please retry in 34s`.
+/// Returns the delay in texts such as `Please try again in 1.898s` or `Please retry in 34s`.
 fn retry_after_ms(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     ["try again in ", "retry in ", "retry after "].iter().find_map(|words| {
@@ -65,7 +67,7 @@ fn retry_after_ms(text: &str) -> Option<u64> {
             _ if unit.starts_with('d') => 86_400_000.0,
             _ => return None,
         };
-        // Where somebody writes a longer time in two parts, the first is early but not wrong.
+        // Of a time in two parts (`1m30s`) only the first is read: early, but not wrong.
         let ms = (count * unit_ms).ceil();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
         (0.0..=1e12).contains(&ms).then_some(ms as u64)
@@ -77,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_read_from_words() {
+    fn http_status_is_read_from_text() {
         for (text, status) in [
             ("unexpected status 401 Unauthorized: no, url: http://127.0.0.1:4965/v1", Some(401)),
             ("exceeded retry limit, last status: 429 Too Many Requests", Some(429)),
@@ -92,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_from_words() {
+    fn retry_delay_is_read_from_text() {
         for (text, ms) in [
             ("Rate limit reached. Please try again in 1.898s.", Some(1_898)),
             ("Please retry in 34.074824224s.", Some(34_075)),
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_told_from_what_will_not() {
+    fn transient_failures_are_told_from_permanent_ones() {
         for (status, text, may) in [
             (Some(429), "", Some(true)),
             (Some(529), "", Some(true)),

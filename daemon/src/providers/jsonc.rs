@@ -1,10 +1,10 @@
-//! JSON as people write it into settings: with comments, and with commas after the last one where
-//! the program allows them. Knows no provider.
+//! JSON as people write it in settings: with comments and, where the CLI allows them, trailing
+//! commas. Knows no provider.
 
 use jsonc_parser::{ParseOptions, parse_to_serde_value};
 use serde_json::Value;
 
-/// Nothing but JSON, as far as no program takes more.
+/// JSON with comments: all that every one of the CLIs accepts.
 const STRICT: ParseOptions = ParseOptions {
     allow_comments: true,
     allow_loose_object_property_names: false,
@@ -18,13 +18,13 @@ const STRICT: ParseOptions = ParseOptions {
     allow_extended_string_escapes: false,
 };
 
-/// What a text with comments means, if anything.
+/// Parses JSON with comments; `None` if it is not valid.
 #[must_use]
 pub fn parse(text: &str) -> Option<Value> {
     parse_to_serde_value(text, &STRICT).ok()
 }
 
-/// The same of one that may have commas that nothing follows.
+/// Parses JSON with comments and trailing commas; `None` if it is not valid.
 #[must_use]
 pub fn parse_with_commas(text: &str) -> Option<Value> {
     parse_to_serde_value(text, &ParseOptions { allow_trailing_commas: true, ..STRICT }).ok()
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn comments_and_last_commas_are_no_part_of_what_is_meant() {
+    fn comments_and_trailing_commas_are_ignored() {
         let text = r#"{"a": [1, "2, ]", ], // "b"
             "c": "// \" /* ,", /* "x": 1, */ }"#;
         assert_eq!(parse_with_commas(text), Some(json!({ "a": [1, "2, ]"], "c": "// \" /* ," })));

@@ -1,5 +1,5 @@
-//! What a launch profile asks of a provider: plain values, the same words for all of them. Each
-//! provider turns them into arguments, variables and files of its own form.
+//! Launch profiles: plain values with the same words for all providers. Each provider turns them
+//! into arguments, variables and files of its own form. Knows no provider.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,31 +7,31 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sessd_proto::Environment;
 
-/// What is asked of a provider beyond its own settings; by default nothing.
+/// The options of one launch, on top of the provider's own settings; by default none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launch {
-    /// The model, in the provider's own words.
+    /// The model, by the provider's own name.
     pub model: Option<String>,
-    /// What it may do without asking; `None` leaves it to the provider's settings.
+    /// The actions it may take without asking; `None` leaves it to the provider's settings.
     pub permission: Option<Permission>,
-    /// What it is told besides its own system prompt.
+    /// Text to append to its own system prompt.
     pub system_prompt: Option<String>,
-    /// An agent or profile that the provider's own files define.
+    /// An agent or profile defined in the provider's own files.
     pub profile: Option<String>,
-    /// More arguments, as they are.
+    /// Further arguments, passed on unchanged.
     pub args: Vec<String>,
-    /// The MCP servers it shall have and no others, by name; none leaves it to its settings.
+    /// Its MCP servers by name, and no others; if empty, its settings decide.
     pub mcp_servers: BTreeMap<String, McpServer>,
-    /// Variables to set; the registry does it.
+    /// The variables that the agent sets; the registry adds them to the plan.
     pub env: Environment,
-    /// Every variable that the provider will see.
-    pub around: Environment,
-    /// Where the files of [`super::Provider::launch_files`] are, each at [`Launch::file`].
+    /// The whole environment that the provider will see.
+    pub environment: Environment,
+    /// The path prefix of the files of [`super::Launcher::files`]; see [`Launch::file`].
     pub files: PathBuf,
 }
 
 impl Launch {
-    /// Where one of its files is.
+    /// Returns the path of one of its files.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         let mut path = self.files.clone().into_os_string();
@@ -41,32 +41,33 @@ impl Launch {
     }
 }
 
-/// A file that the plans for a launch need. Its name is for [`Launch::file`], and may have
-/// folders in it.
+/// A file that the plans for a launch need. Its name is the argument of [`Launch::file`]; it may
+/// contain folders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LaunchFile {
-    /// One that holds this text.
+    /// A file with this text.
     Text(String, String),
-    /// A link to something else.
+    /// A link to a file or folder.
     Link(String, PathBuf),
-    /// A link to a folder, which is made if it is not there: nothing can be made behind a link.
+    /// A link to a folder, which is created if it does not exist: a CLI cannot create it through a
+    /// dangling link.
     Folder(String, PathBuf),
 }
 
-/// What an agent may do without asking.
+/// The actions an agent may take without asking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Permission {
-    /// It asks before it changes anything; where nobody can answer, it may not.
+    /// It asks before it changes anything; a headless turn cannot ask, so there it may not.
     Ask,
-    /// It edits files, and asks before everything else.
+    /// It edits files without asking, and asks before everything else.
     Edit,
-    /// Everything.
+    /// It never asks.
     All,
 }
 
 impl Permission {
-    /// The spelling in the configuration.
+    /// Returns the spelling in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,32 +78,32 @@ impl Permission {
     }
 }
 
-/// A tool server, and how to reach it.
+/// An MCP server and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum McpServer {
-    /// A process that talks on its standard input and output.
+    /// A process that speaks on its standard input and output.
     Stdio {
         /// The program.
         command: String,
         /// Its arguments.
         args: Vec<String>,
-        /// Variables to set; they may hold secrets, so they belong into no argument.
+        /// Variables to set; they may hold secrets, so they must not become arguments.
         env: Environment,
-        /// Where to start it.
+        /// The directory to start it in.
         cwd: Option<String>,
     },
     /// A server that speaks streamable HTTP.
     Http {
         /// Its address.
         url: String,
-        /// Headers to send; they may hold secrets, so they belong into no argument.
+        /// Headers to send; they may hold secrets, so they must not become arguments.
         headers: Environment,
     },
 }
 
 impl McpServer {
-    /// The program of a server and its arguments, for providers that start all of them in their
-    /// own directory: then a shell goes to the server's.
+    /// Returns the program of a server and its arguments, for a CLI that starts every server in its
+    /// own directory: then a shell changes to the server's directory first.
     #[must_use]
     pub fn command_line(&self) -> (String, Vec<String>) {
         match self {
@@ -116,17 +117,17 @@ impl McpServer {
     }
 }
 
-/// What a provider can be asked for. The configuration refuses the rest.
+/// The launch options that a provider supports. The configuration refuses the others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accepts {
-    /// A model.
+    /// `model`.
     pub model: bool,
-    /// These permissions.
+    /// These values of `permission`.
     pub permissions: &'static [Permission],
-    /// More of a system prompt.
+    /// `system_prompt`.
     pub system_prompt: bool,
-    /// An agent or profile of its own.
+    /// `profile`.
     pub profile: bool,
-    /// MCP servers.
+    /// `mcp_servers`.
     pub mcp_servers: bool,
 }

@@ -1,13 +1,13 @@
-//! File locks, as the kernel lists them, and who holds them. Knows no provider.
+//! File locks as the kernel lists them, with the processes that hold them. Knows no provider.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The locks that are held.
+/// All file locks that are held.
 pub struct Locks(Vec<Held>);
 
-/// A lock that the kernel knows.
+/// One of them.
 #[derive(Debug, PartialEq)]
 struct Held {
     pid: u32,
@@ -16,20 +16,20 @@ struct Held {
 }
 
 impl Locks {
-    /// All of them; `None` if the kernel does not show them.
+    /// Reads all of them; `None` if the kernel does not show them.
     #[must_use]
     pub fn held() -> Option<Self> {
         let text = fs::read_to_string("/proc/locks").ok()?;
         Some(Self(text.lines().filter_map(parse).collect()))
     }
 
-    /// A process that has locked a file against every other.
+    /// Returns the process that holds an exclusive lock on a file.
     #[must_use]
     pub fn writer(&self, path: &Path) -> Option<u32> {
         self.holder(path, |held| held.writes)
     }
 
-    /// A process other than this one that has locked a file in any way.
+    /// Returns a process other than this one that holds any lock on a file.
     #[must_use]
     pub fn user(&self, path: &Path) -> Option<u32> {
         self.holder(path, |held| held.pid != std::process::id())
@@ -42,8 +42,8 @@ impl Locks {
     }
 }
 
-/// A line of `/proc/locks`: `6: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`.
-/// Who only waits for a lock has an arrow before its kind.
+/// Parses a line of `/proc/locks`: `6: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`.
+/// A process that only waits for a lock has an arrow before the kind.
 fn parse(line: &str) -> Option<Held> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, "FLOCK" | "POSIX" | "OFDLCK", _, how, pid, file, ..] = words[..] else {
@@ -54,8 +54,9 @@ fn parse(line: &str) -> Option<Held> {
     Some(Held { pid, inode, writes: how == "WRITE" })
 }
 
-/// Inode numbers repeat across file systems, and some show another device here than in `stat`.
-/// A process we may not look into is believed to be the holder: too careful is safe.
+/// True if the process has the file open. This is needed because inode numbers repeat across file
+/// systems, and some show another device here than in `stat`. A process that we may not inspect
+/// counts as the holder, to be safe.
 fn has_open(pid: u32, path: &Path) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return true };
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_lock_that_is_held_counts() {
+    fn waiting_for_a_lock_is_not_holding_it() {
         let held = Held { pid: 12, inode: 34, writes: true };
         assert_eq!(parse("1: FLOCK  ADVISORY  WRITE 12 fe:00:34 0 EOF"), Some(held));
         assert_eq!(parse("1: -> FLOCK  ADVISORY  WRITE 12 fe:00:34 0 EOF"), None);

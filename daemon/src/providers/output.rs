@@ -1,9 +1,10 @@
-//! What decoders of several CLIs share: an event, and MCP servers with their tools. Knows no CLI.
+//! Helpers that the decoders of several CLIs share: events, and MCP servers with their tools.
+//! Knows no provider.
 
 use serde_json::{Value, json};
 use sessd_proto::{Event, Json};
 
-/// An event of a turn; `seq`, `at` and `session_id` are the caller's.
+/// Makes an event of a turn; `seq`, `at` and `session_id` are set by the caller of the decoder.
 pub fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
     Event {
         kind: kind.to_owned(),
@@ -13,8 +14,8 @@ pub fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
     }
 }
 
-/// A `usage` event with the provider's own figures, and beside them those that a session adds up:
-/// `None` for a figure that is missing or not of this run (or step) alone.
+/// Returns a `usage` event with the provider's own figures and, normalised, those that a session
+/// adds up: `None` for a figure that is missing or does not cover this run (or step) alone.
 pub fn usage(
     own: &Value,
     tokens_in: Option<u64>,
@@ -28,23 +29,23 @@ pub fn usage(
     event("usage", None, data.into())
 }
 
-/// Returns the sum of token counts, where one that is missing is none; `None` without the first.
+/// Returns the sum of token counts, or `None` without the first; any other missing one counts 0.
 pub fn sum(counts: &Value, names: &[&str]) -> Option<u64> {
     let first = counts[*names.first()?].as_u64()?;
     let more = names[1..].iter().filter_map(|name| counts[*name].as_u64());
     Some(more.fold(first, u64::saturating_add))
 }
 
-/// What a tool has answered: a text, or blocks of which some are.
-pub fn answer(content: &Value) -> Option<String> {
+/// Returns the text of a tool result: a string, or the text blocks of a list.
+pub fn result_text(content: &Value) -> Option<String> {
     let blocks = content.as_array().into_iter().flatten();
     let texts: Vec<_> =
         blocks.filter_map(|block| block["text"].as_str()).chain(content.as_str()).collect();
     (!texts.is_empty()).then(|| texts.join("\n"))
 }
 
-/// The MCP servers of a start, each with its own among all the tools: those are named
-/// `mcp__SERVER__TOOL`, where the server is spelled by `plain`.
+/// Returns the MCP servers of a start, each with its tools. A tool is named `mcp__SERVER__TOOL`,
+/// with the characters of the server's name mapped by `plain`.
 pub fn mcp_servers(line: &Value, plain: fn(char) -> char) -> Vec<Value> {
     let tools = line["tools"].as_array().map(Vec::as_slice).unwrap_or_default();
     let servers = line["mcp_servers"].as_array().into_iter().flatten();

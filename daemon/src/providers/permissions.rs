@@ -1,11 +1,11 @@
-//! Skipping a provider's questions is never a default: the plans of every provider are looked
-//! through, with all that they name. Knows the words by which the CLIs can be told to skip.
+//! A provider's permission questions are never skipped by default: searches all plans of every
+//! provider, and the files they name, for the words that make a CLI skip them.
 
 use sessd_proto::LaunchPlan;
 
-use super::{ALL, Bound, Home, Launch, LaunchFile, Permission, Provider, TurnSpec};
+use super::{ALL, Bound, Home, Launch, LaunchFile, Permission, Provider, TurnSpec, Turns};
 
-/// Whatever makes one of the CLIs ask nothing; in any spelling, as a part of a word.
+/// The words that make one of the CLIs ask nothing; each may be a part of a longer word.
 const SKIPPING: &[&str] = &[
     "skip-permissions",
     "skip-trust",
@@ -29,7 +29,7 @@ fn home() -> Home {
     Home { path: "/nowhere".into(), env: [].into() }
 }
 
-/// Every plan that there is for a launch, by what it is for.
+/// Returns every plan for a launch, with its purpose.
 fn plans(provider: &dyn Provider, launch: &Launch, home: &Home) -> Vec<(&'static str, LaunchPlan)> {
     let bound = Bound { provider_session_id: "x".to_owned(), ..Bound::default() };
     let id = Some("00000000-0000-4000-8000-000000000000");
@@ -39,21 +39,24 @@ fn plans(provider: &dyn Provider, launch: &Launch, home: &Home) -> Vec<(&'static
         cwd: "/w".to_owned(),
         launch: launch.clone(),
     };
+    let launcher = provider.launcher();
+    let first = |turns: &dyn Turns| turns.plan(home, &turn(None));
+    let next = |turns: &dyn Turns| turns.plan(home, &turn(Some(&bound)));
     let mut plans = vec![
-        ("new", Some(provider.plan_new(home, id, "/w", launch))),
-        ("resume", Some(provider.plan_resume(home, &bound, None, launch))),
-        ("first turn", provider.plan_turn(home, &turn(None))),
-        ("turn", provider.plan_turn(home, &turn(Some(&bound)))),
-        ("tools", provider.plan_tools(home, "/w", launch).map(|(plan, _)| plan)),
+        ("new", Some(launcher.plan_new(home, id, "/w", launch))),
+        ("resume", Some(launcher.plan_resume(home, &bound, None, launch))),
+        ("first turn", provider.turns().and_then(first)),
+        ("turn", provider.turns().and_then(next)),
+        ("tools", launcher.plan_tools(home, "/w", launch).map(|(plan, _)| plan)),
     ];
-    if provider.capabilities().fork {
-        plans.push(("fork", Some(provider.plan_fork(home, &bound, id, "/w", launch))));
-        plans.push(("fork turn", provider.plan_fork_turn(home, &turn(Some(&bound)))));
+    if let Some(forks) = provider.forks() {
+        plans.push(("fork", Some(forks.plan(home, &bound, id, "/w", launch))));
+        plans.push(("fork turn", Some(forks.plan_turn(home, &turn(Some(&bound))))));
     }
     plans.into_iter().filter_map(|(name, plan)| Some((name, plan?))).collect()
 }
 
-/// The words of a plan and of the files for it that skip questions.
+/// Returns the words of a plan and of its files that skip questions.
 fn skipping(plan: &LaunchPlan, files: &[LaunchFile]) -> Vec<String> {
     let variables = plan.env.iter().map(|(name, value)| format!("{name}={value:?}"));
     let variables = variables.map(|it| it.replace('\\', ""));
@@ -64,15 +67,16 @@ fn skipping(plan: &LaunchPlan, files: &[LaunchFile]) -> Vec<String> {
 }
 
 #[test]
-fn no_provider_skips_questions_unless_it_is_asked_to() {
+fn questions_are_skipped_only_with_permission_all() {
     for provider in ALL {
         let home = home();
         let modes = [None, Some(Permission::Ask), Some(Permission::Edit)];
         for permission in modes {
-            let accepted = permission.is_none_or(|it| provider.accepts().permissions.contains(&it));
+            let accepted =
+                permission.is_none_or(|it| provider.launcher().accepts().permissions.contains(&it));
             let launch = Launch { permission, ..Launch::default() };
             for (name, plan) in plans(*provider, &launch, &home).iter().filter(|_| accepted) {
-                let found = skipping(plan, &provider.launch_files(&home, &launch));
+                let found = skipping(plan, &provider.launcher().files(&home, &launch));
                 let who = format!("{} {name} {permission:?}", provider.id());
                 assert!(found.is_empty(), "{who} skips by {found:?}");
             }
@@ -81,14 +85,15 @@ fn no_provider_skips_questions_unless_it_is_asked_to() {
 }
 
 #[test]
-fn every_plan_skips_questions_where_it_is_asked_to() {
-    let accepting = ALL.iter().filter(|it| it.accepts().permissions.contains(&Permission::All));
+fn every_plan_skips_questions_with_permission_all() {
+    let accepting =
+        ALL.iter().filter(|it| it.launcher().accepts().permissions.contains(&Permission::All));
     let mut seen = 0;
     for provider in accepting {
         let home = home();
         let launch = Launch { permission: Some(Permission::All), ..Launch::default() };
         for (name, plan) in plans(*provider, &launch, &home) {
-            let found = skipping(&plan, &provider.launch_files(&home, &launch));
+            let found = skipping(&plan, &provider.launcher().files(&home, &launch));
             assert!(!found.is_empty(), "{} {name} does not skip", provider.id());
             seen += 1;
         }

@@ -1,35 +1,36 @@
-//! JSON records in lines, and the text in them. Knows no provider.
+//! JSON records in lines, and the text in them. Tolerant: a torn or glued line is read as far as it
+//! goes. Knows no provider.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Characters of a title.
-const TITLE: usize = 200;
+/// Longest title, in characters.
+const TITLE_CHARS_MAX: usize = 200;
 
-/// The records in one line: none if it is garbage, several if lines were glued together.
-/// What follows the first error in a line is skipped.
+/// Returns the records in one line: none if it is garbage, several if lines were glued together.
+/// The rest of the line after the first error is skipped.
 pub fn records<'a, T: Deserialize<'a>>(line: &'a [u8]) -> impl Iterator<Item = T> {
-    // A crash can leave blocks of NUL where the last bytes should be.
+    // A crash can leave blocks of NUL in the place of the last bytes.
     let line = line.trim_ascii_end();
     let end = line.iter().rposition(|byte| *byte != 0).map_or(0, |at| at + 1);
     serde_json::Deserializer::from_slice(&line[..end]).into_iter().map_while(Result::ok)
 }
 
-/// The record that is the whole line, as the providers themselves read lines.
+/// Returns the record that is the whole line, as the CLIs themselves read lines.
 #[must_use]
 pub fn whole<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Option<T> {
     serde_json::from_slice(line).ok()
 }
 
-/// A value parsed on its own, so that a surprise in it spoils nothing around it.
+/// Parses a value on its own, so that an unexpected type in it spoils nothing around it.
 #[must_use]
 pub fn part<'a, T: Deserialize<'a>>(value: Option<&'a RawValue>) -> Option<T> {
     serde_json::from_str(value?.get()).ok()
 }
 
-/// The text of a message: a string, or the text blocks of a list. `None` if there is none.
+/// Returns the text of a message: a string, or the text blocks of a list. `None` if there is none.
 #[must_use]
 pub fn text(content: Option<&RawValue>) -> Option<String> {
     let found = match part::<Cow<'_, str>>(content) {
@@ -43,7 +44,7 @@ pub fn text(content: Option<&RawValue>) -> Option<String> {
     (!found.trim().is_empty()).then_some(found)
 }
 
-/// The text of one block; results of tools are blocks without a `text` of their own.
+/// Returns the text of one block; tool results are blocks without a `text` of their own.
 fn block_text(block: &RawValue) -> Option<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Block<'a> {
@@ -53,13 +54,13 @@ fn block_text(block: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Block<'_>>(block.get()).ok().map(|block| block.text)
 }
 
-/// A title for lists: one line, no control characters, cut at 200 characters.
+/// Makes a title for lists: one line, no control characters, at most 200 characters.
 #[must_use]
 pub fn title(text: &str) -> Option<String> {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
-    let words: String = text.chars().map(clean).take(8 * TITLE).collect();
+    let words: String = text.chars().map(clean).take(8 * TITLE_CHARS_MAX).collect();
     let line = words.split_whitespace().collect::<Vec<_>>().join(" ");
-    (!line.is_empty()).then(|| line.chars().take(TITLE).collect())
+    (!line.is_empty()).then(|| line.chars().take(TITLE_CHARS_MAX).collect())
 }
 
 #[cfg(test)]
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn glued_torn_and_nul_lines_are_read_as_far_as_they_go() {
+    fn glued_torn_and_nul_lines_are_read_as_far_as_possible() {
         assert_eq!(numbers(br#"{"n":1}{"n":2,"new":[]}"#), [1, 2]);
         assert_eq!(numbers(b"{\"n\":1}\0\0\0"), [1]);
         assert_eq!(numbers(br#"{"n":1}{"n":2,"#), [1]);

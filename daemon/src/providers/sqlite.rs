@@ -1,7 +1,14 @@
-//! Reads SQLite databases that belong to others, and leaves no trace: not a byte, not a file,
-//! not a time. Knows no tables.
+//! Reads SQLite databases that belong to others without leaving a trace: no byte, no file and no
+//! time stamp changes. Knows no tables and no provider.
 //!
-//! By itself SQLite writes the index of a log (`-shm`) even for those who only read.
+//! By default SQLite writes even when it only reads: it creates the index (`-shm`) of a write-ahead
+//! log, and it checkpoints the log when the last connection closes. So a database is opened in one
+//! of three ways, by the files that exist:
+//! - no log: immutable, without any lock. The result counts only if nothing was written at the
+//!   same time.
+//! - log and index: read-only with the shared index. Readers and writers then lock each other out.
+//! - log without index (a crash, a backup): read-only, with the index in our own memory. The result
+//!   counts only if nothing was written at the same time.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,13 +20,13 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{Stamp, Unreadable};
 
-/// How often a database is read anew that was changed meanwhile.
-const ATTEMPTS: usize = 5;
+/// Attempts to read a database that keeps changing.
+const READ_ATTEMPTS: usize = 5;
 
-/// How long a writer may hold up a reader.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Longest wait for a writer that holds the lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the files of a database look like at one moment.
+/// The files of a database at one moment.
 #[derive(PartialEq)]
 struct Files {
     database: Stamp,
@@ -27,31 +34,32 @@ struct Files {
     has_index: bool,
 }
 
-/// Answers a question to a database.
+/// Runs a query on a database and returns its result. It may run several times.
 ///
 /// # Errors
-/// [`Unreadable::Missing`] if it is not there, and when it cannot be read.
+/// [`Unreadable::Missing`] if the database does not exist; [`Unreadable::Denied`] if it cannot be
+/// read, the query fails, or it changed during every attempt.
 pub(super) fn read<T>(
     file: &Path,
-    question: impl Fn(&Connection) -> rusqlite::Result<T>,
+    query: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, Unreadable> {
     let denied = |error: &dyn std::fmt::Display| {
         Err(Unreadable::Denied(format!("{}: {error}", file.display())))
     };
-    for _ in 0..ATTEMPTS {
+    for _ in 0..READ_ATTEMPTS {
         let before = Files::look(file)?;
         let connection = before.open(file);
-        // The first question would make a log anew that has been closed meanwhile.
+        // If the log was closed or created since, the first query could create a new one.
         if before.log.is_some() != Files::look(file)?.log.is_some() {
             continue;
         }
-        let answer = connection.and_then(|connection| question(&connection));
-        // Where no lock keeps writers out, nothing is believed that was written meanwhile.
-        if (answer.is_ok() && before.are_locked()) || before == Files::look(file)? {
-            return answer.or_else(|error| denied(&error));
+        let result = connection.and_then(|connection| query(&connection));
+        // Without a lock against writers, a result from the middle of a write must not be used.
+        if (result.is_ok() && before.are_locked()) || before == Files::look(file)? {
+            return result.or_else(|error| denied(&error));
         }
     }
-    denied(&"it changes while it is read")
+    denied(&"it kept changing while it was being read")
 }
 
 impl Files {
@@ -64,7 +72,7 @@ impl Files {
         })
     }
 
-    /// Whether readers and writers share a lock: in the index of the log.
+    /// True if readers and writers lock each other out, which they do in the index of the log.
     fn are_locked(&self) -> bool {
         self.log.is_some() && self.has_index
     }
@@ -75,7 +83,7 @@ impl Files {
         } else if self.has_index {
             "mode=ro&readonly_shm=1"
         } else {
-            // Nobody has it open, so the index is made in our own memory.
+            // No process has it open, so the index can be made in our own memory.
             "mode=ro&vfs=unix-none"
         };
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
@@ -83,7 +91,7 @@ impl Files {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection =
             Connection::open_with_flags(format!("file:{}?{how}", escaped(file)), flags)?;
-        connection.busy_timeout(PATIENCE)?;
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         if self.log.is_some() && !self.has_index {
@@ -93,8 +101,8 @@ impl Files {
     }
 }
 
-/// `None` if it is not there. A link that leads nowhere is an error: what it leads to may be on
-/// a disk that is not mounted now.
+/// Returns the fingerprint of a file; `None` if it does not exist. A dangling link is an error: its
+/// target may be on a disk that is not mounted now.
 fn stamp(path: &Path) -> Result<Option<Stamp>, Unreadable> {
     let denied = |error| Err(Unreadable::Denied(format!("{}: {error}", path.display())));
     match fs::metadata(path) {
@@ -105,7 +113,7 @@ fn stamp(path: &Path) -> Result<Option<Stamp>, Unreadable> {
     }
 }
 
-/// A path within a URI.
+/// Returns a path as a part of a URI.
 fn escaped(path: &Path) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
     let bytes = path.as_os_str().as_encoded_bytes().iter();
@@ -124,7 +132,7 @@ mod tests {
 
     const NAME: &str = "it is 100% #1?.db";
 
-    /// Every file in a folder with all that a trace could change.
+    /// Returns every file of a folder with all that reading could change.
     fn files(folder: &Path) -> Vec<(PathBuf, Stamp, Vec<u8>)> {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let look = |path: PathBuf| {
@@ -166,8 +174,8 @@ mod tests {
     #[test]
     fn reading_leaves_no_trace_and_misses_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        // Within one process SQLite shares the index between a reader and a writer, so that all
-        // but the end is seen in copies: what a crash leaves, and a backup without the index.
+        // Within one process SQLite shares the index between a reader and a writer, so all states
+        // but the last are read from copies: as a crash leaves them, and as a backup without index.
         let writer = writer(folder.path());
         assert_read(copy_of(folder.path(), &["", "-wal", "-shm"]).path(), 1);
         writer.execute("INSERT INTO t VALUES (2)", ()).unwrap();
@@ -181,20 +189,21 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_never_empty() {
+    fn unreadable_database_is_never_taken_for_empty() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(NAME);
         let ask =
             || read(&path, |c| c.query_row("SELECT n FROM t", (), |row| row.get::<_, i64>(0)));
         assert_eq!(ask(), Err(Unreadable::Missing));
-        for damage in ["", "this is no database, however long one looks at it"] {
+        for damage in ["", "this is not a database, although it is long enough"] {
             fs::write(&path, damage).unwrap();
             assert!(matches!(ask(), Err(Unreadable::Denied(_))), "{damage}");
         }
         assert_eq!(files(folder.path()).len(), 1);
     }
+
     #[test]
-    fn what_is_written_meanwhile_is_read_anew() {
+    fn database_written_during_a_read_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         drop(writer(folder.path()));
         let asked = std::cell::Cell::new(0);

@@ -1,9 +1,9 @@
-//! What an agent asks for, as Claude Code's arguments and its file of MCP servers.
+//! Launch options as Claude Code's arguments and its file of MCP servers.
 
 use serde_json::{Map, Value, json};
 use sessd_proto::Environment;
 
-use super::super::{Accepts, Launch, LaunchFile, McpServer, Permission};
+use crate::providers::{Accepts, Launch, LaunchFile, McpServer, Permission};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -15,7 +15,7 @@ pub(super) const ACCEPTS: Accepts = Accepts {
 
 const MCP_FILE: &str = "mcp.json";
 
-/// Skips every question; root may not, unless it says that it is in a sandbox.
+/// Skips every question. The CLI refuses this to root outside a sandbox.
 const SKIP: &str = "--dangerously-skip-permissions";
 
 pub(super) fn arguments(launch: &Launch) -> Vec<String> {
@@ -52,7 +52,7 @@ pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
 fn form(server: &McpServer) -> Value {
     match server {
         McpServer::Stdio { env, .. } => {
-            // It starts every server where it is itself.
+            // The CLI starts every server in its own directory.
             let (command, args) = server.command_line();
             json!({ "type": "stdio", "command": command, "args": args, "env": env })
         }
@@ -62,13 +62,13 @@ fn form(server: &McpServer) -> Value {
     }
 }
 
-/// Why it would end at once.
+/// Returns why the CLI would exit at once.
 pub(super) fn refuses(launch: &Launch, env: &Environment, is_root: bool) -> Option<String> {
     let skips =
         launch.permission == Some(Permission::All) || launch.args.iter().any(|it| it == SKIP);
     let refused = skips && is_root && env.get("IS_SANDBOX") != Some("1");
     refused.then(|| {
-        "claude lets root skip no permissions, unless the agent's env has IS_SANDBOX = \"1\""
+        "claude does not let root skip permissions, unless the agent's env has IS_SANDBOX = \"1\""
             .to_owned()
     })
 }

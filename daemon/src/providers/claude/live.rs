@@ -1,4 +1,4 @@
-//! The files in which running CLIs say what they do: `sessions/<pid>.json`.
+//! The state files of running CLIs: `sessions/<pid>.json`.
 
 use std::fs;
 use std::path::Path;
@@ -22,7 +22,8 @@ struct Running {
     started_at: Option<i64>,
 }
 
-/// Every living CLI. `None` without the directory: versions before 2.1 do not show themselves.
+/// Returns the sessions of all running CLIs. `None` without the directory: versions before 2.1
+/// write no state.
 pub(super) fn read(folder: &Path) -> Option<Vec<LiveSession>> {
     let entries = listing::root(folder).ok()?;
     let running = entries.iter().filter(|entry| entry.name().ends_with(".json"));
@@ -32,7 +33,7 @@ pub(super) fn read(folder: &Path) -> Option<Vec<LiveSession>> {
 fn of_file(path: &Path) -> Option<LiveSession> {
     let running: Running = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     let ticks = process::start_ticks(running.pid)?;
-    // The file outlives a kill and the pid is used again; the start tells them apart.
+    // The file outlives a kill and the pid may be reused; the start time tells them apart.
     let recorded = running.proc_start.as_ref().map(|start| start.to_string());
     if recorded.is_some_and(|start| start.trim_matches('"') != ticks.to_string()) {
         return None;
@@ -50,7 +51,7 @@ fn of_file(path: &Path) -> Option<LiveSession> {
 fn state(status: Option<&str>) -> LiveState {
     match status {
         Some("waiting") => LiveState::Waiting,
-        // One-shot runs show no status: they work until they end.
+        // One-shot runs write no status: they work until they exit.
         Some("busy") | None => LiveState::Busy,
         Some(_) => LiveState::Open,
     }
@@ -61,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_process_that_wrote_the_file_counts() {
+    fn state_file_of_a_reused_pid_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read(&folder.path().join("none")), None);
         let pid = std::process::id();

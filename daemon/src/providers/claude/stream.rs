@@ -1,12 +1,12 @@
-//! Lines of `--output-format stream-json` as events.
+//! Decodes lines of `claude --output-format stream-json`.
 
 use serde_json::{Value, json};
 use sessd_proto::{Event, Json, Timestamp};
 
-use super::super::failure;
-use super::super::output::{self, answer, event, mcp_servers, sum};
+use crate::providers::failure;
+use crate::providers::output::{self, event, mcp_servers, result_text, sum};
 
-/// The events in one line; what is not known says nothing.
+/// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
     let blocks = || line["message"]["content"].as_array().into_iter().flatten();
@@ -18,12 +18,12 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             });
             vec![event("started", None, data)]
         }
-        // A subagent's words are no answer.
+        // What a subagent says is not part of the answer.
         ("assistant" | "user" | "stream_event", _) if !line["parent_tool_use_id"].is_null() => {
             Vec::new()
         }
-        ("stream_event", _) => piece(&line["event"]).into_iter().collect(),
-        // Its own words about a failure are no answer; they come again as the error.
+        ("stream_event", _) => delta(&line["event"]).into_iter().collect(),
+        // The CLI's own words about a failure; they come again as the error.
         ("assistant", _) if line["message"]["model"] == "<synthetic>" => Vec::new(),
         ("assistant", _) => blocks()
             .filter_map(|block| match block["type"].as_str()? {
@@ -41,10 +41,10 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             .filter(|block| block["type"] == "tool_result")
             .map(|block| {
                 let data = json!({ "id": block["tool_use_id"], "is_error": block["is_error"] });
-                event("tool_result", answer(&block["content"]).as_deref(), data)
+                event("tool_result", result_text(&block["content"]).as_deref(), data)
             })
             .collect(),
-        // An error says `"subtype":"success"` too.
+        // Errors have `"subtype":"success"` too.
         ("result", _) if line["is_error"] == true => {
             let status = line["api_error_status"].as_u64().and_then(|it| it.try_into().ok());
             vec![failure::event(line["result"].as_str(), status)]
@@ -58,8 +58,8 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     }
 }
 
-/// The usage of this run alone, even where it has resumed a session. Its input tokens leave out
-/// those that came from the cache or went into it.
+/// Returns the usage of this run alone, even where it has resumed a session. The input tokens that
+/// Claude Code reports exclude those read from or written to the cache, so they are added.
 fn usage(line: &Value) -> Event {
     let own = &line["usage"];
     let cached = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
@@ -67,8 +67,8 @@ fn usage(line: &Value) -> Event {
     output::usage(own, sum(own, &cached), tokens_out, line["total_cost_usd"].as_f64())
 }
 
-/// A part of a block, which comes as a whole when it is at its end.
-fn piece(event: &Value) -> Option<Event> {
+/// Returns a part of a block; the whole block follows at its end.
+fn delta(event: &Value) -> Option<Event> {
     let delta = &event["delta"];
     let (kind, text) = match delta["type"].as_str()? {
         "text_delta" => ("text", &delta["text"]),
@@ -78,14 +78,14 @@ fn piece(event: &Value) -> Option<Event> {
     Some(self::event(kind, text.as_str(), json!({ "delta": true })))
 }
 
-/// The servers, each with its own among all the tools.
+/// Returns the MCP servers with their tools.
 fn with_tools(line: &Value) -> Vec<Value> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
     mcp_servers(line, plain)
 }
 
-/// A subscription's limit that was reached, and until when; it is also told of while there is
-/// room left.
+/// Returns a subscription limit that was reached, and when it ends. The CLI also reports limits
+/// that are not reached yet.
 fn rate_limit(info: &Value) -> Option<Event> {
     let until = info["resetsAt"].as_i64().filter(|_| info["status"] == "rejected")?;
     let until = Timestamp(until.checked_mul(1_000)?);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_not_taken_for_success() {
+    fn error_is_not_taken_for_success() {
         let line = r#"{"type":"result","subtype":"success","is_error":true,"result":"API Error"}"#;
         assert_eq!(kinds(line), [("error".to_owned(), Some("API Error".to_owned()))]);
         let line = r#"{"type":"result","subtype":"success","is_error":false,"result":"four"}"#;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_block_are_told_and_subagents_words_are_not() {
+    fn deltas_are_events_and_subagents_are_not() {
         let line = |parent: Value| {
             let delta = json!({ "type": "text_delta", "text": "a" });
             let event = json!({ "type": "content_block_delta", "index": 0, "delta": delta });
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_limit_that_was_reached_is_told() {
+    fn limit_that_is_not_reached_is_no_event() {
         let line = |status: &str| {
             let info = json!({ "status": status, "resetsAt": 1_795_300_000, "rateLimitType": "x" });
             decode(&json!({ "type": "rate_limit_event", "rate_limit_info": info }).to_string())
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_events_and_what_is_unknown_is_none() {
+    fn blocks_are_events_and_unknown_lines_are_none() {
         let line = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"a"},
             {"type":"new"},{"type":"tool_use","id":"1","name":"Bash","input":{}}]}}"#;
         let seen: Vec<_> = kinds(line).into_iter().map(|(kind, _)| kind).collect();

@@ -1,4 +1,4 @@
-//! What the records of a transcript say. Knows neither homes nor folders.
+//! Reads the records of a transcript. Knows neither homes nor folders.
 
 use std::borrow::Cow;
 use std::io;
@@ -6,19 +6,18 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{Kind, Timestamp};
 
+use crate::providers::head_tail::{self, HeadTail};
+use crate::providers::jsonl::{self, Summary};
 use crate::providers::record::{self, part, records};
-use crate::providers::window::{self, Window};
 use crate::providers::{Found, Verdict};
 
-/// First prompts follow a few attachments of some kilobytes.
-const SIDE: usize = 16 << 10;
+/// Bytes that are first read from each end: the first prompt follows attachments of some kilobytes.
+const SIDE_BYTES: usize = 16 << 10;
 
-/// In every record that gives a title.
-const TITLED: &[u8] = b"\"customTitle\"";
-
-const EMPTY: Verdict = Verdict::new(Status::Invalid, "empty_transcript");
+/// A part of every record with a title.
+const TITLE_KEY: &[u8] = b"\"customTitle\"";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -68,13 +67,13 @@ impl<'a> Record<'a> {
         record::text(part::<Message<'a>>(self.message)?.content)
     }
 
-    /// The model that answered; `<synthetic>` marks what the CLI wrote itself.
+    /// Returns the model that answered; `<synthetic>` marks a message of the CLI itself.
     fn model(&self) -> Option<String> {
         let model = part::<Message<'a>>(self.message)?.model?;
         (model != "<synthetic>").then(|| model.into_owned())
     }
 
-    /// What a person or program asked, as opposed to what the CLI wrote in their name.
+    /// Returns what a person or a program asked; `None` for what the CLI wrote in their name.
     fn prompt(&self) -> Option<String> {
         if !self.is_user() || self.is_meta {
             return None;
@@ -82,8 +81,8 @@ impl<'a> Record<'a> {
         self.text().filter(|text| !is_noise(text))
     }
 
-    /// Of a message: who talks.
-    fn who(&self) -> Option<Kind> {
+    /// Returns the kind of session that a message is from.
+    fn kind(&self) -> Option<Kind> {
         let by = self.entrypoint.as_deref().unwrap_or_default();
         self.is_message().then_some(if self.is_sidechain {
             Kind::Subagent
@@ -109,24 +108,24 @@ fn is_noise(text: &str) -> bool {
     OPENINGS.iter().any(|opening| text.trim_start().starts_with(opening))
 }
 
-/// What the first records say.
+/// The facts in the first records.
 #[derive(Default)]
 struct Head {
     created_at: Option<Timestamp>,
     launch_dir: Option<String>,
     prompt: Option<String>,
-    /// Who talks in the first message.
-    first: Option<Kind>,
+    /// The kind of the first message.
+    kind: Option<Kind>,
 }
 
 impl Head {
-    fn of(window: &Window) -> Self {
+    fn of(ends: &HeadTail) -> Self {
         let mut head = Self::default();
-        for record in window.head().flat_map(records::<Record<'_>>) {
+        for record in ends.head().flat_map(records::<Record<'_>>) {
             head.created_at = head.created_at.or_else(|| record.at());
             head.launch_dir = head.launch_dir.or_else(|| record.cwd.as_deref().map(str::to_owned));
             head.prompt = head.prompt.or_else(|| record.prompt());
-            head.first = head.first.or_else(|| record.who());
+            head.kind = head.kind.or_else(|| record.kind());
             if head.is_complete() {
                 break;
             }
@@ -139,39 +138,31 @@ impl Head {
     }
 }
 
-/// What the last records say.
+/// The facts in the last records.
 #[derive(Default)]
 struct Tail {
     last_activity: Option<Timestamp>,
-    /// Of the last message.
+    /// The directory of the last message.
     cwd: Option<String>,
     git_branch: Option<String>,
     model: Option<String>,
     custom_title: Option<String>,
-    /// Who talks in the last message.
-    last: Option<Kind>,
+    /// The kind of the last message.
+    kind: Option<Kind>,
 }
 
 impl Tail {
-    fn of(window: &Window) -> Self {
+    fn of(ends: &HeadTail) -> Self {
         let mut tail = Self::default();
-        // Titles may stand anywhere in the tail; the rest is parsed until it is known.
-        let titled = window.tail_contains(TITLED);
-        for line in window.tail_reversed() {
-            if tail.is_complete() && !titled {
-                break;
-            }
-            if tail.is_complete() && memchr::memmem::find(line, TITLED).is_none() {
-                continue;
-            }
-            let glued: Vec<Record<'_>> = records(line).collect();
-            glued.iter().rev().for_each(|record| tail.add(record));
-        }
+        jsonl::each_last(ends, TITLE_KEY, |record: &Record<'_>| {
+            tail.add(record);
+            tail.is_complete()
+        });
         tail
     }
 
     fn is_complete(&self) -> bool {
-        self.last_activity.is_some() && self.last.is_some() && self.model.is_some()
+        self.last_activity.is_some() && self.kind.is_some() && self.model.is_some()
     }
 
     fn add(&mut self, record: &Record<'_>) {
@@ -187,61 +178,60 @@ impl Tail {
         if self.model.is_none() {
             self.model = record.model();
         }
-        if self.last.is_none() {
-            self.last = record.who();
+        if self.kind.is_none() {
+            self.kind = record.kind();
             self.cwd = record.cwd.as_deref().map(str::to_owned);
             self.git_branch = record.git_branch.as_deref().map(str::to_owned);
         }
     }
 }
 
-/// The metadata of a transcript; the caller adds what its path says.
+/// Returns the metadata of a transcript, without the facts in its path.
 pub(super) fn read(path: &Path) -> Option<Found> {
-    let parse = |window: &Window| (Head::of(window), Tail::of(window));
-    let enough = |(head, tail): &(Head, Tail)| head.is_complete() && tail.last.is_some();
-    let (window, (head, tail)) = Window::grow(path, SIDE, parse, enough).ok()?;
-    let (first, last) = (head.first?, tail.last.or(head.first)?);
-    let modified = Timestamp::from_ns(window.stamp().mtime_ns);
-    // A person's session that a program continued stays a person's, and so does one of a
-    // program in which a person took over.
-    let kind = if first == last { first } else { Kind::Interactive };
-    let launch_dir = head.launch_dir.unwrap_or_default();
-    Some(Found {
-        kind,
-        cwd: tail.cwd.or_else(|| Some(launch_dir.clone())).filter(|cwd| !cwd.is_empty()),
-        launch_dir,
-        title: tail.custom_title.or_else(|| record::title(&head.prompt?)),
+    let parse = |ends: &HeadTail| (Head::of(ends), Tail::of(ends));
+    let enough = |(head, tail): &(Head, Tail)| head.is_complete() && tail.kind.is_some();
+    let (ends, (head, tail)) = HeadTail::grow(path, SIDE_BYTES, parse, enough).ok()?;
+    let (first, last) = (head.kind?, tail.kind.or(head.kind)?);
+    let summary = Summary {
+        launch_dir: head.launch_dir,
+        cwd: tail.cwd,
+        title: tail.custom_title,
+        prompt: head.prompt,
         model: tail.model,
         git_branch: tail.git_branch.filter(|branch| !branch.is_empty()),
-        created_at: head.created_at.unwrap_or(modified),
-        last_activity: tail.last_activity.or(head.created_at).unwrap_or(modified),
-        verdict: judge(path, &window).unwrap_or_default(),
-        ..Found::default()
+        created_at: head.created_at,
+        last_activity: tail.last_activity,
+    };
+    Some(Found {
+        // Interactive if a person took part at either end.
+        kind: if first == last { first } else { Kind::Interactive },
+        verdict: judge(path, &ends).unwrap_or_default(),
+        ..summary.found(ends.stamp())
     })
 }
 
-/// One message with text will do: damaged lines around it cost the CLI context, nothing more.
-/// Without any it refuses, or starts with nothing to go on.
+/// Returns the verdict. One message with text is enough: damaged lines around it cost the CLI some
+/// context, nothing more. Without any the CLI refuses, or starts without context.
 pub(super) fn check(path: &Path) -> io::Result<Verdict> {
-    judge(path, &Window::read(path, SIDE)?)
+    judge(path, &HeadTail::read(path, SIDE_BYTES)?)
 }
 
-fn judge(path: &Path, window: &Window) -> io::Result<Verdict> {
-    let mut found = has_text(window);
-    if !found && !window.is_whole() {
-        window::scan(path, |line| {
+fn judge(path: &Path, ends: &HeadTail) -> io::Result<Verdict> {
+    let mut found = has_text(ends);
+    if !found && !ends.is_whole() {
+        head_tail::scan(path, |line| {
             found = line_has_text(line);
             !found
         })?;
     }
-    Ok(if found { Verdict::ACTIVE } else { EMPTY })
+    Ok(if found { Verdict::ACTIVE } else { Verdict::EMPTY })
 }
 
-fn has_text(window: &Window) -> bool {
-    window.head().any(line_has_text) || window.tail_reversed().any(line_has_text)
+fn has_text(ends: &HeadTail) -> bool {
+    ends.head().any(line_has_text) || ends.tail_reversed().any(line_has_text)
 }
 
-/// The CLI takes the first record of a line and drops what was glued to it.
+/// The CLI reads the first record of a line and ignores any that are glued to it.
 fn line_has_text(line: &[u8]) -> bool {
     records::<Record<'_>>(line).next().is_some_and(|record| {
         let counts = record.is_message() && !record.is_sidechain && record.timestamp.is_some();

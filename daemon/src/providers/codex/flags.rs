@@ -1,12 +1,12 @@
-//! What an agent asks for, as overrides of Codex's configuration; what is secret in it goes
-//! through the environment.
+//! Launch options as overrides of Codex's configuration. Secrets in them go through the
+//! environment.
 
 use std::collections::BTreeMap;
 
 use sessd_proto::{Environment, LaunchPlan};
 use toml::{Table, Value};
 
-use super::super::{Accepts, Launch, McpServer, Permission};
+use crate::providers::{Accepts, Launch, McpServer, Permission};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -16,12 +16,13 @@ pub(super) const ACCEPTS: Accepts = Accepts {
     mcp_servers: true,
 };
 
-/// The profile, which one of its verbs does not take but the verb before it does.
+/// Returns the argument for the profile. It must precede the verb `resume` or `fork` of `exec`,
+/// which does not take it.
 pub(super) fn profile(launch: &Launch) -> impl Iterator<Item = String> {
     launch.profile.iter().map(|profile| format!("--profile={profile}"))
 }
 
-/// Everything but the profile.
+/// Returns the arguments for everything but the profile.
 pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     let mut args = Vec::new();
     args.extend(launch.model.as_ref().map(|model| format!("--model={model}")));
@@ -68,17 +69,17 @@ fn form(name: &str, server: &McpServer) -> Value {
             .collect()
         }
     };
-    // The user may have switched off one of that name, with which it is merged.
+    // It is merged with a server of that name in the user's settings, which may be disabled.
     table.insert("enabled".to_owned(), true.into());
     Value::Table(table)
 }
 
-/// The variable that has the value of a header.
+/// Returns the name of the variable with the value of a header.
 fn variable(server: &str, header: usize) -> String {
     format!("SESSD_MCP_{}_{header}", server.to_uppercase().replace('-', "_"))
 }
 
-/// The variables that [`form`] names.
+/// Adds the variables that [`form`] names.
 pub(super) fn environment(launch: &Launch, plan: &mut LaunchPlan) {
     for (name, server) in &launch.mcp_servers {
         let variables: Vec<_> = match server {
@@ -92,8 +93,8 @@ pub(super) fn environment(launch: &Launch, plan: &mut LaunchPlan) {
     }
 }
 
-/// Its servers get their variables from its own environment, so they may not contradict it or
-/// each other.
+/// Returns why the servers' variables cannot be set: Codex passes them from its own environment, so
+/// they must not contradict it or each other.
 pub(super) fn refuses(launch: &Launch, own: &[&str], env: &Environment) -> Option<String> {
     let mut seen = BTreeMap::new();
     for (server, form) in &launch.mcp_servers {
@@ -103,8 +104,8 @@ pub(super) fn refuses(launch: &Launch, own: &[&str], env: &Environment) -> Optio
             let is_own = own.contains(&&**name) || matches!(&**name, "HOME" | "PATH");
             if others || is_own && env.0.get(name) != Some(value) {
                 return Some(format!(
-                    "codex cannot give the MCP server {server} a {name} of its own; start the \
-                     server by a script that sets it"
+                    "codex cannot set {name} for the MCP server {server} alone; start the server \
+                     with a script that sets it"
                 ));
             }
         }
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn no_secret_becomes_an_argument() {
+    fn secrets_of_servers_are_not_arguments() {
         let headers = Environment([("Authorization".to_owned(), "hunter2".to_owned())].into());
         let url = "https://x".to_owned();
         let launch = launch(&[
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_contradict_each_other_or_codex_are_refused() {
+    fn servers_with_contradicting_variables_are_refused() {
         let env = Environment([("PATH".to_owned(), "/bin".to_owned())].into());
         let refused = |servers: &[(&str, McpServer)]| {
             refuses(&launch(servers), &["OPENAI_API_KEY"], &env).is_some()

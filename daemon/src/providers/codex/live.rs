@@ -8,8 +8,8 @@ use crate::process;
 use crate::providers::locks::Locks;
 use crate::providers::{LiveSession, listing};
 
-/// Every session that a process holds. The files outlive a kill; the kernel's locks do not.
-/// `None` if the kernel does not show them.
+/// Returns every session that a process has locked. The files outlive a kill; the kernel's locks do
+/// not. `None` if the kernel does not show them.
 pub(super) fn read(folder: &Path) -> Option<Vec<LiveSession>> {
     let locks = Locks::held()?;
     let entries = listing::entries(folder).ok()?;
@@ -22,7 +22,7 @@ pub(super) fn read(folder: &Path) -> Option<Vec<LiveSession>> {
     Some(found)
 }
 
-/// The state is `open`: the lock does not tell a working CLI from one that waits.
+/// The state is `open`: the lock does not tell a working CLI from an idle one.
 fn session(id: &str, pid: u32) -> LiveSession {
     let what = process::command(pid);
     let live = Live { state: LiveState::Open, pid: Some(pid), what, since: None };
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_file_counts_only_while_it_is_locked() {
+    fn lock_file_counts_only_while_it_is_locked() {
         let folder = tempfile::tempdir().unwrap();
         let lock = fs::File::create(folder.path().join("held.lock")).unwrap();
         fs::write(folder.path().join("left-behind.lock"), "").unwrap();

@@ -1,4 +1,4 @@
-//! What the records of a rollout say, compressed or not. Knows neither homes nor folders.
+//! Reads the records of a rollout, compressed or not. Knows neither homes nor folders.
 
 use std::borrow::Cow;
 use std::fs;
@@ -9,16 +9,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Timestamp};
 
+use crate::providers::head_tail::HeadTail;
+use crate::providers::jsonl::Summary;
 use crate::providers::record::{self, part, records, whole};
-use crate::providers::window::{self, Window};
-use crate::providers::{Found, Stamp};
+use crate::providers::{Found, Stamp, file};
 
-/// The first record alone has 22 kB of instructions.
-const SIDE: usize = 64 << 10;
+/// Bytes that are first read from each end; the first record alone has 22 kB of instructions.
+const SIDE_BYTES: usize = 64 << 10;
 /// A small file may unpack to any size; beyond this it is unreadable.
-const UNPACKED: u64 = 1 << 30;
-/// Unpacking may take 32 MiB of memory; what the CLI packs needs a quarter of it.
-const MEMORY_LOG: u32 = 25;
+const UNPACKED_BYTES_MAX: u64 = 1 << 30;
+/// Memory for unpacking, as a power of two: 32 MiB. Files that the CLI packs need a quarter of it.
+const MEMORY_LOG_MAX: u32 = 25;
 
 #[derive(Deserialize)]
 struct Record<'a> {
@@ -49,10 +50,11 @@ struct MetaPayload<'a> {
     git: Option<&'a RawValue>,
 }
 
-/// The rollout that holds the history before a fork, and how far it belongs to it.
+/// The rollout with the history before a fork.
 #[derive(Clone, Deserialize)]
 pub(super) struct Base {
     pub(super) thread_id: String,
+    /// The length of that history, in unpacked bytes.
     #[serde(default, rename = "end_byte_offset")]
     pub(super) end: u64,
 }
@@ -74,7 +76,7 @@ struct Event<'a> {
     of: Cow<'a, str>,
     #[serde(borrow)]
     item: Option<&'a RawValue>,
-    /// The text, in versions before items.
+    /// The text, as versions without items wrote it.
     #[serde(borrow)]
     message: Option<&'a RawValue>,
 }
@@ -98,11 +100,11 @@ pub(super) struct Meta {
     branch: Option<String>,
 }
 
-/// What a rollout says.
+/// The metadata of a rollout.
 pub(super) struct Rollout {
     /// The first `session_meta`, wherever it is.
     pub(super) meta: Option<Meta>,
-    /// Why the CLI would not accept the first line.
+    /// The reason for which the CLI would refuse the first line.
     pub(super) fault: Option<&'static str>,
     stamp: Stamp,
     created_at: Option<Timestamp>,
@@ -115,25 +117,25 @@ pub(super) struct Rollout {
 /// Reads as much of a rollout as its metadata needs.
 pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     let stamp = Stamp::of(&fs::metadata(path)?);
-    let window = if path.extension().is_some_and(|extension| extension == "zst") {
-        let mut unpacked = zstd::Decoder::new(window::open(path)?.0)?;
-        unpacked.window_log_max(MEMORY_LOG)?;
-        Window::of_stream(unpacked, 16 * SIDE, UNPACKED)?
+    let ends = if path.extension().is_some_and(|extension| extension == "zst") {
+        let mut unpacked = zstd::Decoder::new(file::open(path)?.0)?;
+        unpacked.window_log_max(MEMORY_LOG_MAX)?;
+        HeadTail::of_stream(unpacked, 16 * SIDE_BYTES, UNPACKED_BYTES_MAX)?
     } else {
-        Window::grow(path, SIDE, is_enough, |enough| *enough)?.0
+        HeadTail::grow(path, SIDE_BYTES, is_enough, |enough| *enough)?.0
     };
     let mut rollout = Rollout {
-        meta: heads(&window).find_map(|record| meta(&record)),
-        fault: fault(&window),
+        meta: heads(&ends).find_map(|record| meta(&record)),
+        fault: fault(&ends),
         stamp,
         created_at: None,
         last_activity: None,
-        prompt: prompt(&window),
+        prompt: prompt(&ends),
         cwd: None,
         model: None,
     };
-    rollout.created_at = heads(&window).find_map(|record| record.at());
-    window.tail_reversed().any(|line| {
+    rollout.created_at = heads(&ends).find_map(|record| record.at());
+    ends.tail_reversed().any(|line| {
         let glued: Vec<Record<'_>> = records(line).collect();
         glued.iter().rev().for_each(|record| rollout.add(record));
         rollout.last_activity.is_some() && rollout.cwd.is_some() && rollout.model.is_some()
@@ -142,24 +144,21 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
 }
 
 impl Rollout {
-    /// Its metadata; the caller adds id and verdict. `None` if nobody said anything in it.
+    /// Returns the session's metadata without id and verdict. `None` if there is no prompt in it.
     pub(super) fn found(self) -> Option<Found> {
-        let modified = Timestamp::from_ns(self.stamp.mtime_ns);
-        let title = record::title(&self.prompt?);
+        self.prompt.as_ref()?;
         let meta = self.meta.unwrap_or_default();
-        let launch_dir = meta.cwd.or_else(|| self.cwd.clone()).unwrap_or_default();
-        Some(Found {
-            kind: meta.kind,
-            cwd: self.cwd.or_else(|| Some(launch_dir.clone())).filter(|cwd| !cwd.is_empty()),
-            launch_dir,
-            title,
+        let summary = Summary {
+            launch_dir: meta.cwd.or_else(|| self.cwd.clone()),
+            cwd: self.cwd,
+            title: None,
+            prompt: self.prompt,
             model: self.model,
             git_branch: meta.branch,
-            created_at: self.created_at.unwrap_or(modified),
-            last_activity: self.last_activity.or(self.created_at).unwrap_or(modified),
-            parent: meta.parent,
-            ..Found::default()
-        })
+            created_at: self.created_at,
+            last_activity: self.last_activity,
+        };
+        Some(Found { kind: meta.kind, parent: meta.parent, ..summary.found(self.stamp) })
     }
 
     fn add(&mut self, record: &Record<'_>) {
@@ -175,23 +174,23 @@ impl Rollout {
     }
 }
 
-fn heads(window: &Window) -> impl Iterator<Item = Record<'_>> {
-    window.head().flat_map(records)
+fn heads(ends: &HeadTail) -> impl Iterator<Item = Record<'_>> {
+    ends.head().flat_map(records)
 }
 
-/// A title is worth a larger window, but only in a rollout that can be used.
-fn is_enough(window: &Window) -> bool {
-    let has_lines = window.head().next().is_some() && window.tail_reversed().next().is_some();
-    has_lines && (fault(window).is_some() || prompt(window).is_some())
+/// True unless more has to be read: a title is worth it, but only in a rollout that can be used.
+fn is_enough(ends: &HeadTail) -> bool {
+    let has_lines = ends.head().next().is_some() && ends.tail_reversed().next().is_some();
+    has_lines && (fault(ends).is_some() || prompt(ends).is_some())
 }
 
-/// The CLI takes a rollout only if its first line is the `session_meta`.
-fn fault(window: &Window) -> Option<&'static str> {
-    let first = window.head().next().and_then(whole::<Record<'_>>);
+/// Returns why the CLI would refuse the rollout: its first line must be the `session_meta`.
+fn fault(ends: &HeadTail) -> Option<&'static str> {
+    let first = ends.head().next().and_then(whole::<Record<'_>>);
     if first.as_ref().is_some_and(|record| meta(record).is_some()) {
         return None;
     }
-    let follows = heads(window).any(|record| meta(&record).is_some());
+    let follows = heads(ends).any(|record| meta(&record).is_some());
     Some(if first.is_none() && follows { "first_record_broken" } else { "session_meta_missing" })
 }
 
@@ -211,7 +210,8 @@ fn meta(record: &Record<'_>) -> Option<Meta> {
     })
 }
 
-/// Who talks: `source` is a word, or an object that tells which agent started it.
+/// Returns the kind of session and, of a subagent's, the session that started it. `source` is a
+/// word, or for a subagent an object.
 fn kind(source: Option<&RawValue>) -> (Kind, Option<String>) {
     let source: serde_json::Value = part(source).unwrap_or_default();
     if source.is_object() {
@@ -223,10 +223,10 @@ fn kind(source: Option<&RawValue>) -> (Kind, Option<String>) {
     (if headless { Kind::Headless } else { Kind::Interactive }, None)
 }
 
-/// The first thing that was asked. The messages sent to the model begin with noise about the
-/// environment; the events hold only what was typed.
-fn prompt(window: &Window) -> Option<String> {
-    let events = heads(window).filter(|record| record.of == "event_msg");
+/// Returns the first prompt. The messages sent to the model start with text about the environment;
+/// the events hold only what was typed.
+fn prompt(ends: &HeadTail) -> Option<String> {
+    let events = heads(ends).filter(|record| record.of == "event_msg");
     events.filter_map(|record| part::<Event<'_>>(record.payload)).find_map(|event| {
         if event.of == "user_message" {
             return record::text(event.message);

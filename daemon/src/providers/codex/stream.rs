@@ -1,12 +1,12 @@
-//! Lines of `codex exec --json` as events.
+//! Decodes lines of `codex exec --json`.
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
 
-use super::super::failure;
-use super::super::output::event;
+use crate::providers::failure;
+use crate::providers::output::event;
 
-/// The events in one line; what is not known says nothing.
+/// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
     let item = &line["item"];
@@ -39,18 +39,18 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         ("turn.completed", _) => {
             vec![event("usage", None, line["usage"].clone()), event("result", None, json!({}))]
         }
-        // An item of type `error` may be a mere warning.
+        // An item of type `error` may be only a warning, so it is not decoded.
         ("turn.failed", _) => {
-            let said = line["error"]["message"].as_str();
-            vec![failure::event(said, said.and_then(http_status))]
+            let message = line["error"]["message"].as_str();
+            vec![failure::event(message, message.and_then(http_status))]
         }
         _ => Vec::new(),
     }
 }
 
-/// It names no status when a service is overloaded.
-fn http_status(said: &str) -> Option<u16> {
-    failure::http_status(said).or_else(|| said.contains("high demand").then_some(500))
+/// The CLI names no status for an overloaded service.
+fn http_status(message: &str) -> Option<u16> {
+    failure::http_status(message).or_else(|| message.contains("high demand").then_some(500))
 }
 
 #[cfg(test)]
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_warning_is_no_error() {
+    fn warning_is_not_an_error() {
         let kinds = |line: &str| decode(line).into_iter().map(|e| e.kind).collect::<Vec<_>>();
         let warning =
             r#"{"type":"item.completed","item":{"type":"error","message":"no metadata"}}"#;

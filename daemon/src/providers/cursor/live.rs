@@ -1,5 +1,5 @@
-//! Who has a chat's store open, and whether it is at work: its log is filled for the whole of a
-//! turn and empty after it.
+//! Which processes have a chat's store open, and whether they are working: the write-ahead log has
+//! content during a turn and is empty after it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::time::UNIX_EPOCH;
 
 use sessd_proto::{Live, LiveState, Timestamp};
 
-use super::id_of;
+use super::discovery::id_of;
 use crate::process;
 use crate::providers::locks::Locks;
 use crate::providers::{Listed, LiveSession};
 
-/// Every chat that a process holds. A log outlives a kill; the kernel's locks do not.
+/// Returns every chat that a process has locked. A log outlives a kill; the kernel's locks do not.
 /// `None` if the kernel does not show them.
 pub(super) fn read(listed: &[Listed]) -> Option<Vec<LiveSession>> {
     let locks = Locks::held()?;
@@ -22,7 +22,7 @@ pub(super) fn read(listed: &[Listed]) -> Option<Vec<LiveSession>> {
 
 fn session(store: &Path, locks: &Locks) -> Option<LiveSession> {
     let beside = |ending: &str| PathBuf::from(format!("{}{ending}", store.display()));
-    // Everybody who has it open holds a lock in the index of the log.
+    // Every process that has it open holds a lock in the index of the log.
     let pid = locks.user(&beside("-shm")).or_else(|| locks.user(store))?;
     let log = fs::metadata(beside("-wal")).ok().filter(|log| log.len() > 0);
     let since = log.as_ref().and_then(|log| log.created().ok());

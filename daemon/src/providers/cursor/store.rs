@@ -1,7 +1,7 @@
-//! What a chat's store and the description beside it say. Knows neither homes nor folders.
+//! Reads a chat's store and the description beside it. Knows neither homes nor folders.
 //!
-//! The key with which a chat may be encrypted is in the same record as its title: that record
-//! is read into a form that has no place for it, and goes nowhere.
+//! A chat's encryption key is in the same record as its title: that record is parsed into a struct
+//! without a field for the key, so that it can get nowhere.
 
 use std::fs;
 use std::path::Path;
@@ -12,31 +12,31 @@ use serde_json::Value;
 
 use crate::providers::{Unreadable, sqlite};
 
-/// What a chat is called until it has a title.
+/// The name of a chat without a title.
 const UNNAMED: &str = "New Agent";
 
-/// Leaves that are looked at for a prompt, or for a model.
+/// Leaves that are searched for a prompt or for a model.
 const LEAVES_MAX: usize = 32;
 
-/// How deep lists of leaves may lie in each other.
+/// Nested lists of leaves that are followed.
 const DEPTH_MAX: usize = 16;
 
 /// The conversation, as far as metadata needs it.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Chat {
-    /// In milliseconds; a chat that was begun anew has another.
+    /// In milliseconds; another chat under the same id has another time.
     pub(super) created_at: Option<i64>,
     pub(super) model: Option<String>,
-    /// The directory it was begun in.
+    /// The directory it was started in.
     pub(super) workspace: Option<String>,
     pub(super) prompt: Option<String>,
     pub(super) has_prompt: bool,
-    /// Whether the list of what was said is there.
+    /// True if the root list of messages exists.
     pub(super) has_root: bool,
     name: Option<String>,
 }
 
-/// The file beside the store.
+/// The description: the file `meta.json` beside the store.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Described {
@@ -57,7 +57,7 @@ impl Described {
     }
 }
 
-/// The record of the store that says what the chat is.
+/// The chat's own record in the store.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Meta {
@@ -76,7 +76,7 @@ impl Chat {
         self.name.as_deref().filter(|name| *name != UNNAMED)
     }
 
-    /// What tells it from another chat of the same id.
+    /// Returns the scope, which tells it from another chat of the same id.
     pub(super) fn scope(&self) -> String {
         self.created_at.map(|at| at.to_string()).unwrap_or_default()
     }
@@ -124,7 +124,7 @@ impl Chat {
     }
 }
 
-/// In hexadecimal digits, or as it is.
+/// Reads the chat's own record, which is JSON, in some versions in hexadecimal digits.
 fn meta(store: &Connection) -> rusqlite::Result<Meta> {
     let row = "SELECT CAST(value AS TEXT) FROM meta WHERE key = '0'";
     let value: Option<String> = store.query_row(row, (), |row| row.get(0)).optional()?;
@@ -138,7 +138,7 @@ fn blob(store: &Connection, id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     store.prepare_cached(row)?.query_row([id], |row| row.get(0)).optional()
 }
 
-/// The ids of all leaves below a list, in their order.
+/// Adds the ids of all leaves below a list, in their order.
 fn collect(
     store: &Connection,
     list: &[u8],
@@ -158,7 +158,7 @@ fn collect(
     Ok(())
 }
 
-/// A message; null if it is not there or not readable. Some have bytes around the JSON.
+/// Returns a message; null if it is missing or unreadable. Some have bytes around the JSON.
 fn leaf(store: &Connection, id: &str) -> rusqlite::Result<Value> {
     let bytes = blob(store, id)?.unwrap_or_default();
     let start = memchr::memchr(b'{', &bytes).unwrap_or(bytes.len());
@@ -166,7 +166,7 @@ fn leaf(store: &Connection, id: &str) -> rusqlite::Result<Value> {
     Ok(values.next().and_then(Result::ok).unwrap_or_default())
 }
 
-/// What a person asked; the CLI puts an element around it, and others beside it.
+/// Returns the typed prompt: the CLI wraps it in an element and adds other elements.
 fn prompt(content: &Value) -> Option<String> {
     let blocks = content.as_array().into_iter().flatten();
     let mut texts = blocks.filter_map(|block| block["text"].as_str()).chain(content.as_str());
@@ -176,7 +176,7 @@ fn prompt(content: &Value) -> Option<String> {
     })
 }
 
-/// The fields of a protobuf message that have bytes in them.
+/// Returns the length-delimited fields of a protobuf message, as far as it can be read.
 fn fields(mut message: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     std::iter::from_fn(move || {
         loop {
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_read_as_far_as_they_go() {
+    fn protobuf_is_read_as_far_as_possible() {
         let list = [&[10, 2, b'a', b'b', 80, 200, 1][..], &[74, 1, b'c'], &[10, 9, b'x']].concat();
         let found: Vec<_> = fields(&list).collect();
         assert_eq!(found, [(1, &b"ab"[..]), (9, b"c")]);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_are_what_a_person_wrote() {
+    fn prompt_is_what_was_typed() {
         let seen = |text: &str| prompt(&Value::from(text));
         assert_eq!(seen("<user_query>\nhi\n</user_query>").as_deref(), Some("\nhi\n"));
         assert_eq!(seen("hi").as_deref(), Some("hi"));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_a_chat_is_in_nothing_that_is_read() {
+    fn encryption_key_is_never_read() {
         let store = Connection::open_in_memory().unwrap();
         let meta = br#"{"latestRootBlobId":"","name":"n","blobEncryptionKey":"SECRET"}"#;
         let tables = "CREATE TABLE blobs (id TEXT, data BLOB); CREATE TABLE meta (key, value)";

@@ -1,12 +1,12 @@
-//! Lines of `cursor-agent --output-format=stream-json` as events.
+//! Decodes lines of `cursor-agent --output-format=stream-json`.
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
 
-use super::super::failure;
-use super::super::output::event;
+use crate::providers::failure;
+use crate::providers::output::event;
 
-/// Codes of the protocol that it speaks with its service, and what they are in HTTP.
+/// Error codes of the CLI's own protocol, with the HTTP status of the same meaning.
 const CODES: [(&str, u16); 7] = [
     ("[unauthenticated]", 401),
     ("[permission_denied]", 403),
@@ -17,7 +17,7 @@ const CODES: [(&str, u16); 7] = [
     ("[deadline_exceeded]", 504),
 ];
 
-/// The events in one line; what is not known says nothing.
+/// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
     let of = [&line["type"], &line["subtype"]].map(|it| it.as_str().unwrap_or_default());
@@ -56,17 +56,17 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     }
 }
 
-/// What it says of a failed call, which it does only there: no line tells of it.
+/// Returns a failed call: the CLI reports it only on standard error.
 pub(super) fn explain(stderr: &str) -> Option<Event> {
     (!stderr.is_empty()).then(|| failed(stderr))
 }
 
-fn failed(said: &str) -> Event {
-    let code = CODES.iter().find(|(code, _)| said.contains(code));
-    failure::event(Some(said), code.map(|(_, status)| *status))
+fn failed(words: &str) -> Event {
+    let code = CODES.iter().find(|(code, _)| words.contains(code));
+    failure::event(Some(words), code.map(|(_, status)| *status))
 }
 
-/// Its name is the key under which it stands: `readToolCall`, …
+/// Returns the name and the content of a tool call; the name is the key: `readToolCall`, …
 fn tool(line: &Value) -> (Option<&str>, &Value) {
     let mut calls = line["tool_call"].as_object().into_iter().flatten();
     match calls.next() {
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_of_tools_are_known_by_their_key() {
+    fn tool_is_named_by_its_key() {
         let call = |subtype: &str, call: Value| {
             let line = json!({
                 "type": "tool_call", "subtype": subtype, "call_id": "a\nb",
@@ -98,8 +98,8 @@ mod tests {
     }
 
     #[test]
-    fn codes_tell_whether_trying_again_helps() {
-        let data = |said: &str| explain(said).unwrap().data.0;
+    fn error_codes_say_if_a_retry_helps() {
+        let data = |stderr: &str| explain(stderr).unwrap().data.0;
         let limited = data("ConnectError: [resource_exhausted] Error");
         assert_eq!((&limited["http_status"], &limited["retryable"]), (&json!(429), &json!(true)));
         assert_eq!(data("Error: [unauthenticated] Not logged in.")["retryable"], false);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_is_no_event() {
+    fn unknown_line_is_no_event() {
         for line in ["no json", r#"{"type":"retry","subtype":"starting"}"#, r#"{"type":"user"}"#] {
             assert_eq!(decode(line), [], "{line}");
         }

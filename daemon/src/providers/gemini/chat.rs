@@ -1,4 +1,4 @@
-//! A chat: the state that its patch log leads to. Knows neither homes nor folders.
+//! Reads a chat: applies its patch log. Knows neither homes nor folders.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 use sessd_proto::Timestamp;
 
 use crate::providers::record::{self, part, whole};
-use crate::providers::window;
+use crate::providers::{file, head_tail};
 
-/// Larger files of the old format, which is one JSON object, are unreadable.
-const LARGEST: u64 = 256 << 20;
+/// Larger files of the old format, which is one JSON object, are unreadable, in bytes.
+const OLD_FORMAT_BYTES_MAX: u64 = 256 << 20;
 
-/// One line of the log; what is in it decides what it is. The old format is one such record.
+/// One line of the log; its fields tell its type. The old format is one such record.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Record<'a> {
@@ -66,23 +66,23 @@ struct Message {
 #[derive(Default)]
 pub(super) struct Chat {
     pub(super) session_id: Option<String>,
-    /// Whether the CLI would accept it as a chat at all.
+    /// True if the CLI would accept it as a chat at all.
     pub(super) has_header: bool,
     pub(super) start_time: Option<Timestamp>,
     pub(super) last_updated: Option<Timestamp>,
     pub(super) summary: Option<String>,
     pub(super) is_subagent: bool,
     messages: Vec<Message>,
-    /// Where in `messages` an id is.
-    places: HashMap<String, usize>,
+    /// The index in `messages` of every id.
+    index: HashMap<String, usize>,
 }
 
 impl Chat {
-    /// Applies the whole log: any line may replace all before it. A damaged line counts for
-    /// nothing, as for the CLI.
+    /// Applies the whole log: any line may replace all before it. Skips damaged lines, as the CLI
+    /// does.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let mut chat = Self::default();
-        window::scan(path, |line| {
+        head_tail::scan(path, |line| {
             whole::<Record<'_>>(line).iter().for_each(|record| chat.apply(record));
             true
         })?;
@@ -92,11 +92,11 @@ impl Chat {
         Ok(chat)
     }
 
-    /// The old format: one object over many lines, without patches.
+    /// Reads the old format: one object over many lines, without patches.
     fn read_old(&mut self, path: &Path) -> io::Result<()> {
         let mut bytes = Vec::new();
-        let (file, _) = window::open(path)?;
-        io::Read::read_to_end(&mut io::Read::take(file, LARGEST), &mut bytes)?;
+        let (file, _) = file::open(path)?;
+        io::Read::read_to_end(&mut io::Read::take(file, OLD_FORMAT_BYTES_MAX), &mut bytes)?;
         let Ok(record) = serde_json::from_slice::<Record<'_>>(&bytes) else { return Ok(()) };
         if string(record.session_id).is_some() && record.id.is_none() && record.set.is_none() {
             self.set(&record);
@@ -105,23 +105,23 @@ impl Chat {
         Ok(())
     }
 
-    /// Whether there is anything to go on with. An answer will do: the CLI takes every prompt
-    /// that begins with `/` for a command.
+    /// True if there is anything to continue. An answer is enough: the CLI takes every prompt that
+    /// starts with `/` for a command.
     pub(super) fn has_content(&self) -> bool {
         self.messages.iter().any(|message| message.is_answer || message.prompt.is_some())
     }
 
-    /// The first thing that was asked, as a title.
+    /// Returns the first prompt, as a title.
     pub(super) fn prompt(&self) -> Option<&str> {
         self.messages.iter().find_map(|message| message.prompt.as_deref())
     }
 
-    /// The model that answered last.
+    /// Returns the model that answered last.
     pub(super) fn model(&self) -> Option<&str> {
         self.messages.iter().rev().find_map(|message| message.model.as_deref())
     }
 
-    /// When the last message was written.
+    /// Returns the time of the last message.
     pub(super) fn last_message(&self) -> Option<Timestamp> {
         self.messages.iter().rev().find_map(|message| message.at)
     }
@@ -141,7 +141,7 @@ impl Chat {
 
     fn set(&mut self, patch: &Record<'_>) {
         replace(&mut self.session_id, string(patch.session_id));
-        // Every resume writes a header with a start of its own.
+        // Every resume writes a header with another start time.
         self.start_time = self.start_time.or(time(patch.start_time));
         replace(&mut self.last_updated, time(patch.last_updated));
         replace(&mut self.summary, string(patch.summary));
@@ -150,12 +150,12 @@ impl Chat {
         }
         if let Some(messages) = part::<Vec<Record<'_>>>(patch.messages) {
             self.messages.clear();
-            self.places.clear();
+            self.index.clear();
             messages.iter().for_each(|message| self.put(message));
         }
     }
 
-    /// Adds a message; one with a known id takes the place of the earlier.
+    /// Adds a message; one with a known id replaces the earlier.
     fn put(&mut self, record: &Record<'_>) {
         let Some(id) = string(record.id) else { return };
         let of = string(record.of);
@@ -166,20 +166,20 @@ impl Chat {
             model: string(record.model),
             id,
         };
-        match self.places.get(&message.id) {
-            Some(place) => self.messages[*place] = message,
+        match self.index.get(&message.id) {
+            Some(at) => self.messages[*at] = message,
             None => {
-                self.places.insert(message.id.clone(), self.messages.len());
+                self.index.insert(message.id.clone(), self.messages.len());
                 self.messages.push(message);
             }
         }
     }
 
-    /// Takes back this message and all after it; everything, if it is not known.
+    /// Removes this message and all after it; all messages if the id is unknown.
     fn rewind(&mut self, id: &str) {
-        let place = self.places.get(id).copied().unwrap_or(0);
-        for message in self.messages.drain(place..) {
-            self.places.remove(&message.id);
+        let at = self.index.get(id).copied().unwrap_or(0);
+        for message in self.messages.drain(at..) {
+            self.index.remove(&message.id);
         }
     }
 }
@@ -198,7 +198,7 @@ fn time(value: Option<&RawValue>) -> Option<Timestamp> {
     Timestamp::parse(&string(value)?)
 }
 
-/// What a person asked, cut for a title. The CLI ignores commands, and what it wrote itself.
+/// Returns a prompt, cut for a title. The CLI ignores commands, and texts that it wrote itself.
 fn prompt(content: Option<&RawValue>) -> Option<String> {
     const IGNORED: [&str; 4] = ["/", "?", "<session_context>", "<hook_context>"];
     let text = record::text(content)?;
@@ -225,7 +225,7 @@ mod tests {
     const HEADER: &str = r#"{"sessionId":"s","projectHash":"h","kind":"main"}"#;
 
     #[test]
-    fn the_log_is_applied_in_its_order() {
+    fn log_is_applied_in_order() {
         let log = format!(
             "{HEADER}\n{}\n{}\n{}\n",
             r#"{"id":"1","type":"user","content":[{"text":"first"}]}"#,
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_costs_only_the_damaged_lines() {
+    fn only_damaged_lines_are_lost() {
         let user = r#"{"id":"1","type":"user","content":"hi"}"#;
         for log in [
             format!("{HEADER}\n{user}\n{user}{}\n", r#"{"$rewindTo":"1"}"#),

@@ -1,17 +1,18 @@
-//! What an agent asks for, as Gemini CLI's arguments and a home of ours.
+//! Launch options as Gemini CLI's arguments and as a home of our own.
 //!
-//! It reads MCP servers and its memory from its home only: settings of the system must belong to
-//! root, like every folder above them. So such a launch gets a home of its own, in which all is
-//! linked to the session's home but the settings and the memory. The CLI renames a new list of
-//! projects over the link; it finds what it has not listed by the markers in its store.
+//! The CLI reads MCP servers and its memory from its home only; a file of system settings would
+//! have to belong to root, like every folder above it. So such a launch gets a home of its own,
+//! with links to everything in the session's home except the settings and the memory. The CLI
+//! replaces the link to the list of projects by a new list; it finds directories that are not in
+//! the list by the markers in its store.
 
 use std::fs;
 
 use serde_json::{Map, Value, json};
 use sessd_proto::LaunchPlan;
 
-use super::super::{Accepts, Home, Launch, LaunchFile, McpServer, Permission};
 use super::settings;
+use crate::providers::{Accepts, Home, Launch, LaunchFile, McpServer, Permission};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -21,14 +22,15 @@ pub(super) const ACCEPTS: Accepts = Accepts {
     mcp_servers: true,
 };
 
-/// The folder whose `.gemini` is the home.
+/// The folder that contains our home, `.gemini`.
 const OURS: &str = "home";
 
 const SETTINGS: &str = "settings.json";
-/// Where the CLI keeps what it writes about sessions, and what the user allows it for good.
+/// The folders with everything the CLI writes about sessions, and with the user's lasting
+/// permissions.
 const STORES: &[&str] = &["history", "tmp", POLICIES];
 const MEMORY: &str = "GEMINI.md";
-/// Where the user's rules are by default, and ours.
+/// The user's rules by default, and ours.
 const POLICIES: &str = "policies";
 const POLICY: &str = "policy.toml";
 
@@ -43,8 +45,8 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
         };
         format!("--approval-mode={mode}")
     }));
-    // Projects and extensions may bring others. It takes this for leave to call their tools too,
-    // which the policy takes back.
+    // Excludes the servers of projects and extensions. The CLI also takes it as permission to call
+    // the tools of these, which the policy revokes.
     let names = launch.mcp_servers.keys();
     args.extend(names.map(|name| format!("--allowed-mcp-server-names={name}")));
     args.extend(launch.args.clone());
@@ -70,7 +72,7 @@ pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
     let users = home.path.join(SETTINGS);
     let mut files = vec![match settings::read(&users).filter(Value::is_object) {
         Some(settings) => LaunchFile::Text(name(SETTINGS), with_ours(home, settings, launch)),
-        // The CLI says what is wrong with them.
+        // The CLI reports what is wrong with them.
         None => LaunchFile::Link(name(SETTINGS), users),
     }];
     let own = |file: &str| file == SETTINGS || (file == MEMORY && launch.system_prompt.is_some());
@@ -86,13 +88,13 @@ pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
     let mut names: Vec<_> = entries.filter(|it| !own(it) && !STORES.contains(&&**it)).collect();
     names.sort();
     files.extend(names.iter().map(|it| LaunchFile::Link(name(it), home.path.join(it))));
-    // A first session must not begin in a store of its own, nor be allowed what no other is.
+    // Without these a first session would start in a store, and with permissions, of its own.
     files.extend(STORES.iter().map(|it| LaunchFile::Folder(name(it), home.path.join(it))));
     files
 }
 
-/// To name a server is no leave to call its tools without asking: only what weighs more gives
-/// that, like `--allowed-tools`, or the mode.
+/// Returns rules that ask before every tool of our servers: naming a server is not permission to
+/// call its tools. Only a rule of higher priority is, from `--allowed-tools` or the mode.
 fn policy(launch: &Launch) -> String {
     let rule = |name: &String| {
         format!(
@@ -103,10 +105,10 @@ fn policy(launch: &Launch) -> String {
     launch.mcp_servers.keys().map(rule).collect()
 }
 
-/// The user's settings with our servers in the place of theirs.
+/// Returns the user's settings with our servers in place of theirs.
 fn with_ours(home: &Home, mut settings: Value, launch: &Launch) -> String {
     if !launch.mcp_servers.is_empty() {
-        // Those that are named take the place of the default.
+        // Paths in the settings replace the default one.
         let named = settings.get("policyPaths").and_then(Value::as_array).cloned();
         let mut policies = named
             .filter(|named| !named.is_empty())
@@ -129,7 +131,7 @@ fn form(server: &McpServer) -> Value {
     match server {
         McpServer::Stdio { command, args, env, cwd } => {
             let mut form = json!({ "command": command, "args": args, "env": env });
-            // Nothing is not taken for a directory.
+            // The CLI does not accept null as a directory.
             if let Some(cwd) = cwd {
                 form["cwd"] = cwd.as_str().into();
             }
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_are_no_object_are_left_to_the_cli() {
+    fn settings_that_are_not_an_object_are_linked_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home { path: folder.path().to_owned(), env: [].into() };
         let server = McpServer::Http { url: String::new(), headers: Default::default() };
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_home_of_a_launch_is_the_users_but_for_settings_and_memory() {
+    fn home_of_a_launch_links_all_but_settings_and_memory() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home { path: folder.path().to_owned(), env: [].into() };
         let users = "{ // mine\n\"ui\": {\"theme\": \"x\"}, \"mcpServers\": {\"mine\": {}},\

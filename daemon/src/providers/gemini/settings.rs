@@ -1,4 +1,4 @@
-//! What the settings say about the deletion of old chats.
+//! Gemini CLI's own deletion of old chats, from its settings.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,8 +10,8 @@ use crate::providers::{Basis, Retention, jsonc};
 
 const HOUR_MS: i64 = 3_600_000;
 
-/// The prediction; `None` when nothing is deleted by age, or the settings cannot be read.
-/// The limit by number (`maxCount`) is not predicted.
+/// Returns the age at which the CLI deletes; `None` if nothing is deleted by age or the settings
+/// cannot be read. The limit by number (`maxCount`) is not predicted.
 pub(super) fn retention(settings: &Path) -> Option<Retention> {
     let settings = read(settings)?;
     let rules = settings.pointer("/general/sessionRetention").unwrap_or(&Value::Null);
@@ -22,13 +22,13 @@ pub(super) fn retention(settings: &Path) -> Option<Retention> {
         None => period_ms(default),
         Some(period) => period.as_str().and_then(period_ms),
     };
-    // The CLI refuses to delete anything by rules that contradict each other.
+    // With rules that contradict each other the CLI deletes nothing.
     let age_ms = age("maxAge", "30d")?;
     let least_ms = age("minRetention", "1d").unwrap_or(24 * HOUR_MS);
     (age_ms >= least_ms).then_some(Retention { basis: Basis::LastActivity, age_ms })
 }
 
-/// What the settings hold: nothing when there are none, `None` when they cannot be read.
+/// Returns the settings: an empty object if there are none, `None` if they cannot be read.
 pub(super) fn read(settings: &Path) -> Option<Value> {
     let text = match fs::read_to_string(settings) {
         Err(error) if error.kind() == ErrorKind::NotFound => "{}".to_owned(),
@@ -37,7 +37,7 @@ pub(super) fn read(settings: &Path) -> Option<Value> {
     jsonc::parse(&text)
 }
 
-/// `12h`, `30d`, `2w`, `1m` (30 days).
+/// Returns a period in milliseconds: `12h`, `30d`, `2w`, `1m` (30 days).
 fn period_ms(text: &str) -> Option<i64> {
     let unit = text.chars().last()?;
     let hours = match unit {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retention_follows_the_settings_the_cli_would_accept() {
+    fn retention_is_predicted_only_from_settings_the_cli_accepts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("settings.json");
         let days = |path: &Path| retention(path).map(|rule| rule.age_ms / 24 / HOUR_MS);

@@ -1,12 +1,12 @@
-//! Lines of `gemini -o stream-json` as events.
+//! Decodes lines of `gemini -o stream-json`.
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
 
-use super::super::failure;
-use super::super::output::event;
+use crate::providers::failure;
+use crate::providers::output::event;
 
-/// The events in one line; what is not known says nothing.
+/// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
     match line["type"].as_str().unwrap_or_default() {
@@ -28,43 +28,43 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         "result" if line["status"] == "success" => {
             vec![event("usage", None, line["stats"].clone()), event("result", None, json!({}))]
         }
-        // A warning is none, and the result that follows an error may lack its words.
-        "error" if line["severity"] == "error" => said(&line["message"]),
-        "result" => said(&line["error"]["message"]),
+        // Not a warning. The result that follows an error may lack its words.
+        "error" if line["severity"] == "error" => failure_of(&line["message"]),
+        "result" => failure_of(&line["error"]["message"]),
         _ => Vec::new(),
     }
 }
 
-/// Its last words on standard error: it tries again for minutes, and says so only there. One
-/// that was refused for good ends there with the status that its output lacks.
+/// Returns the last failure on standard error. The CLI tries again for minutes and reports that
+/// only there; a call that was refused for good ends there with the status that its output lacks.
 pub(super) fn explain(stderr: &str) -> Option<Event> {
     let begins = ["Attempt ", "Error when talking to "];
     let last = stderr.rmatch_indices('\n').map(|(at, _)| at + 1).chain([0]);
     let last =
         last.map(|at| &stderr[at..]).find(|text| begins.iter().any(|it| text.starts_with(it)))?;
-    let (said, trace) = last.split_once("\n    at ").unwrap_or((last, last));
-    let status = failure::http_status(said).or_else(|| failure::http_status(trace));
-    let line = said.lines().next().unwrap_or_default();
+    let (words, trace) = last.split_once("\n    at ").unwrap_or((last, last));
+    let status = failure::http_status(words).or_else(|| failure::http_status(trace));
+    let line = words.lines().next().unwrap_or_default();
     let (attempt, cause) = line.split_once(". Retrying with backoff... ").unwrap_or((line, ""));
     let cause = failed(cause).text.filter(|cause| !cause.is_empty());
     let text = cause.map_or_else(|| attempt.to_owned(), |cause| format!("{attempt}: {cause}"));
-    Some(Event { text: Some(text), ..failure::event(Some(said), status) })
+    Some(Event { text: Some(text), ..failure::event(Some(words), status) })
 }
 
-fn said(message: &Value) -> Vec<Event> {
+fn failure_of(message: &Value) -> Vec<Event> {
     message.as_str().map(failed).into_iter().collect()
 }
 
-/// A failed call in its words: often the service's answer, quoted in full.
-fn failed(said: &str) -> Event {
-    let answer = said.find('{').map(|at| &said[at..]).unwrap_or_default();
+/// Makes the event of a failed call. Its words are often the service's answer, quoted in full.
+fn failed(words: &str) -> Event {
+    let answer = words.find('{').map(|at| &words[at..]).unwrap_or_default();
     let answer = serde_json::Deserializer::from_str(answer).into_iter::<Value>().next();
     let error = answer.and_then(Result::ok).map(|answer| answer["error"].clone());
     let (message, status) = match &error {
         Some(error) => (error["message"].as_str(), error["code"].as_u64()),
         None => (None, None),
     };
-    let plain = said.trim_start_matches("[API Error: ").trim_end_matches(']');
+    let plain = words.trim_start_matches("[API Error: ").trim_end_matches(']');
     let status = status.and_then(|status| status.try_into().ok());
     failure::event(Some(message.unwrap_or(plain)), status)
 }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_tries_again_is_read_from_its_standard_error() {
+    fn retries_are_read_from_stderr() {
         let again = "Attempt 2 failed with status 429. Retrying with backoff... _ApiError: \
             {\"error\":{\"code\":429,\"message\":\"slow down\"}}\n    at f (file:///a.js:1:2) {\n  \
             status: 429\n}";
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_model_says_is_text() {
+    fn only_the_models_words_are_text() {
         let texts = |line: &str| decode(line).into_iter().filter(|e| e.kind == "text").count();
         assert_eq!(texts(r#"{"type":"message","role":"user","content":"hello"}"#), 0);
         assert_eq!(texts(r#"{"type":"message","role":"assistant","content":"a","delta":true}"#), 1);

@@ -1,9 +1,9 @@
-//! What an agent asks for, as arguments, variables and files of the family.
+//! Launch options as arguments, variables and files of the family.
 
 use serde_json::{Map, Value, json};
 use sessd_proto::LaunchPlan;
 
-use super::super::{Accepts, Launch, LaunchFile, McpServer, Permission};
+use crate::providers::{Accepts, Launch, LaunchFile, McpServer, Permission};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -13,14 +13,14 @@ pub(super) const ACCEPTS: Accepts = Accepts {
     mcp_servers: true,
 };
 
-/// Merged over the user's own settings, and below those of the project.
+/// The file with our settings. It overrides the user's own, and the project's override it.
 const CONFIG: &str = "config.json";
 
-/// Added to the system prompt.
+/// The file with the text to append to the system prompt.
 const INSTRUCTIONS: &str = "instructions.md";
 
-/// What only looks.
-const LOOKING: [&str; 7] = ["read", "glob", "grep", "list", "lsp", "skill", "todowrite"];
+/// The tools that only read.
+const READING: [&str; 7] = ["read", "glob", "grep", "list", "lsp", "skill", "todowrite"];
 
 pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     let mut args = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     args
 }
 
-/// The variables of a brand that go with the files.
+/// Adds the variables of a brand: the path of our settings, and the permissions.
 pub(super) fn environment(launch: &Launch, prefix: &str, plan: &mut LaunchPlan) {
     let mut set = |name: &str, value: String| {
         plan.env.insert(format!("{prefix}_{name}"), Some(value));
@@ -41,19 +41,19 @@ pub(super) fn environment(launch: &Launch, prefix: &str, plan: &mut LaunchPlan) 
     if !files(launch).is_empty() {
         set("CONFIG", launch.file(CONFIG).to_string_lossy().into_owned());
     }
-    // Above all settings, so that no project allows itself more.
+    // Overrides all settings, so that no project can permit itself more.
     if let Some(permission) = launch.permission {
         set("PERMISSION", rules(permission).to_string());
     }
 }
 
-/// The last rule that fits decides; the one for everything comes first.
+/// Returns the permission rules. The last matching one decides, so the one for everything is first.
 fn rules(permission: Permission) -> Value {
     let everything = if permission == Permission::All { "allow" } else { "ask" };
     let mut rules = Map::new();
     rules.insert("*".to_owned(), everything.into());
     let mut allow = |name: &str| rules.insert(name.to_owned(), "allow".into());
-    LOOKING.iter().for_each(|name| drop(allow(name)));
+    READING.iter().for_each(|name| drop(allow(name)));
     if permission == Permission::Edit {
         allow("edit");
     }
@@ -81,7 +81,7 @@ pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
 pub(super) fn form(server: &McpServer) -> Value {
     match server {
         McpServer::Stdio { env, .. } => {
-            // It starts every server where it is itself.
+            // The CLI starts every server in its own directory.
             let (command, args) = server.command_line();
             let words: Vec<_> = [command].into_iter().chain(args).collect();
             json!({ "type": "local", "command": words, "environment": env, "enabled": true })

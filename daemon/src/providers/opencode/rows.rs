@@ -1,4 +1,5 @@
-//! The rows of sessions, in every version of the tables that has what is needed of them.
+//! Reads the rows of sessions, in every version of the tables that has the columns we need. Knows
+//! neither homes nor processes.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -8,13 +9,13 @@ use sessd_proto::{Kind, Status, Timestamp};
 
 use crate::providers::{Found, Stamp, Verdict, record};
 
-/// What the CLI calls a session until the model has found a title.
+/// The prefixes of the names of sessions without a title.
 const UNTITLED: [&str; 2] = ["New session - ", "Child session - "];
 
-/// Parts of messages in which the first prompt must be.
-const FIRST_PARTS: u32 = 8;
+/// Parts of messages that are searched for the first prompt.
+const FIRST_PARTS_MAX: u32 = 8;
 
-/// A session as its row shows it.
+/// The row of a session.
 #[derive(Hash)]
 pub(super) struct Row {
     pub(super) id: String,
@@ -26,13 +27,13 @@ pub(super) struct Row {
     parent: Option<String>,
     /// JSON.
     model: Option<String>,
-    /// JSON: what it may do without being asked.
+    /// JSON: the rules about what it may do without asking.
     permission: Option<String>,
     archived: Option<i64>,
 }
 
 impl Row {
-    /// Whatever changes in a session changes its row.
+    /// Returns the fingerprint: every change of a session changes its row.
     pub(super) fn stamp(&self) -> Stamp {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -40,10 +41,10 @@ impl Row {
         Stamp { size: hasher.finish(), mtime_ns, inode: 0 }
     }
 
-    /// The CLI goes on with a session without a message as if it were new.
+    /// Returns the verdict. The CLI would start a session without messages as a new one.
     pub(super) fn judge(&self) -> Verdict {
         if !self.has_messages {
-            Verdict::new(Status::Invalid, "empty_transcript")
+            Verdict::EMPTY
         } else if self.archived.is_some() {
             Verdict::new(Status::Archived, "archived_by_provider")
         } else {
@@ -51,12 +52,12 @@ impl Row {
         }
     }
 
-    /// Whether it was begun at a terminal.
+    /// True if it was started at a terminal.
     pub(super) fn is_interactive(&self) -> bool {
         self.kind() == Kind::Interactive
     }
 
-    /// In one-shot runs nobody could answer a question, so that asking is forbidden.
+    /// Returns the kind of session. In one-shot runs the rules forbid the CLI to ask questions.
     fn kind(&self) -> Kind {
         let permission = self.permission.as_deref().map(serde_json::from_str::<Value>);
         let rules = match permission {
@@ -72,7 +73,7 @@ impl Row {
     }
 }
 
-/// Every session that can be made sense of.
+/// Returns every session whose row can be read.
 pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
     select(connection, "")?
         .query_map([], row)?
@@ -80,12 +81,12 @@ pub(super) fn all(connection: &Connection) -> rusqlite::Result<Vec<Row>> {
         .collect()
 }
 
-/// The session with this id.
+/// Returns the session with this id.
 pub(super) fn by_id(connection: &Connection, id: &str) -> rusqlite::Result<Option<Row>> {
     select(connection, "WHERE id = ?1")?.query_row([id], row).optional()
 }
 
-/// What the sessions with these ids say.
+/// Returns the metadata of the sessions with these ids.
 pub(super) fn found(connection: &Connection, ids: &[&str]) -> rusqlite::Result<Vec<Option<Found>>> {
     let mut statement = select(connection, "WHERE id = ?1")?;
     let mut read = |id: &&str| {
@@ -95,8 +96,8 @@ pub(super) fn found(connection: &Connection, ids: &[&str]) -> rusqlite::Result<V
     ids.iter().map(|id| Ok(unless_odd(read(id))?.flatten())).collect()
 }
 
-/// Nothing for a value of another type than it should have: one such row hides no other. Whoever
-/// asks for that one session is told, so that it is never taken for gone.
+/// Turns the error of a row with a value of an unexpected type into `None`, so that one such row
+/// does not hide the others. `by_id` keeps the error, so that the session is never taken for gone.
 fn unless_odd<T>(read: rusqlite::Result<T>) -> rusqlite::Result<Option<T>> {
     use rusqlite::Error;
     match read {
@@ -170,7 +171,7 @@ fn described(connection: &Connection, row: Row) -> rusqlite::Result<Found> {
     })
 }
 
-/// A text in a JSON object; nothing if it is not there, or garbage.
+/// Returns a text in a JSON object; `None` if it is missing or the JSON is garbage.
 fn value(json: Option<&str>, name: &str) -> Option<String> {
     let value: Value = serde_json::from_str(json?).ok()?;
     value[name].as_str().map(str::to_owned)
@@ -181,7 +182,7 @@ fn first_prompt(connection: &Connection, id: &str) -> rusqlite::Result<Option<St
         "SELECT p.data FROM message m JOIN part p ON p.message_id = m.id
          WHERE m.session_id = ?1 ORDER BY m.time_created, m.id, p.id LIMIT ?2",
     )?;
-    let parts = statement.query_map((id, FIRST_PARTS), |row| row.get(0))?;
+    let parts = statement.query_map((id, FIRST_PARTS_MAX), |row| row.get(0))?;
     let parts: Vec<Option<String>> = parts.collect::<rusqlite::Result<_>>()?;
     let texts = parts.iter().filter_map(|part| value(part.as_deref(), "text"));
     Ok(texts.filter_map(|text| record::title(&text)).next())
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_odd_row_hides_no_other_and_is_not_taken_for_gone() {
+    fn odd_row_hides_no_other_and_is_not_taken_for_gone() {
         let connection = Connection::open_in_memory().unwrap();
         let tables = "CREATE TABLE session (id, directory, time_created, time_updated, title);
             CREATE TABLE message (id, session_id, time_created, data);

@@ -1,18 +1,18 @@
-//! Lines of `opencode run --format json` as events.
+//! Decodes lines of `opencode run --format json`.
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
 
-use super::super::failure;
-use super::super::output::{self, event};
+use crate::providers::failure;
+use crate::providers::output::{self, event};
 
-/// How a failed call of the model is logged.
+/// The log text of a failed call of the model.
 const CALL_FAILED: &str = "error.error=\"AI_APICallError: ";
 
-/// The events in one line; what is not known says nothing.
+/// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
-    // Every step says again whose it is; a run that fails at once has no step.
+    // Every step repeats the session; a run that fails at once has no step.
     let started = || event("started", None, json!({ "provider_session_id": line["sessionID"] }));
     let part = &line["part"];
     match line["type"].as_str().unwrap_or_default() {
@@ -23,30 +23,30 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             let [id, name, state] = ["callID", "tool", "state"].map(|key| &part[key]);
             let call = json!({ "id": id, "name": name, "input": state["input"] });
             let result = json!({ "id": id, "status": state["status"] });
-            let said = state["output"].as_str().or(state["error"].as_str());
-            vec![event("tool_call", None, call), event("tool_result", said, result)]
+            let message = state["output"].as_str().or(state["error"].as_str());
+            vec![event("tool_call", None, call), event("tool_result", message, result)]
         }
         "step_finish" => {
             let usage = usage(part);
             match part["reason"].as_str() {
-                // The model goes on when its tools have answered.
+                // The model continues after its tools have returned.
                 Some("tool-calls" | "unknown") | None => vec![usage],
                 Some(_) => vec![usage, event("result", None, json!({ "cost": part["cost"] }))],
             }
         }
         "error" => {
             let error = &line["error"];
-            let said = [&error["data"]["message"], &error["name"], error];
-            let said = said.into_iter().find_map(Value::as_str);
+            let message = [&error["data"]["message"], &error["name"], error];
+            let message = message.into_iter().find_map(Value::as_str);
             let status = error["data"]["statusCode"].as_u64().and_then(|it| it.try_into().ok());
-            vec![started(), failure::event(said, status)]
+            vec![started(), failure::event(message, status)]
         }
         _ => Vec::new(),
     }
 }
 
-/// The usage of one step. Versions differ in whether the output includes the reasoning, so the
-/// output is told from the total. Without a known price it reports a cost of 0.
+/// Returns the usage of one step. Versions differ in whether the output includes the reasoning, so
+/// the output is computed from the total. A cost of 0 means that the price is unknown.
 fn usage(part: &Value) -> Event {
     let tokens = &part["tokens"];
     let cached = ["read", "write"].map(|name| tokens["cache"][name].as_u64().unwrap_or(0));
@@ -60,18 +60,19 @@ fn usage(part: &Value) -> Event {
     output::usage(&own.into(), tokens_in, tokens_out, cost_usd)
 }
 
-/// Why it tries again, which it does for a minute: only its log on standard error says so. What is
-/// no log there are its own words.
+/// Returns the last failure of a call: the CLI tries again for a minute and reports that only in
+/// its log on standard error. Lines that are not log lines are its own words.
 pub(super) fn explain(stderr: &str) -> Option<Event> {
     let of_call = |line: &str| {
-        let (_, said) = line.split_once("message=\"stream error\"")?.1.split_once(CALL_FAILED)?;
-        Some(said.trim_end_matches('"').to_owned())
+        let (_, message) =
+            line.split_once("message=\"stream error\"")?.1.split_once(CALL_FAILED)?;
+        Some(message.trim_end_matches('"').to_owned())
     };
     let is_log = |line: &&str| line.contains(" level=");
     let own = || stderr.lines().filter(|line| !is_log(line)).collect::<Vec<_>>().join("\n");
-    let said = stderr.lines().rev().find_map(of_call);
-    let said = said.or_else(|| stderr.lines().any(|line| is_log(&line)).then(own));
-    said.map(|said| failure::event(Some(&said), None))
+    let message = stderr.lines().rev().find_map(of_call);
+    let message = message.or_else(|| stderr.lines().any(|line| is_log(&line)).then(own));
+    message.map(|message| failure::event(Some(&message), None))
 }
 
 #[cfg(test)]
@@ -79,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn why_it_tries_again_is_read_from_its_log() {
+    fn retries_are_read_from_the_log() {
         let log = "timestamp=2026 level=ERROR run=1 message=\"stream error\" modelID=m \
             error.error=\"AI_APICallError: slow down. Please try again in 30s.\"";
         let event = explain(&format!("cut\n{log}\n{log}\nlevel")).unwrap();
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_fails_at_once_says_in_which_session() {
+    fn run_that_fails_at_once_names_its_session() {
         let line = r#"{"type":"error","sessionID":"ses_1","error":{"name":"APIError",
             "data":{"message":"invalid key","statusCode":401}}}"#;
         let events = decode(&line.replace('\n', ""));

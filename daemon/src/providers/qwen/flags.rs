@@ -1,4 +1,4 @@
-//! What a launch profile asks for, as arguments of Qwen Code.
+//! Launch options as Qwen Code's arguments and its file of MCP servers.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ pub(super) const ACCEPTS: Accepts = Accepts {
     mcp_servers: true,
 };
 
-pub(super) fn of(launch: &Launch) -> Vec<String> {
+pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     let mut args = Vec::new();
     args.extend(launch.model.as_ref().map(|model| format!("--model={model}")));
     args.extend(launch.permission.map(|it| format!("--approval-mode={}", mode(it))));
@@ -25,7 +25,7 @@ pub(super) fn of(launch: &Launch) -> Vec<String> {
     args.extend(told.map(|text| format!("--append-system-prompt={text}")));
     if !launch.mcp_servers.is_empty() {
         args.push(format!("--mcp-config={}", launch.file(SERVERS).display()));
-        // Those of its settings are not meant.
+        // Excludes the servers of its settings.
         let names = launch.mcp_servers.keys();
         args.extend(names.map(|name| format!("--allowed-mcp-server-names={name}")));
     }
@@ -38,7 +38,7 @@ pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
         return Vec::new();
     }
     let servers: BTreeMap<_, _> =
-        launch.mcp_servers.iter().map(|(name, server)| (name, described(server))).collect();
+        launch.mcp_servers.iter().map(|(name, server)| (name, form(server))).collect();
     let text = json!({ "mcpServers": servers }).to_string();
     vec![LaunchFile::Text(SERVERS.to_owned(), text)]
 }
@@ -51,11 +51,11 @@ fn mode(permission: Permission) -> &'static str {
     }
 }
 
-fn described(server: &McpServer) -> Value {
+fn form(server: &McpServer) -> Value {
     match server {
         McpServer::Stdio { command, args, env, cwd } => {
             let mut form = json!({ "command": command, "args": args, "env": env.0 });
-            // Nothing is not taken for a directory.
+            // The CLI does not accept null as a directory.
             if let Some(cwd) = cwd {
                 form["cwd"] = cwd.as_str().into();
             }
@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_without_a_directory_has_none_of_nothing() {
+    fn server_without_a_directory_has_no_cwd_key() {
         let server = |cwd: Option<&str>| McpServer::Stdio {
             command: "x".to_owned(),
             args: Vec::new(),
             env: Default::default(),
             cwd: cwd.map(str::to_owned),
         };
-        assert_eq!(described(&server(None)).get("cwd"), None);
-        assert_eq!(described(&server(Some("/w")))["cwd"], "/w");
+        assert_eq!(form(&server(None)).get("cwd"), None);
+        assert_eq!(form(&server(Some("/w")))["cwd"], "/w");
     }
 }

@@ -1,20 +1,20 @@
-//! Lines of `qwen -o stream-json` as events.
+//! Decodes lines of `qwen -o stream-json`.
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
 
-use super::super::failure;
-use super::super::output::{answer, event, mcp_servers};
+use crate::providers::failure;
+use crate::providers::output::{event, mcp_servers, result_text};
 
-/// How a failed call of the model begins. The CLI says it in the place of an answer, and calls
-/// that a success.
+/// The start of the text of a failed call of the model. The CLI prints it in place of an answer and
+/// reports success.
 const FAILED: &str = "[API Error: ";
 
-/// What may come after the end of that.
+/// Texts that may follow it.
 const ADVICE: [&str; 2] =
     ["]\nPlease wait and try again later. ", "]\nPossible quota limitations in place "];
 
-/// The events in one line; what is not known says nothing.
+/// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
     let blocks = || line["message"]["content"].as_array().into_iter().flatten();
@@ -26,17 +26,17 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             });
             vec![event("started", None, data)]
         }
-        // A subagent's words are no answer.
+        // What a subagent says is not part of the answer.
         ("assistant" | "user", _) if !line["parent_tool_use_id"].is_null() => Vec::new(),
         ("assistant", _) => {
             let is_free = line["message"]["usage"]["output_tokens"] == 0;
-            blocks().flat_map(|block| said(block, is_free)).collect()
+            blocks().flat_map(|block| block_events(block, is_free)).collect()
         }
         ("user", _) => blocks()
             .filter(|block| block["type"] == "tool_result")
             .map(|block| {
                 let data = json!({ "id": block["tool_use_id"], "is_error": block["is_error"] });
-                event("tool_result", answer(&block["content"]).as_deref(), data)
+                event("tool_result", result_text(&block["content"]).as_deref(), data)
             })
             .collect(),
         ("result", _) => ended(&line),
@@ -44,7 +44,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     }
 }
 
-fn said(block: &Value, is_free: bool) -> Vec<Event> {
+fn block_events(block: &Value, is_free: bool) -> Vec<Event> {
     match block["type"].as_str().unwrap_or_default() {
         "text" => {
             let text = block["text"].as_str().unwrap_or_default();
@@ -67,7 +67,7 @@ fn ended(line: &Value) -> Vec<Event> {
         return vec![failed(line["error"]["message"].as_str().unwrap_or_default())];
     }
     let result = line["result"].as_str();
-    // The usage here is that of all calls: only the messages tell whether the last has failed.
+    // The usage here is that of all calls: only the messages show if the last one has failed.
     let data = match result.and_then(|text| split(text).1) {
         Some(_) => json!({ "doubtful": true }),
         None => json!({}),
@@ -75,23 +75,23 @@ fn ended(line: &Value) -> Vec<Event> {
     vec![event("usage", None, line["usage"].clone()), event("result", result, data)]
 }
 
-/// The MCP servers, each with those of the tools that are its own.
+/// Returns the MCP servers with their tools.
 fn with_tools(line: &Value) -> Vec<Value> {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '_' };
     mcp_servers(line, plain)
 }
 
-/// What was said, and the failure that ended it.
+/// Splits a text into the answer and the failure that ended it.
 fn split(text: &str) -> (&str, Option<&str>) {
-    let Some((said, failure)) = text.rsplit_once(FAILED) else { return (text, None) };
+    let Some((answer, failure)) = text.rsplit_once(FAILED) else { return (text, None) };
     let advised = ADVICE.iter().find_map(|advice| failure.rsplit_once(advice));
     match failure.strip_suffix(']').or(advised.map(|(failure, _)| failure)) {
-        Some(failure) => (said, Some(failure)),
+        Some(failure) => (answer, Some(failure)),
         None => (text, None),
     }
 }
 
-/// Its status, where the message begins with one.
+/// Makes the event of a failed call; some messages start with the HTTP status.
 fn failed(message: &str) -> Event {
     let status = message.split(' ').next().and_then(|word| word.parse::<u16>().ok());
     failure::event(Some(message), status)
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_call_is_not_taken_for_an_answer() {
+    fn failed_call_is_not_taken_for_an_answer() {
         let said = "[API Error: 401 invalid key]";
         let error = [("error".to_owned(), Some("401 invalid key".to_owned()))];
         assert_eq!(kinds(&assistant(said, 0)), error);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_and_what_subagents_say_is_no_event() {
+    fn unknown_lines_and_subagents_are_no_events() {
         let line = r#"{"type":"assistant","parent_tool_use_id":"t","message":{"content":[
             {"type":"text","text":"of a subagent"}]}}"#;
         for line in [line, "no json", r#"{"type":"later"}"#] {

@@ -1,4 +1,4 @@
-//! What the records of a transcript say. Knows neither homes nor folders but the name of its own.
+//! Reads the records of a transcript. Knows neither homes nor folders, except the name of its own.
 
 use std::borrow::Cow;
 use std::io;
@@ -8,14 +8,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Status, Timestamp};
 
+use crate::providers::head_tail::HeadTail;
+use crate::providers::jsonl::{self, Summary};
 use crate::providers::record::{self, part, records};
-use crate::providers::window::Window;
 use crate::providers::{Found, Verdict};
 
-const SIDE: usize = 16 << 10;
+/// Bytes that are first read from each end.
+const SIDE_BYTES: usize = 16 << 10;
 
-/// In every record that gives a title.
-const TITLED: &[u8] = b"\"customTitle\"";
+/// A part of every record with a title.
+const TITLE_KEY: &[u8] = b"\"customTitle\"";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,7 +53,7 @@ impl Record<'_> {
         matches!(self.of.as_deref(), Some("user" | "assistant")) && self.message.is_some()
     }
 
-    /// What a person or program asked.
+    /// Returns what a person or a program asked.
     fn prompt(&self) -> Option<String> {
         #[derive(Deserialize)]
         struct Message<'a> {
@@ -72,7 +74,7 @@ impl Record<'_> {
         record::title(&part::<Payload<'_>>(self.system_payload)?.custom_title)
     }
 
-    /// The session that it was copied from.
+    /// Returns the session that it was copied from.
     fn parent(&self) -> Option<String> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -84,22 +86,22 @@ impl Record<'_> {
     }
 }
 
-/// What the first records say.
+/// The facts in the first records.
 #[derive(Default)]
 struct Head {
-    /// Whether there is any record at all.
+    /// True if there is any record at all.
     any: bool,
     created_at: Option<Timestamp>,
-    /// Of the first record, by which the CLI finds the session.
+    /// The directory of the first record, by which the CLI finds the session.
     launch_dir: Option<String>,
     prompt: Option<String>,
     parent: Option<String>,
 }
 
 impl Head {
-    fn of(window: &Window) -> Self {
+    fn of(ends: &HeadTail) -> Self {
         let mut head = Self::default();
-        for record in window.head().flat_map(records::<Record<'_>>) {
+        for record in ends.head().flat_map(records::<Record<'_>>) {
             if !head.any {
                 head.any = true;
                 head.launch_dir = record.cwd.as_deref().map(str::to_owned);
@@ -119,7 +121,7 @@ impl Head {
     }
 }
 
-/// What the last records say.
+/// The facts in the last records.
 #[derive(Default)]
 struct Tail {
     last_activity: Option<Timestamp>,
@@ -127,27 +129,21 @@ struct Tail {
     git_branch: Option<String>,
     model: Option<String>,
     title: Option<String>,
-    /// Whether the last record leads to a message, from parent to parent: what the CLI goes on
-    /// with. The rest of the file counts for nothing.
+    /// True if the chain of parents from the last record leads to a message. The chain is the
+    /// context of a resume; the CLI ignores the rest of the file.
     has_context: bool,
 }
 
 impl Tail {
-    fn of(window: &Window) -> Self {
+    fn of(ends: &HeadTail) -> Self {
         let mut tail = Self::default();
-        let titled = window.tail_contains(TITLED);
-        // The record that the chain leads to; before the last one, whichever it is.
+        // The next record of the chain; at first, the last record of the file.
         let mut wanted: Option<Option<String>> = None;
-        for line in window.tail_reversed() {
-            if tail.is_complete() && (!titled || tail.title.is_some()) {
-                break;
-            }
-            let glued: Vec<Record<'_>> = records(line).collect();
-            for record in glued.iter().rev() {
-                tail.add(record);
-                tail.follow(record, &mut wanted);
-            }
-        }
+        jsonl::each_last(ends, TITLE_KEY, |record: &Record<'_>| {
+            tail.add(record);
+            tail.follow(record, &mut wanted);
+            tail.is_complete()
+        });
         tail
     }
 
@@ -169,6 +165,7 @@ impl Tail {
         }
     }
 
+    /// Follows the chain of parents.
     fn follow(&mut self, record: &Record<'_>, wanted: &mut Option<Option<String>>) {
         let is_next = match &*wanted {
             None => true,
@@ -182,34 +179,31 @@ impl Tail {
     }
 }
 
-fn parse(path: &Path) -> io::Result<(Window, Head, Tail)> {
-    let parse = |window: &Window| (Head::of(window), Tail::of(window));
+fn parse(path: &Path) -> io::Result<(HeadTail, Head, Tail)> {
+    let parse = |ends: &HeadTail| (Head::of(ends), Tail::of(ends));
     let enough = |(head, tail): &(Head, Tail)| head.is_complete() && tail.has_context;
-    let (window, (head, tail)) = Window::grow(path, SIDE, parse, enough)?;
-    Ok((window, head, tail))
+    let (ends, (head, tail)) = HeadTail::grow(path, SIDE_BYTES, parse, enough)?;
+    Ok((ends, head, tail))
 }
 
-/// The metadata of a transcript; the caller adds what its path says.
+/// Returns the metadata of a transcript, without the facts in its path.
 pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
-    let (window, head, tail) = parse(path).ok()?;
+    let (ends, head, tail) = parse(path).ok()?;
     let verdict = judge(folder, &head, &tail);
-    // A file without a single message is no session.
+    // Without a single message it is not a session.
     head.prompt.as_ref().or(tail.model.as_ref())?;
-    let modified = Timestamp::from_ns(window.stamp().mtime_ns);
-    let launch_dir = head.launch_dir.unwrap_or_default();
-    Some(Found {
-        kind: Kind::Interactive,
-        cwd: tail.cwd.or_else(|| Some(launch_dir.clone())).filter(|cwd| !cwd.is_empty()),
-        launch_dir,
-        title: tail.title.or_else(|| record::title(&head.prompt?)),
+    let summary = Summary {
+        launch_dir: head.launch_dir,
+        cwd: tail.cwd,
+        title: tail.title,
+        prompt: head.prompt,
         model: tail.model,
         git_branch: tail.git_branch.filter(|branch| !branch.is_empty()),
-        created_at: head.created_at.unwrap_or(modified),
-        last_activity: tail.last_activity.or(head.created_at).unwrap_or(modified),
-        parent: head.parent,
-        verdict,
-        ..Found::default()
-    })
+        created_at: head.created_at,
+        last_activity: tail.last_activity,
+    };
+    let found = summary.found(ends.stamp());
+    Some(Found { kind: Kind::Interactive, parent: head.parent, verdict, ..found })
 }
 
 pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
@@ -217,8 +211,8 @@ pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
     Ok(judge(folder, &head, &tail))
 }
 
-/// The CLI goes by the directory in the first record and by the chain from the last one: without
-/// the first it breaks off, without a message in the chain it starts with nothing to go on.
+/// Returns the verdict. The CLI needs the directory in the first record and a message in the chain
+/// from the last one: without the first it exits, without the second it starts without context.
 fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
     let reason = match &head.launch_dir {
         _ if !head.any => "empty_transcript",
@@ -230,7 +224,7 @@ fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
     Verdict::new(Status::Invalid, reason)
 }
 
-/// The name of a directory's folder.
+/// Returns the name of a directory's folder.
 fn munged(cwd: &str) -> String {
     let clean = |unit: u16| match u8::try_from(unit) {
         Ok(byte) if byte.is_ascii_alphanumeric() => byte as char,

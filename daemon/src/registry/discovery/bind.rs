@@ -89,8 +89,9 @@ impl Discovery {
             let (starts, leased): (Vec<_>, Vec<_>) =
                 alive.map(|(row, lease)| (row.and_then(|row| start(&row, &lease)), lease)).unzip();
             let starts: Vec<Start> = starts.into_iter().flatten().collect();
-            let shown = known.provider.live(&known.home);
-            let shown = shown.unwrap_or_else(|| known.provider.begun(&known.home, &starts));
+            let discovery = known.provider.discovery();
+            let shown = discovery.live().and_then(|read| read(&known.home));
+            let shown = shown.unwrap_or_else(|| discovery.started_by(&known.home, &starts));
             let seen = leased.into_iter();
             seen.filter_map(|lease| Some((shown_for(&shown, lease.pid)?.clone(), lease)))
                 .collect::<Vec<_>>()
@@ -177,7 +178,7 @@ pub(crate) fn bind(
 pub(crate) fn waits_for_id(session: &Session) -> bool {
     let chooses = || {
         let provider = providers::by_id(&session.provider);
-        provider.is_some_and(|provider| provider.capabilities().choose_id)
+        provider.is_some_and(|provider| provider.launcher().choose_id())
     };
     session.provider_session_id.is_none() || is_unstarted(session) && !chooses()
 }

@@ -74,7 +74,7 @@ impl Discovery {
             let (here, paths): (Vec<_>, Vec<_>) =
                 here.map(|row| (row, row.location.clone())).unzip();
             let is_there = move |known: &KnownHome| {
-                let listed = known.provider.discover(&known.home).ok()?;
+                let listed = known.provider.discovery().list(&known.home).ok()?;
                 let listed: HashSet<_> = listed.into_iter().map(|entry| entry.location).collect();
                 Some(paths.iter().map(|path| listed.contains(path)).collect::<Vec<bool>>())
             };

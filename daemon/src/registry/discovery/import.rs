@@ -229,7 +229,7 @@ fn remember_file(tx: &Transaction<'_>, home_id: i64, file: &Listed) -> store::Re
 /// Reads a batch and drops files that cannot be opened, so that the next sweep tries them again.
 fn read_together(known: &KnownHome, batch: Vec<Listed>) -> Vec<(Listed, Option<Found>)> {
     let locations: Vec<_> = batch.iter().map(|entry| &*entry.location).collect();
-    let found = known.provider.read_all(&known.home, &locations);
+    let found = known.provider.discovery().read_all(&known.home, &locations);
     let is_read = |(entry, found): &(Listed, Option<Found>)| {
         found.is_some() || File::open(&entry.location).is_ok()
     };

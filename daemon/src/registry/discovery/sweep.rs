@@ -103,7 +103,9 @@ impl Discovery {
             ..Sweep::default()
         };
         let scan = self.homes.ask(known, LISTING_TIMEOUT, |known| {
-            (known.provider.discover(&known.home), known.provider.retention(&known.home))
+            let discovery = known.provider.discovery();
+            let retention = discovery.retention().and_then(|read| read(&known.home));
+            (discovery.list(&known.home), retention)
         });
         let home_id = known.id;
         // The store returns what the last sweep saw while the disk is being listed.

@@ -107,9 +107,9 @@ impl Discovery {
             return Ok(Verdict::new(Status::Unknown, UNSTARTED));
         }
         let bound = bound(row);
-        let asked = self
-            .homes
-            .ask(known, CHECK_TIMEOUT, move |known| known.provider.check(&known.home, &bound));
+        let asked = self.homes.ask(known, CHECK_TIMEOUT, move |known| {
+            known.provider.discovery().check(&known.home, &bound)
+        });
         let Some(verdict) = asked.await? else {
             return Ok(Verdict::new(Status::Unknown, "home_unreadable"));
         };

@@ -213,7 +213,8 @@ impl Homes {
         let mut watched = Vec::new();
         for known in self.known().await? {
             let dirs = self.ask(&known, LISTING_TIMEOUT, |known| {
-                let (mut dirs, path) = (known.provider.watched(&known.home), &known.home.path);
+                let (mut dirs, path) =
+                    (known.provider.discovery().watched(&known.home), &known.home.path);
                 // A home or a store that does not exist yet shows up in the directory above it.
                 dirs.extend(path.parent().filter(|_| !path.is_dir()).map(Path::to_owned));
                 dirs.push(path.clone());

@@ -104,11 +104,11 @@ impl Launches {
             profile: flags.profile,
             args: flags.args,
             mcp_servers,
-            around: self.environment(caller, &env),
+            environment: self.environment(caller, &env),
             env,
             files: self.state.join(launch_files::FOLDER).join(session_id),
         };
-        match provider.refuses(&launch, &launch.around) {
+        match provider.launcher().refuses(&launch, &launch.environment) {
             Some(why) => Err(Fault::new(FaultCode::Unsupported, why).hint("all: `sessctl agents`")),
             None => Ok(launch),
         }

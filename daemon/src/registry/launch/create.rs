@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Launches;
 use super::admission::Admission;
 use crate::clock::now;
-use crate::providers::{self, Home, Launch, Provider};
+use crate::providers::{self, Forks, Home, Launch, Provider};
 use crate::registry::discovery::verdict::{UNSTARTED, is_unstarted};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::bound;
@@ -117,11 +117,7 @@ impl Launches {
             return Err(Fault::new(FaultCode::NotResumable, what)
                 .hint(format!("start it first: `sessctl resume {}`", row.session.short_id())));
         }
-        if !known.provider.capabilities().fork {
-            let what = format!("{} cannot fork a session", known.provider.id());
-            return Err(Fault::new(FaultCode::Unsupported, what)
-                .hint("which providers can: `sessctl providers`"));
-        }
+        forks(known.provider)?;
         let launch_dir = cwd.unwrap_or(&row.session.launch_dir);
         let project = self.homes.directories.project_of(launch_dir).await?;
         let found = FoundSession {
@@ -176,7 +172,7 @@ impl Launches {
         let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
         let bound = bound(row);
         let cwd = &found.launch_dir;
-        let plan = known.provider.plan_fork(&known.home, &bound, id, cwd, &new.launch);
+        let plan = forks(known.provider)?.plan(&known.home, &bound, id, cwd, &new.launch);
         let plan = self.complete(known, &new.launch, plan).await?;
         if request.plan_only {
             return Ok((row.clone(), plan));
@@ -185,13 +181,24 @@ impl Launches {
     }
 }
 
+/// Returns the facet that plans forks of sessions.
+///
+/// # Errors
+/// Fails with `unsupported` if the provider has none.
+pub(crate) fn forks(provider: &dyn Provider) -> Result<&dyn Forks, Fault> {
+    provider.forks().ok_or_else(|| {
+        let what = format!("{} cannot fork a session", provider.id());
+        Fault::new(FaultCode::Unsupported, what).hint("which providers can: `sessctl providers`")
+    })
+}
+
 /// Lets a session start over under its id; `false` if it has changed since it was read.
 ///
 /// # Errors
 /// Fails if the registry cannot be written.
 pub(crate) fn start_over(tx: &Transaction<'_>, row: &Stored) -> crate::store::Result<bool> {
     let provider = providers::by_id(&row.session.provider);
-    let chooses = provider.is_some_and(|provider| provider.capabilities().choose_id);
+    let chooses = provider.is_some_and(|provider| provider.launcher().choose_id());
     // A fresh provider id: the provider may still have something under the old one.
     let id = chooses.then(|| Uuid::new_v4().to_string());
     rebind::rebind(tx, row, id.as_deref(), now())
@@ -210,7 +217,7 @@ pub(crate) fn insert(tx: &Transaction<'_>, new: NewSession) -> crate::store::Res
 
 /// The row of a session that is registered but not started.
 fn unstarted(id: String, provider: &dyn Provider, cwd: &str, project: String) -> FoundSession {
-    let chosen = if provider.capabilities().choose_id { id.clone() } else { String::new() };
+    let chosen = if provider.launcher().choose_id() { id.clone() } else { String::new() };
     FoundSession {
         id,
         provider: provider.id().to_owned(),
@@ -256,5 +263,5 @@ pub(crate) fn plan_new(
 ) -> LaunchPlan {
     let id = row.session.provider_session_id.as_deref();
     let cwd = cwd.unwrap_or(&row.session.launch_dir);
-    known.provider.plan_new(&known.home, id, cwd, launch)
+    known.provider.launcher().plan_new(&known.home, id, cwd, launch)
 }

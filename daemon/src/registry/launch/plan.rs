@@ -48,7 +48,7 @@ impl Launches {
         }
         let (cwd, known, launch) = (plan.cwd.clone(), known.clone(), launch.clone());
         let look = move || {
-            known.provider.without_other_servers(&known.home, &launch, &mut plan);
+            known.provider.launcher().without_other_servers(&known.home, &launch, &mut plan);
             plan
         };
         let looked = self.homes.directories.pass(Path::new(&cwd), CHECK_TIMEOUT, look).await?;

@@ -43,7 +43,7 @@ impl Launches {
             (None, None) => return Err(no_session_named()),
         };
         let known = self.homes.of_session(&row).await?;
-        let anywhere = known.provider.capabilities().resume_anywhere;
+        let anywhere = known.provider.launcher().resume_anywhere();
         let admission = Admission::of_resume(&request, anywhere);
         admission.precheck(&row.session)?;
         // Before the check: a transcript that is being written may look damaged.
@@ -80,11 +80,11 @@ impl Launches {
         let plan = if let Some(original) = self.original(&row).await? {
             let id = row.session.provider_session_id.as_deref();
             let (original, cwd) = (bound(&original), cwd.unwrap_or(&row.session.launch_dir));
-            known.provider.plan_fork(&known.home, &original, id, cwd, &launch)
+            create::forks(known.provider)?.plan(&known.home, &original, id, cwd, &launch)
         } else if is_unstarted(&row.session) {
             create::plan_new(known, &row, cwd, &launch)
         } else {
-            known.provider.plan_resume(&known.home, &bound(&row), cwd, &launch)
+            known.provider.launcher().plan_resume(&known.home, &bound(&row), cwd, &launch)
         };
         Ok((row, self.complete(known, &launch, plan).await?))
     }

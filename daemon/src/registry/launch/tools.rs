@@ -98,7 +98,8 @@ impl Launches {
             provider: known.provider.id().to_owned(),
             ..ToolsResponse::default()
         };
-        let Some((plan, input)) = known.provider.plan_tools(&known.home, &cwd, &launch) else {
+        let Some((plan, input)) = known.provider.launcher().plan_tools(&known.home, &cwd, &launch)
+        else {
             let servers = launch.mcp_servers.iter().map(|(name, server)| {
                 let env = self.environment(caller, &launch.env);
                 ask_server(name, server, &cwd, env)
@@ -129,11 +130,13 @@ async fn started(
     let child = Process::start(plan, base)
         .map_err(|error| failed(format!("cannot start {}: {error}", plan.program)))?;
     let pid = child.pid();
+    let decode =
+        |line: &String| provider.turns().map(|turns| turns.decode(line)).unwrap_or_default();
     let (lines, mut incoming) = mpsc::channel::<Vec<String>>(4);
     let listen = async {
         let mut started = None;
         while let Some(lines) = incoming.recv().await {
-            let mut events = lines.iter().flat_map(|line| provider.decode(line));
+            let mut events = lines.iter().flat_map(decode);
             if let Some(event) = events.find(|event| event.kind == "started") {
                 started.get_or_insert(event.data.0);
                 runner::end_group(pid, rustix::process::Signal::TERM);

@@ -108,7 +108,7 @@ impl Turns {
         let (cwd, launch) = (new.found.launch_dir.clone(), new.launch.clone());
         prompt::must_fit(new.provider, &request.prompt)?;
         let spec = TurnSpec { resume: None, new_id, cwd, launch };
-        match new.provider.plan_turn(&new.home, &spec) {
+        match new.provider.turns().and_then(|turns| turns.plan(&new.home, &spec)) {
             Some(_) => Ok(new),
             None => Err(cannot_send(new.provider.id())),
         }
@@ -124,16 +124,7 @@ impl Turns {
         let row = self.discovery.check(row.clone()).await?;
         Admission::default().admit(&row.session)?;
         let id = Uuid::new_v4().to_string();
-        let new = self.launches.copy_of(&known, &row, id, None, &request.environment).await?;
-        let spec = turn_spec(&row, new.launch.clone());
-        match known.provider.plan_fork_turn(&known.home, &spec) {
-            Some(_) => Ok(new),
-            None => {
-                let what =
-                    format!("{} cannot send a prompt to a fork of a session", known.provider.id());
-                Err(Fault::new(FaultCode::Unsupported, what).hint("leave --fork out"))
-            }
-        }
+        self.launches.copy_of(&known, &row, id, None, &request.environment).await
     }
 
     /// Checks for free, before anything is stored, that a prompt may be sent. Returns the session
@@ -188,10 +179,11 @@ impl Turns {
         let launch = self.launches.launch(row, environment)?;
         let spec = turn_spec(row, launch.clone());
         let plan = match self.launches.original(row).await? {
-            None => known.provider.plan_turn(&known.home, &spec),
+            None => known.provider.turns().and_then(|turns| turns.plan(&known.home, &spec)),
             Some(original) => {
                 let resume = Some(bound(&original));
-                known.provider.plan_fork_turn(&known.home, &TurnSpec { resume, ..spec })
+                let spec = TurnSpec { resume, ..spec };
+                known.provider.forks().map(|forks| forks.plan_turn(&known.home, &spec))
             }
         };
         let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;

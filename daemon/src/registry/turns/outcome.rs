@@ -73,7 +73,7 @@ impl Failure {
 
     /// The last reported failure, filled in from stderr where the event stream is silent.
     fn final_of(signals: &TurnSignals, provider: &dyn Provider, stderr: &str) -> Self {
-        let explained = provider.explain(stderr);
+        let explained = provider.turns().and_then(|turns| turns.explain(stderr));
         let explained = explained.map(|event| Self::of(&Event { at: now(), ..event }));
         let aside = explained.unwrap_or_else(|| Self {
             said: Some(stderr.to_owned()).filter(|said| !said.is_empty()),

@@ -4,7 +4,7 @@
 use sessd_proto::{Fault, FaultCode, LaunchPlan};
 
 use super::Turns;
-use crate::providers::Provider;
+use crate::providers::{PromptVia, Provider};
 use crate::registry::homes::gate::LIVE_TIMEOUT;
 use crate::registry::homes::{KnownHome, bound};
 use crate::store::sessions::Stored;
@@ -12,13 +12,18 @@ use crate::store::sessions::Stored;
 /// The longest argument that the kernel accepts, in bytes.
 const ARGUMENT_BYTES_MAX: usize = 128 * 1024 - 1;
 
+/// True if the program takes the prompt from standard input.
+fn reads_prompt(provider: &dyn Provider) -> bool {
+    provider.turns().is_none_or(|turns| turns.prompt() == PromptVia::Stdin)
+}
+
 /// Tests that a prompt can be passed to the provider.
 ///
 /// # Errors
 /// Fails with `usage` if it can only be an argument and is too long or has a NUL byte.
 pub(crate) fn must_fit(provider: &dyn Provider, prompt: &str) -> Result<(), Fault> {
     let what = match prompt {
-        _ if provider.reads_prompt() => return Ok(()),
+        _ if reads_prompt(provider) => return Ok(()),
         _ if prompt.len() > ARGUMENT_BYTES_MAX => "is longer than 128 KiB",
         _ if prompt.contains('\0') => "contains a NUL byte",
         _ => return Ok(()),
@@ -31,7 +36,7 @@ pub(crate) fn must_fit(provider: &dyn Provider, prompt: &str) -> Result<(), Faul
 
 /// Adds the prompt to the plan's arguments if the provider reads no input; returns the input.
 pub(crate) fn place(provider: &dyn Provider, plan: &mut LaunchPlan, prompt: String) -> String {
-    if provider.reads_prompt() {
+    if reads_prompt(provider) {
         return prompt;
     }
     plan.args.extend(["--".to_owned(), prompt]);
@@ -49,8 +54,9 @@ impl Turns {
         row: &Stored,
     ) -> Result<(), Fault> {
         let bound = bound(row);
-        let began_anew = move |known: &KnownHome| known.provider.began_anew(&known.home, &bound);
-        if self.homes.ask(known, LIVE_TIMEOUT, began_anew).await? != Some(true) {
+        let was_replaced =
+            move |known: &KnownHome| known.provider.discovery().was_replaced(&known.home, &bound);
+        if self.homes.ask(known, LIVE_TIMEOUT, was_replaced).await? != Some(true) {
             return Ok(());
         }
         let what = format!(
@@ -70,7 +76,7 @@ mod tests {
     #[test]
     fn prompt_is_an_argument_only_where_it_must_be() {
         let places = |reads: bool, prompt: &str| {
-            let is_it = |it: &&&dyn Provider| it.reads_prompt() == reads;
+            let is_it = |it: &&&dyn Provider| reads_prompt(**it) == reads;
             let provider = *providers::ALL.iter().find(is_it).unwrap();
             must_fit(provider, prompt)?;
             let mut plan = LaunchPlan::default();

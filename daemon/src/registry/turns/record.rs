@@ -94,7 +94,7 @@ impl Turns {
 impl Recording<'_> {
     fn decode(&self, line: String) -> impl Iterator<Item = Event> + use<> {
         let line = self.secrets.hide(line);
-        let events = self.provider.decode(&line);
+        let events = self.provider.turns().map(|turns| turns.decode(&line)).unwrap_or_default();
         let own = Event { kind: "raw".to_owned(), text: Some(line), ..Event::default() };
         self.raw.then_some(own).into_iter().chain(events)
     }

@@ -78,8 +78,10 @@ impl Writers {
         let leases = alive.map(|lease| (lease.session_id.clone(), lease)).collect();
         // Concurrently: one home that hangs must not delay the others.
         let live = homes.iter().map(|known| async move {
-            let shown =
-                self.homes.ask(known, LIVE_TIMEOUT, |known| known.provider.live(&known.home)).await;
+            let shown = self
+                .homes
+                .ask(known, LIVE_TIMEOUT, |known| known.provider.discovery().live()?(&known.home))
+                .await;
             shown.map(|shown| (known.id, shown.flatten()))
         });
         let homes = try_join_all(live).await?.into_iter().collect();

@@ -67,7 +67,9 @@ impl Queues {
     /// provider allows fewer.
     pub(crate) fn new(per_provider: usize) -> Self {
         let slot = |provider: &&dyn Provider| {
-            let at_once = per_provider.min(provider.at_once());
+            let turns = provider.turns();
+            let at_once =
+                turns.map_or(per_provider, |turns| per_provider.min(turns.max_concurrent()));
             (provider.id(), Arc::new(Semaphore::new(at_once)))
         };
         Self {

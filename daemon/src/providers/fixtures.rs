@@ -1,7 +1,6 @@
-//! What every provider must do with a home, compared with what it did when it was approved:
-//! `fixtures/<id>/home` is read, `fixtures/<id>/expected.json` is the answer. A script there,
-//! `<name>.sql`, stands for the database that it makes.
-//! `UPDATE=1 cargo test` rewrites the answers.
+//! Every provider against its fixture: reads `fixtures/<id>/home` and compares the results with
+//! the approved ones in `fixtures/<id>/expected.json`. A script `<name>.sql` there stands for the
+//! database that it creates. `UPDATE=1 cargo test` rewrites the expected results.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -27,33 +26,33 @@ fn every_provider_reads_its_fixture_as_approved() {
         assert_eq!(tree(folder.path()), before, "{} changed its home", provider.id());
         let expired = Verdict::new(Status::Expired, "transcript_missing");
         let home = home(*provider, folder.path());
-        assert_eq!(provider.check(&home, &absent()), expired, "{}", provider.id());
+        assert_eq!(provider.discovery().check(&home, &absent()), expired, "{}", provider.id());
         approve(&fixture.join("expected.json"), &seen);
     }
 }
 
 #[test]
-fn no_provider_calls_anything_gone_in_a_home_it_cannot_list() {
+fn nothing_is_gone_in_a_home_that_does_not_exist() {
     for provider in ALL {
         let folder = tempfile::tempdir().unwrap();
         let home = home(*provider, folder.path());
-        assert_eq!(provider.discover(&home), Err(Unreadable::Missing), "{}", provider.id());
+        assert_eq!(provider.discovery().list(&home), Err(Unreadable::Missing), "{}", provider.id());
         let verdict = Verdict::new(Status::Unknown, "home_missing");
-        assert_eq!(provider.check(&home, &absent()), verdict, "{}", provider.id());
+        assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
         assert!(!home.path.exists(), "{} created its home", provider.id());
     }
 }
 
 #[test]
-fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
+fn nothing_is_gone_while_a_part_of_the_store_is_unreadable() {
     for provider in ALL {
         let folder = tempfile::tempdir().unwrap();
         copy(&fixtures().join(provider.id()).join("home"), folder.path());
         let home = home(*provider, folder.path());
-        let listed = provider.discover(&home).unwrap();
+        let listed = provider.discovery().list(&home).unwrap();
         let holds =
             |path: &PathBuf| listed.iter().any(|it| Path::new(&it.location).starts_with(path));
-        let watched = provider.watched(&home).into_iter().filter(holds);
+        let watched = provider.discovery().watched(&home).into_iter().filter(holds);
         let store = watched.min_by_key(|path| path.as_os_str().len()).unwrap();
         // The store is a database, or a folder of transcripts.
         let lost = match listed[0].location.split_once('#') {
@@ -62,14 +61,14 @@ fn no_provider_calls_anything_gone_when_a_part_of_its_store_is_out_of_reach() {
         };
         let _ = fs::remove_file(&lost);
         std::os::unix::fs::symlink("/not/mounted", lost).unwrap();
-        let found = provider.discover(&home);
+        let found = provider.discovery().list(&home);
         assert!(matches!(found, Err(Unreadable::Denied(_))), "{}", provider.id());
         let verdict = Verdict::new(Status::Unknown, "home_unreadable");
-        assert_eq!(provider.check(&home, &absent()), verdict, "{}", provider.id());
+        assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
     }
 }
 
-/// A session that no fixture has.
+/// Returns a session that is in no fixture.
 fn absent() -> Bound {
     Bound {
         provider_session_id: "00000000-0000-4000-8000-000000000000".to_owned(),
@@ -86,14 +85,14 @@ fn fixtures() -> PathBuf {
 fn home(provider: &dyn Provider, root: &Path) -> Home {
     let root = root.to_str().unwrap().to_owned();
     let homes = provider.homes(&Environment([("HOME".to_owned(), root)].into()));
-    // The first is the one that the CLI itself would choose.
+    // The CLI itself would choose the first.
     homes.into_iter().next().unwrap()
 }
 
-/// Everything the provider says about the home, with its path replaced.
+/// Returns everything the provider says about the home, with its path replaced.
 fn render(provider: &dyn Provider, root: &Path) -> String {
     let home = home(provider, root);
-    let mut listed = provider.discover(&home).unwrap();
+    let mut listed = provider.discovery().list(&home).unwrap();
     listed.sort_by(|a, b| a.location.cmp(&b.location));
     let mut transcripts = serde_json::Map::new();
     for entry in &listed {
@@ -103,12 +102,13 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
         let seen = render_one(provider, &home, &entry.location);
         transcripts.insert(entry.location.clone(), seen);
     }
-    let mut watched = provider.watched(&home);
+    let mut watched = provider.discovery().watched(&home);
     watched.sort();
+    let retention = provider.discovery().retention().and_then(|read| read(&home));
     let seen = json!({
         "home": { "path": home.path, "env": home.env },
         "watched": watched,
-        "retention": provider.retention(&home).map(|rule| format!("{rule:?}")),
+        "retention": retention.map(|rule| format!("{rule:?}")),
         "transcripts": transcripts,
     });
     let text = serde_json::to_string_pretty(&seen).unwrap() + "\n";
@@ -117,7 +117,7 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
 }
 
 fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
-    let Some(found) = provider.read(home, location) else { return Value::Null };
+    let Some(found) = provider.discovery().read(home, location) else { return Value::Null };
     let bound = Bound {
         provider_session_id: found.provider_session_id.clone(),
         scope: found.scope.clone(),
@@ -125,10 +125,11 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
         launch_dir: found.launch_dir.clone(),
     };
     let lost = Bound { location: format!("{location}.gone"), ..bound.clone() };
-    let checked = provider.check(home, &bound);
+    let checked = provider.discovery().check(home, &bound);
     assert_eq!(checked, found.verdict, "read and check disagree on {location}");
-    let plan = provider.plan_resume(home, &bound, None, &Launch::default());
-    let elsewhere = provider.plan_resume(home, &bound, Some("/else/where"), &Launch::default());
+    let plan = provider.launcher().plan_resume(home, &bound, None, &Launch::default());
+    let elsewhere =
+        provider.launcher().plan_resume(home, &bound, Some("/else/where"), &Launch::default());
     assert_eq!(plan.env, home.env);
     json!({
         "id": found.provider_session_id,
@@ -143,7 +144,7 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
         "last_activity": found.last_activity,
         "parent": found.parent,
         "check": verdict(checked),
-        "check_moved": verdict(provider.check(home, &lost)),
+        "check_moved": verdict(provider.discovery().check(home, &lost)),
         "resume": format!("{} {} in {}", plan.program, plan.args.join(" "), plan.cwd),
         "resume_elsewhere": format!("{} in {}", elsewhere.args.join(" "), elsewhere.cwd),
     })
@@ -162,13 +163,13 @@ fn approve(expected: &Path, seen: &str) {
     let differs = approved.lines().zip(seen.lines()).position(|(a, b)| a != b);
     assert!(
         approved == seen,
-        "{} differs from line {}; after a look: UPDATE=1 cargo test\n{seen}",
+        "{} differs from line {}; if that is right: UPDATE=1 cargo test\n{seen}",
         expected.display(),
         differs.map_or(approved.lines().count(), |line| line + 1),
     );
 }
 
-/// Copies a tree, all of it modified at the same moment.
+/// Copies a tree; every file gets the same modification time.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -190,7 +191,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every path in a tree with its fingerprint.
+/// Returns every path in a tree with its fingerprint.
 fn tree(root: &Path) -> Vec<(PathBuf, Stamp)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(root).unwrap() {

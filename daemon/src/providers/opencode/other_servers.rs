@@ -1,5 +1,5 @@
-//! The MCP servers in the settings of the user and of the project that a launch does not name:
-//! the family merges all of them, so each has to be switched off.
+//! Switches off the MCP servers of the user's and the project's settings that a launch does not
+//! name: the family merges all of them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,31 +8,35 @@ use sessd_proto::{Environment, LaunchPlan};
 
 use super::Brand;
 use super::flags::form;
-use crate::providers::{Launch, jsonc, listing};
+use crate::providers::{Launch, file, jsonc};
 
-/// Folders with settings in a project or in the user's home.
+/// Folders with settings, in a project or in the user's home directory.
 const FOLDERS: [&str; 4] = ["", ".opencode", ".kilo", ".kilocode"];
 
-/// Where servers are in the settings; the other one is in a file of an older form.
+/// The keys of the servers in the settings; the second is of an older format.
 const SERVERS: [&str; 2] = ["mcp", "mcpServers"];
 
-/// Merged over everything else, so that no project switches one on again.
+/// Disables them in the variable whose settings override all others, so that no project can enable
+/// one again.
 pub(super) fn switch_off(brand: &Brand, launch: &Launch, plan: &mut LaunchPlan) {
     if launch.mcp_servers.is_empty() {
         return;
     }
     let variable = format!("{}_CONFIG_CONTENT", brand.prefix);
     let content =
-        launch.around.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse_with_commas);
-    // The CLI says what is wrong with it.
+        launch.environment.get(&variable).map_or_else(|| Some(json!({})), jsonc::parse_with_commas);
+    // The CLI reports what is wrong with it.
     let Some(Value::Object(mut content)) = content else { return };
-    let read = |path: PathBuf| jsonc::parse_with_commas(&listing::settings(&path)?);
-    let read = places(brand, &launch.around, Path::new(&plan.cwd)).into_iter().filter_map(read);
+    let read = |path: PathBuf| jsonc::parse_with_commas(&file::settings(&path)?);
+    let read = settings_files(brand, &launch.environment, Path::new(&plan.cwd))
+        .into_iter()
+        .filter_map(read);
     let theirs: Vec<_> = read.chain([content.clone().into()]).flat_map(|it| names(&it)).collect();
     let others = theirs.into_iter().filter(|name| !launch.mcp_servers.contains_key(name));
     let servers = content.entry(SERVERS[0]).or_insert_with(|| json!({}));
     others.for_each(|name| switch_one_off(servers, name));
-    // A server of that name in a project would be merged with ours, and get what is secret in it.
+    // Ours must be whole here, too: otherwise a server of the same name in a project would be
+    // merged with it, and get its secrets.
     if let Value::Object(servers) = servers {
         let ours = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
         servers.extend(ours);
@@ -48,14 +52,14 @@ fn switch_one_off(servers: &mut Value, name: String) {
     }
 }
 
-/// Wherever settings may be.
-fn places(brand: &Brand, env: &Environment, cwd: &Path) -> Vec<PathBuf> {
+/// Returns every path at which there may be settings.
+fn settings_files(brand: &Brand, env: &Environment, cwd: &Path) -> Vec<PathBuf> {
     let home = env.get("HOME").map(PathBuf::from).unwrap_or_default();
     let config = env.get("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
     let mut folders = vec![config.join(brand.name)];
     folders.extend(env.get(&format!("{}_CONFIG_DIR", brand.prefix)).map(PathBuf::from));
-    let around = cwd.ancestors().chain([&*home]);
-    folders.extend(around.flat_map(|folder| FOLDERS.map(|name| folder.join(name))));
+    let parents = cwd.ancestors().chain([&*home]);
+    folders.extend(parents.flat_map(|folder| FOLDERS.map(|name| folder.join(name))));
     let name = |end: &str| format!("{}.{end}", brand.name);
     let files = [name("json"), name("jsonc"), "opencode.json".to_owned()];
     let files =
@@ -73,12 +77,12 @@ fn names(settings: &Value) -> Vec<String> {
 mod tests {
     use std::fs;
 
-    use super::super::KILO;
     use super::*;
     use crate::providers::McpServer;
+    use crate::providers::opencode::KILO;
 
     #[test]
-    fn servers_of_the_user_the_project_and_the_shell_are_switched_off() {
+    fn servers_of_user_project_and_shell_are_switched_off() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().to_str().unwrap();
         for (file, text) in [
@@ -99,7 +103,7 @@ mod tests {
         ];
         let around = around.map(|(name, value)| (name.to_owned(), value));
         let server = McpServer::Http { url: String::new(), headers: Default::default() };
-        let mut launch = Launch { around: Environment(around.into()), ..Launch::default() };
+        let mut launch = Launch { environment: Environment(around.into()), ..Launch::default() };
         let mut plan =
             LaunchPlan { cwd: format!("{root}/home/project/below"), ..LaunchPlan::default() };
         switch_off(&KILO, &launch, &mut plan);

@@ -1,25 +1,25 @@
-//! The MCP servers in the settings of the user and of the project that a launch does not name:
-//! Codex merges all of them, so each has to be switched off.
+//! Switches off the MCP servers of the user's and the project's settings that a launch does not
+//! name: Codex merges all of them.
 
 use std::path::Path;
 
 use sessd_proto::LaunchPlan;
 use toml::{Table, Value};
 
-use super::super::{Home, Launch, listing};
+use crate::providers::{Home, Launch, file};
 
 const SETTINGS: &str = "config.toml";
 
-/// Where those of all users are.
-const OF_ALL: &str = "/etc/codex";
+/// The folder with the settings of all users.
+const SYSTEM: &str = "/etc/codex";
 
-/// Where the servers of a launch begin among its arguments; an override of all of them before
-/// that is completed by those that follow.
+/// The prefix of the arguments with the servers of a launch. An override of the whole table must
+/// precede them: they then complete it.
 const OURS: &str = "--config=mcp_servers.";
 
 pub(super) fn switch_off(home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
     let Some(first) = plan.args.iter().position(|arg| arg.starts_with(OURS)) else { return };
-    let mut files = vec![Path::new(OF_ALL).join(SETTINGS), home.path.join(SETTINGS)];
+    let mut files = vec![Path::new(SYSTEM).join(SETTINGS), home.path.join(SETTINGS)];
     let profile = launch.profile.iter();
     files.extend(profile.map(|name| home.path.join(format!("{name}.{SETTINGS}"))));
     let folders = Path::new(&plan.cwd).ancestors();
@@ -36,7 +36,7 @@ pub(super) fn switch_off(home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
 }
 
 fn servers(settings: &Path) -> Table {
-    let text = listing::settings(settings).unwrap_or_default();
+    let text = file::settings(settings).unwrap_or_default();
     let mut settings: Table = text.parse().unwrap_or_default();
     match settings.remove("mcp_servers") {
         Some(Value::Table(servers)) => servers,
@@ -44,16 +44,16 @@ fn servers(settings: &Path) -> Table {
     }
 }
 
-/// Whole by itself, as a project that is not trusted adds nothing to it, and of the same kind,
-/// as a server of both kinds is refused. What is not started needs no real address, which may
-/// hold a secret.
+/// Returns an entry that disables a server. It must be complete, because an untrusted project adds
+/// nothing to it, and of the same kind, because a server of both kinds is refused. It does not
+/// repeat the real address, which may hold a secret.
 fn switched_off(server: &Value) -> Value {
-    let (kind, nothing) = match server.get("url") {
+    let (kind, placeholder) = match server.get("url") {
         Some(_) => ("url", "http://localhost"),
         None => ("command", "true"),
     };
     let mut form = Table::new();
-    form.insert(kind.to_owned(), nothing.into());
+    form.insert(kind.to_owned(), placeholder.into());
     form.insert("enabled".to_owned(), false.into());
     Value::Table(form)
 }
@@ -62,11 +62,11 @@ fn switched_off(server: &Value) -> Value {
 mod tests {
     use std::fs;
 
-    use super::super::super::McpServer;
     use super::*;
+    use crate::providers::McpServer;
 
     #[test]
-    fn servers_of_the_user_the_profile_and_the_project_are_switched_off() {
+    fn servers_of_user_profile_and_project_are_switched_off() {
         let folder = tempfile::tempdir().unwrap();
         let home = Home { path: folder.path().join("home"), env: [].into() };
         let project = folder.path().join("project");

@@ -1,5 +1,5 @@
-//! Which session a process has begun. The family does not show it, so nothing is said where
-//! anybody else could have begun it.
+//! Finds the session that a process has started. The family does not show it, so it is concluded,
+//! and only where no other process can have started the session.
 
 use std::fs;
 use std::path::Path;
@@ -10,8 +10,8 @@ use super::rows::Row;
 use crate::process;
 use crate::providers::{LiveSession, Start};
 
-/// What each start has begun, if it is the only session that can be meant, and the process is
-/// alone in its directory with the database.
+/// Returns the session of each start, if exactly one session can be meant and no other process in
+/// the same directory has the database open.
 pub(super) fn by(starts: &[Start], rows: &[Row], database: &Path) -> Vec<LiveSession> {
     let only = |start: &Start| {
         let is_its = |row: &&Row| {
@@ -19,8 +19,8 @@ pub(super) fn by(starts: &[Start], rows: &[Row], database: &Path) -> Vec<LiveSes
                 && row.directory == start.launch_dir
                 && row.created >= start.since.0
         };
-        let mut begun = rows.iter().filter(is_its);
-        let row = begun.next().filter(|_| begun.next().is_none())?;
+        let mut candidates = rows.iter().filter(is_its);
+        let row = candidates.next().filter(|_| candidates.next().is_none())?;
         is_alone(start, database).then(|| session(&row.id, start.pid))
     };
     let has_no_rival = |start: &&Start| {
@@ -60,8 +60,8 @@ mod tests {
     use rusqlite::Connection;
     use sessd_proto::Timestamp;
 
-    use super::super::rows;
     use super::*;
+    use crate::providers::opencode::rows;
 
     fn rows(values: &str) -> Vec<Row> {
         let connection = Connection::open_in_memory().unwrap();
@@ -72,32 +72,32 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_in_doubt() {
+    fn no_session_is_reported_in_doubt() {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().to_str().unwrap();
         let database = folder.path().join("database");
         fs::write(&database, "").unwrap();
         let start = |pid| Start { pid, since: Timestamp(5), launch_dir: dir.to_owned() };
-        let begun = |starts: &[Start], rows: &[Row]| {
-            let begun = by(starts, rows, &database).into_iter();
-            begun.map(|live| live.provider_session_id).collect::<Vec<_>>()
+        let started = |starts: &[Start], rows: &[Row]| {
+            let found = by(starts, rows, &database).into_iter();
+            found.map(|live| live.provider_session_id).collect::<Vec<_>>()
         };
         let row = |id: &str, at: i64, parent: &str| format!("('{id}','{dir}',{at},{at},{parent})");
         let old_and_child = format!("{},{}", row("old", 4, "NULL"), row("child", 6, "'old'"));
         let one = rows(&format!("{old_and_child},{}", row("mine", 6, "NULL")));
         let two = rows(&format!("{},{}", row("mine", 6, "NULL"), row("other", 7, "NULL")));
-        assert_eq!(begun(&[start(1)], &one), ["mine"]);
-        assert_eq!(begun(&[start(1)], &two), [""; 0], "two may be meant");
-        assert_eq!(begun(&[start(1), start(2)], &one), [""; 0], "two may have begun it");
-        assert_eq!(begun(&[start(1)], &rows(&old_and_child)), [""; 0]);
+        assert_eq!(started(&[start(1)], &one), ["mine"]);
+        assert_eq!(started(&[start(1)], &two), [""; 0], "two may be meant");
+        assert_eq!(started(&[start(1), start(2)], &one), [""; 0], "two may have started it");
+        assert_eq!(started(&[start(1)], &rows(&old_and_child)), [""; 0]);
 
         let mut sleep = Command::new("sleep");
         sleep.arg("1000").current_dir(dir).stdin(File::open(&database).unwrap());
         let mut other = sleep.spawn().unwrap();
-        assert_eq!(begun(&[start(u32::MAX)], &one), [""; 0], "somebody else has it open there");
-        assert_eq!(begun(&[start(other.id())], &one), ["mine"]);
+        assert_eq!(started(&[start(u32::MAX)], &one), [""; 0], "another process has it open there");
+        assert_eq!(started(&[start(other.id())], &one), ["mine"]);
         other.kill().unwrap();
         other.wait().unwrap();
-        assert_eq!(begun(&[start(u32::MAX)], &one), ["mine"]);
+        assert_eq!(started(&[start(u32::MAX)], &one), ["mine"]);
     }
 }

@@ -1,0 +1,143 @@
+//! Finding, reading and checking Codex's rollouts.
+
+use std::path::{Path, PathBuf};
+
+use sessd_proto::Status;
+use uuid::Uuid;
+
+use super::rollout::{self, Base, Rollout};
+use super::{Codex, live};
+use crate::providers::{
+    Bound, Discovery, Found, Home, Listed, LiveReader, Unreadable, Verdict, listing,
+};
+
+const SESSIONS: &str = "sessions";
+const ARCHIVED: &str = "archived_sessions";
+const LOCKS: &str = "thread-writer-locks";
+
+/// Forks of forks that are followed.
+const GENERATIONS_MAX: usize = 100;
+
+impl Discovery for Codex {
+    /// New rollouts appear in the folder of the day, new days in the newest folders above it.
+    fn watched(&self, home: &Home) -> Vec<PathBuf> {
+        let mut watched = vec![home.path.join(ARCHIVED), home.path.join(LOCKS)];
+        let mut newest = Some(home.path.join(SESSIONS));
+        while let Some(folder) = newest {
+            newest = listing::folders(&folder).into_iter().max();
+            watched.push(folder);
+        }
+        watched
+    }
+
+    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
+        let mut found = Vec::new();
+        // `sessions` exists from the first session on; without it nothing is known.
+        listing::walk(listing::root(&home.path.join(SESSIONS))?, 3, is_rollout, &mut found)?;
+        let archived = listing::entries(&home.path.join(ARCHIVED))?;
+        listing::walk(archived, 0, is_rollout, &mut found)?;
+        Ok(found)
+    }
+
+    fn read(&self, home: &Home, location: &str) -> Option<Found> {
+        let rollout = rollout::open(Path::new(location)).ok()?;
+        let verdict = judge(home, location, &rollout);
+        let id = match &rollout.meta {
+            Some(meta) => meta.id.clone(),
+            None => id_in_name(location)?.to_owned(),
+        };
+        Some(Found { provider_session_id: id, verdict, ..rollout.found()? })
+    }
+
+    fn check(&self, home: &Home, bound: &Bound) -> Verdict {
+        // The CLI takes a malformed id as a request for a new session.
+        if !is_uuid(&bound.provider_session_id) {
+            return Verdict::MALFORMED_ID;
+        }
+        let location = match locate(home, bound) {
+            Ok(Some(location)) => location,
+            Ok(None) => return Verdict::EXPIRED,
+            Err(error) => return error.into(),
+        };
+        match rollout::open(Path::new(&location)) {
+            Ok(rollout) => judge(home, &location, &rollout),
+            Err(_) => Verdict::UNREADABLE,
+        }
+    }
+
+    fn live(&self) -> Option<LiveReader> {
+        Some(|home| live::read(&home.path.join(LOCKS)))
+    }
+}
+
+fn is_rollout(name: &str) -> bool {
+    name.starts_with("rollout-") && (name.ends_with(".jsonl") || name.ends_with(".jsonl.zst"))
+}
+
+fn is_uuid(id: &str) -> bool {
+    id.len() == 36 && Uuid::try_parse(id).is_ok()
+}
+
+/// Returns the id at the end of a rollout's name.
+fn id_in_name(location: &str) -> Option<&str> {
+    let name = Path::new(location).file_name()?.to_str()?;
+    let stem = name.strip_suffix(".zst").unwrap_or(name).strip_suffix(".jsonl")?;
+    stem.get(stem.len().checked_sub(36)?..).filter(|id| is_uuid(id))
+}
+
+/// Finds the rollout: archiving moves it, and resuming a compressed one replaces it.
+fn locate(home: &Home, bound: &Bound) -> Result<Option<String>, Unreadable> {
+    if Path::new(&bound.location).is_file() {
+        return Ok(Some(bound.location.clone()));
+    }
+    let rollouts = Codex.list(home)?;
+    let found = rollout_of(&rollouts, &bound.provider_session_id);
+    Ok(found.map(|listed| listed.location.clone()))
+}
+
+fn rollout_of<'a>(rollouts: &'a [Listed], id: &str) -> Option<&'a Listed> {
+    rollouts.iter().find(|listed| id_in_name(&listed.location) == Some(id))
+}
+
+/// Applies the rules of the CLI, in its order.
+fn judge(home: &Home, location: &str, rollout: &Rollout) -> Verdict {
+    if let Some(fault) = rollout.fault {
+        return Verdict::new(Status::Invalid, fault);
+    }
+    if rollout.meta.as_ref().is_some_and(|meta| !is_uuid(&meta.id)) {
+        return Verdict::MALFORMED_ID;
+    }
+    if let Some(base) = rollout.meta.as_ref().and_then(|meta| meta.base.as_ref()) {
+        match lineage_fault(home, base) {
+            Ok(None) => {}
+            Ok(Some(fault)) => return Verdict::new(Status::Invalid, fault),
+            Err(error) => return error.into(),
+        }
+    }
+    if Path::new(location).starts_with(home.path.join(ARCHIVED)) {
+        return Verdict::new(Status::Archived, "archived_by_provider");
+    }
+    Verdict::ACTIVE
+}
+
+/// Returns why the CLI would refuse a fork. A fork holds only what came after it, so each of its
+/// ancestors must exist and be at least as long as it was then.
+fn lineage_fault(home: &Home, base: &Base) -> Result<Option<&'static str>, Unreadable> {
+    const BROKEN: Option<&str> = Some("lineage_broken");
+    let rollouts = Codex.list(home)?;
+    let mut next = Some(base.clone());
+    for _ in 0..GENERATIONS_MAX {
+        let Some(base) = next else { return Ok(None) };
+        let Some(ancestor) = rollout_of(&rollouts, &base.thread_id) else {
+            return Ok(Some("lineage_missing"));
+        };
+        // The offset counts unpacked bytes.
+        let is_packed = ancestor.location.ends_with(".zst");
+        let Ok(rollout) = rollout::open(Path::new(&ancestor.location)) else { return Ok(BROKEN) };
+        if rollout.fault.is_some() || (!is_packed && ancestor.stamp.size < base.end) {
+            return Ok(BROKEN);
+        }
+        next = rollout.meta.and_then(|meta| meta.base);
+    }
+    Ok(BROKEN)
+}

@@ -1,0 +1,35 @@
+//! Opening files that others own. A path in a home or in a project may turn out to be a pipe or a
+//! device: those are refused, and opening one never waits for a writer. Knows no provider.
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// Longer settings are cut here, in bytes.
+const SETTINGS_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Opens a regular file and returns it with its metadata.
+///
+/// # Errors
+/// Fails if the file cannot be opened, and for anything but a regular file.
+pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let no_wait = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(no_wait).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    Ok((file, metadata))
+}
+
+/// Returns the first MiB of a settings file, which may belong to a project that is not trusted.
+/// `None` if it cannot be read as text.
+pub(super) fn settings(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    let (file, _) = open(path).ok()?;
+    file.take(SETTINGS_BYTES_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}

@@ -1,0 +1,178 @@
+//! Finding, reading and checking Gemini's chats.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sessd_proto::{Kind, Status, Timestamp};
+
+use super::chat::Chat;
+use super::{Gemini, settings};
+use crate::providers::{
+    Bound, Discovery, Found, Home, Listed, RetentionReader, Stamp, Unreadable, Verdict, file,
+    listing, record,
+};
+
+/// The CLI leaves no trace of running.
+impl Discovery for Gemini {
+    fn watched(&self, home: &Home) -> Vec<PathBuf> {
+        let slugs = listing::folders(&store(home));
+        let chats = slugs.iter().map(|slug| slug.join("chats")).filter(|chats| chats.is_dir());
+        chats.chain([store(home)]).collect()
+    }
+
+    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
+        let mut found = Vec::new();
+        for slug in listing::root(&store(home))? {
+            if slug.is_dir()? {
+                list_chats(&slug.path().join("chats"), &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn read(&self, home: &Home, location: &str) -> Option<Found> {
+        let path = Path::new(location);
+        // Resuming writes a file beside the chat, with its id and only the context of the start.
+        let chat = Chat::read(path).ok().filter(Chat::has_content)?;
+        let scope = scope_of(home, path)?;
+        let modified = Stamp::of(&file::open(path).ok()?.1).mtime_ns;
+        let created_at = chat.start_time.unwrap_or(Timestamp::from_ns(modified));
+        let verdict = judge(&chat);
+        let launch_dir = launch_dir(home, &scope).unwrap_or_default();
+        let title = chat.summary.as_deref().and_then(record::title);
+        Some(Found {
+            kind: if chat.is_subagent { Kind::Subagent } else { Kind::Interactive },
+            cwd: (!launch_dir.is_empty()).then(|| launch_dir.clone()),
+            launch_dir,
+            title: title.or_else(|| chat.prompt().map(str::to_owned)),
+            model: chat.model().map(str::to_owned),
+            git_branch: None,
+            created_at,
+            last_activity: chat.last_updated.or(chat.last_message()).unwrap_or(created_at),
+            parent: parent_of(path),
+            verdict,
+            provider_session_id: chat.session_id?,
+            scope,
+        })
+    }
+
+    fn check(&self, home: &Home, bound: &Bound) -> Verdict {
+        match locate(home, bound) {
+            Ok(Some(chat)) => judge(&chat),
+            Ok(None) => Verdict::EXPIRED,
+            Err(error) => error.into(),
+        }
+    }
+
+    fn retention(&self) -> Option<RetentionReader> {
+        Some(|home| settings::retention(&home.path.join("settings.json")))
+    }
+}
+
+fn store(home: &Home) -> PathBuf {
+    home.path.join("tmp")
+}
+
+/// Adds `session-*` and the chats of their subagents, in a folder named by the session's id.
+fn list_chats(chats: &Path, found: &mut Vec<Listed>) -> Result<(), Unreadable> {
+    for entry in listing::entries(chats)? {
+        let name = entry.name();
+        if name.starts_with("session-") && is_chat(&name) {
+            found.extend(entry.listed()?);
+        } else if entry.is_dir()? {
+            listing::walk(listing::entries(&entry.path())?, 0, is_chat, found)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_chat(name: &str) -> bool {
+    name.ends_with(".jsonl") || name.ends_with(".json")
+}
+
+/// Returns the slug in the path of a chat.
+fn scope_of(home: &Home, path: &Path) -> Option<String> {
+    let slug = path.strip_prefix(store(home)).ok()?.iter().next()?;
+    Some(slug.to_str()?.to_owned())
+}
+
+/// Returns the chat whose subagent wrote this one: the folder, unless it is `chats` itself.
+fn parent_of(path: &Path) -> Option<String> {
+    let folder = path.parent()?.file_name()?.to_str()?;
+    (folder != "chats").then(|| folder.to_owned())
+}
+
+/// Returns the directory of a slug. Older homes name it only in the list of projects.
+fn launch_dir(home: &Home, slug: &str) -> Option<String> {
+    if let Ok(text) = fs::read_to_string(store(home).join(slug).join(".project_root")) {
+        return Some(text.trim().to_owned()).filter(|path| !path.is_empty());
+    }
+    let bytes = fs::read(home.path.join("projects.json")).ok()?;
+    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    let mut projects = value.get("projects")?.as_object()?.iter();
+    let (path, _) = projects.find(|(_, name)| name.as_str() == Some(slug))?;
+    Some(path.clone())
+}
+
+/// Returns the chat of a session: in its file, or in any other file of its slug with its id, since
+/// the CLI goes by the id and renames files.
+fn locate(home: &Home, bound: &Bound) -> Result<Option<Chat>, Unreadable> {
+    let is_it = |chat: &Chat| chat.session_id.as_deref() == Some(&bound.provider_session_id);
+    // A known file that has lost its id is still that session's file.
+    let known = Chat::read(Path::new(&bound.location)).ok();
+    if let Some(chat) = known.filter(|chat| is_it(chat) || chat.session_id.is_none()) {
+        return Ok(Some(chat));
+    }
+    let scope = store(home).join(&bound.scope);
+    let listed = Gemini.list(home)?;
+    let paths = listed.iter().map(|listed| Path::new(&listed.location));
+    let chats = paths
+        .filter(|path| path.starts_with(&scope))
+        .filter_map(|path| Chat::read(path).ok().filter(|chat| is_it(chat)));
+    // Resuming leaves files with the same id beside the real one.
+    Ok(chats.max_by_key(Chat::has_content))
+}
+
+/// Applies the rules by which the CLI lists what can be resumed.
+fn judge(chat: &Chat) -> Verdict {
+    if !chat.has_header {
+        return Verdict::new(Status::Invalid, "header_missing");
+    }
+    if chat.is_subagent {
+        return Verdict::SUBAGENT;
+    }
+    if chat.has_content() { Verdict::ACTIVE } else { Verdict::EMPTY }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chat_without_its_header_is_invalid_not_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { path: folder.path().to_owned(), env: [].into() };
+        let chats = folder.path().join("tmp/app/chats");
+        let path = chats.join("session-1.jsonl");
+        fs::create_dir_all(&chats).unwrap();
+        let location = path.to_str().unwrap().to_owned();
+        let bound = Bound {
+            provider_session_id: "s".to_owned(),
+            scope: "app".to_owned(),
+            location,
+            launch_dir: "/".to_owned(),
+        };
+        let gone = Verdict::new(Status::Expired, "transcript_missing");
+        assert_eq!(Gemini.check(&home, &bound), gone);
+        for (text, reason) in [
+            (r#"{"id":"1","type":"user","content":"hi"}"#, "header_missing"),
+            ("all garbage", "header_missing"),
+            ("", "header_missing"),
+            (r#"{"sessionId":"s","projectHash":"h"}"#, "empty_transcript"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let verdict = Verdict::new(Status::Invalid, reason);
+            assert_eq!(Gemini.check(&home, &bound), verdict, "{text}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Finding, reading and checking the family's sessions, which are rows of one database.
+
+use std::path::{Path, PathBuf};
+
+use super::{Brand, rows, started};
+use crate::providers::{
+    Bound, Discovery, Found, Home, Listed, LiveSession, Start, Unreadable, Verdict, sqlite,
+};
+
+/// Which processes have the database open can be seen, but not which session they are on. Nothing
+/// is deleted by age.
+impl Discovery for Brand {
+    fn watched(&self, home: &Home) -> Vec<PathBuf> {
+        vec![home.path.clone()]
+    }
+
+    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
+        let database = self.database(home);
+        let rows = sqlite::read(&database, rows::all)?;
+        let listed = rows.into_iter().filter(|row| row.has_messages);
+        Ok(listed
+            .map(|row| Listed { location: location(&database, &row.id), stamp: row.stamp() })
+            .collect())
+    }
+
+    fn read(&self, home: &Home, location: &str) -> Option<Found> {
+        self.read_all(home, &[location]).pop().flatten()
+    }
+
+    /// Opens the database once for all of them.
+    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
+        let ids = locations.iter().map(|location| id_in(location)).collect::<Vec<_>>();
+        let found = sqlite::read(&self.database(home), |connection| rows::found(connection, &ids));
+        found.unwrap_or_else(|_| vec![None; locations.len()])
+    }
+
+    fn check(&self, home: &Home, bound: &Bound) -> Verdict {
+        let row = sqlite::read(&self.database(home), |connection| {
+            rows::by_id(connection, &bound.provider_session_id)
+        });
+        match row {
+            Ok(Some(row)) => row.judge(),
+            Ok(None) => Verdict::EXPIRED,
+            Err(error) => error.into(),
+        }
+    }
+
+    fn started_by(&self, home: &Home, starts: &[Start]) -> Vec<LiveSession> {
+        if starts.is_empty() {
+            return Vec::new();
+        }
+        let database = self.database(home);
+        let rows = sqlite::read(&database, rows::all).unwrap_or_default();
+        started::by(starts, &rows, &database)
+    }
+}
+
+/// Returns the location of a session: its row.
+fn location(database: &Path, id: &str) -> String {
+    format!("{}#{id}", database.display())
+}
+
+fn id_in(location: &str) -> &str {
+    location.rsplit_once('#').map_or("", |(_, id)| id)
+}

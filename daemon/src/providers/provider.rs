@@ -1,0 +1,266 @@
+//! The interface over all agent CLIs, split by what a caller needs. A provider that lacks
+//! something returns `None` for it, and that absence is the capability: nothing is declared twice.
+//! Knows no provider.
+
+use std::path::PathBuf;
+
+use sessd_proto::provider::Capabilities;
+use sessd_proto::{Environment, Event, LaunchPlan};
+
+use super::{
+    Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Retention, Start,
+    TurnSpec, Unreadable, Verdict,
+};
+
+/// An agent CLI: its row in [`super::ALL`], and its facets.
+pub trait Provider: Send + Sync {
+    /// Returns its id, e.g. `codex`.
+    fn id(&self) -> &'static str;
+
+    /// Returns the bare name of its program.
+    fn program(&self) -> &'static str;
+
+    /// Returns the variables it needs from the caller's shell: keys, proxies, homes.
+    fn environment(&self) -> &'static [&'static str];
+
+    /// Returns the homes that this environment selects, the one the CLI would choose first. They
+    /// need not exist.
+    fn homes(&self, env: &Environment) -> Vec<Home>;
+
+    /// Finds, reads and checks its sessions.
+    fn discovery(&self) -> &dyn Discovery;
+
+    /// Plans its interactive starts.
+    fn launcher(&self) -> &dyn Launcher;
+
+    /// Plans headless turns and decodes their output; `None` if it cannot run any.
+    fn turns(&self) -> Option<&dyn Turns> {
+        None
+    }
+
+    /// Plans the continuation of a copy of a session; `None` if it cannot copy one.
+    fn forks(&self) -> Option<&dyn Forks> {
+        None
+    }
+}
+
+impl dyn Provider + '_ {
+    /// Returns what can be done with its sessions: its row in `sessctl providers`.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            discover: true,
+            check: true,
+            resume: true,
+            fork: self.forks().is_some(),
+            resume_anywhere: self.launcher().resume_anywhere(),
+            send: self.turns().is_some(),
+            choose_id: self.launcher().choose_id(),
+            foreign_use: self.discovery().live().is_some(),
+            retention: self.discovery().retention().is_some(),
+        }
+    }
+}
+
+/// Reads which sessions of a home are open in which processes; `None` if it cannot be told now.
+pub type LiveReader = fn(&Home) -> Option<Vec<LiveSession>>;
+
+/// Reads the provider's own deletion of old sessions from its settings; `None` if nothing is
+/// deleted by age, or the settings cannot be read.
+pub type RetentionReader = fn(&Home) -> Option<Retention>;
+
+/// Finding, reading and checking sessions. Free: no model call, no byte written.
+pub trait Discovery: Send + Sync {
+    /// Returns the directories of a home in which a change hints at a new or changed session.
+    /// They must cover every transcript: the shortest one that holds any is the store's root.
+    fn watched(&self, home: &Home) -> Vec<PathBuf>;
+
+    /// Lists every transcript of a home, by names and stamps alone.
+    ///
+    /// # Errors
+    /// [`Unreadable`] if the listing is not complete, for any reason.
+    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable>;
+
+    /// Reads the metadata of one transcript from its head and tail.
+    /// `None` if it is not a session, e.g. a file without a single message.
+    fn read(&self, home: &Home, location: &str) -> Option<Found>;
+
+    /// Reads several transcripts, with one result for each location. Override it where they are in
+    /// one file.
+    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
+        locations.iter().map(|location| self.read(home, location)).collect()
+    }
+
+    /// Returns whether the CLI itself would resume this session now. Must agree with the verdict of
+    /// [`Discovery::read`]. `Expired` only if the store exists, could be listed, and the session
+    /// is not in it.
+    fn check(&self, home: &Home, bound: &Bound) -> Verdict;
+
+    /// True if the CLI has silently started another conversation under the id of this one.
+    fn was_replaced(&self, _home: &Home, _bound: &Bound) -> bool {
+        false
+    }
+
+    /// Returns the reader of live sessions; `None` if the CLI never shows which process has which
+    /// session.
+    fn live(&self) -> Option<LiveReader> {
+        None
+    }
+
+    /// Returns the sessions that our own processes have provably started. Asked only where the
+    /// live sessions are not shown.
+    fn started_by(&self, _home: &Home, _starts: &[Start]) -> Vec<LiveSession> {
+        Vec::new()
+    }
+
+    /// Returns the reader of the CLI's retention rule; `None` if the CLI never deletes by age.
+    fn retention(&self) -> Option<RetentionReader> {
+        None
+    }
+}
+
+/// Planning interactive starts, with a person at a terminal.
+///
+/// The `env` of every plan must hold `home.env` unchanged, else the CLI works in another home. The
+/// one exception is a plan whose own files ([`Launcher::files`]) include a home that links to the
+/// session's.
+pub trait Launcher: Send + Sync {
+    /// True if a session can be resumed in any directory, not only in its launch directory.
+    fn resume_anywhere(&self) -> bool {
+        false
+    }
+
+    /// True if we may choose the id of a new session.
+    fn choose_id(&self) -> bool {
+        false
+    }
+
+    /// Returns the options of an agent that the CLI supports. By default none: then the
+    /// configuration refuses an agent with, say, a `model`.
+    fn accepts(&self) -> Accepts {
+        Accepts::default()
+    }
+
+    /// Returns why the CLI would not start with this launch in this environment, although it
+    /// accepts each of its options; `None` if it would.
+    fn refuses(&self, _launch: &Launch, _env: &Environment) -> Option<String> {
+        None
+    }
+
+    /// Returns the files that the plans for this launch name, by [`Launch::file`]. What is secret
+    /// must be in one of them and not in an argument, which every user of the machine can read.
+    /// The registry writes them before the start.
+    fn files(&self, _home: &Home, _launch: &Launch) -> Vec<LaunchFile> {
+        Vec::new()
+    }
+
+    /// Switches off, in a plan, the MCP servers of the user's and the project's settings that the
+    /// launch does not name. Needed where the CLI would merge both. It reads the project's disk,
+    /// so the registry calls it where that may take long.
+    fn without_other_servers(&self, _home: &Home, _launch: &Launch, _plan: &mut LaunchPlan) {}
+
+    /// Returns the plan that continues a session. It starts in `cwd`, else in the session's launch
+    /// directory; without [`Launcher::resume_anywhere`] always in the latter.
+    fn plan_resume(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        cwd: Option<&str>,
+        launch: &Launch,
+    ) -> LaunchPlan;
+
+    /// Returns the plan that starts a session, with the id that we chose, where we may.
+    fn plan_new(&self, home: &Home, id: Option<&str>, cwd: &str, launch: &Launch) -> LaunchPlan;
+
+    /// Returns a plan that makes the CLI report the MCP servers and tools of such a launch, and
+    /// what to write to its standard input for that: no model call, no session. The report is the
+    /// `started` event of [`Turns::decode`]. `None` if the CLI has no such report.
+    fn plan_tools(
+        &self,
+        _home: &Home,
+        _cwd: &str,
+        _launch: &Launch,
+    ) -> Option<(LaunchPlan, &'static str)> {
+        None
+    }
+}
+
+/// Planning the continuation of a copy of a session, as a session of its own. Plans keep
+/// `home.env`, like those of [`Launcher`].
+pub trait Forks: Send + Sync {
+    /// Returns the plan that continues a copy at a terminal, with the id that we chose, where we
+    /// may.
+    fn plan(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        id: Option<&str>,
+        cwd: &str,
+        launch: &Launch,
+    ) -> LaunchPlan;
+
+    /// Returns the plan of one turn in a copy of `spec.resume`, with the id `spec.new_id`.
+    fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> LaunchPlan;
+}
+
+/// The way a prompt gets into the CLI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PromptVia {
+    /// The prompt is all of standard input.
+    Stdin,
+    /// The prompt is the last argument, after `--`. This limits its size.
+    Argument,
+}
+
+/// Headless turns: one prompt, and the output until the process ends.
+pub trait Turns: Send + Sync {
+    /// Returns how many of its processes may run a turn at the same time without harm.
+    fn max_concurrent(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Returns how the prompt gets into the CLI. A plan does not contain it: the registry adds it.
+    fn prompt(&self) -> PromptVia {
+        PromptVia::Stdin
+    }
+
+    /// Returns the plan of one turn: it continues `spec.resume`, or starts a session with the id
+    /// `spec.new_id`. Like the plans of [`Launcher`] its `env` must hold `home.env`. `None` if a
+    /// new session needs an id and has none.
+    fn plan(&self, home: &Home, spec: &TurnSpec) -> Option<LaunchPlan>;
+
+    /// Returns the events in one line of a turn's standard output; none for a line that is unknown
+    /// or garbage. `seq`, `at` and `session_id` are set by the caller.
+    ///
+    /// **A turn succeeds only if all of this is true**; a decoder that leaves one event out makes
+    /// every turn fail:
+    /// 1. the process ends by itself with exit code 0, before the deadline;
+    /// 2. there was a `started` event with `provider_session_id` in its data;
+    /// 3. that id is the one of the session that was asked for. The last `started` counts, so a CLI
+    ///    that silently starts another conversation is found out. For a new session it is the id to
+    ///    store;
+    /// 4. there was a `result` event. The last one counts.
+    ///
+    /// The events by `type`, with what is in `text` and in `data`:
+    /// - `started`: data has `provider_session_id`, and `model`, `tools`, `mcp_servers` where the
+    ///   CLI shows them.
+    /// - `text`, `thinking`: words of the answer, or of the model's reasoning. With `delta: true`
+    ///   they are a part of a longer text; the whole may follow and is then dropped.
+    /// - `tool_call`: data has `id`, `name`, `input`.
+    /// - `tool_result`: the tool's output; data has the `id` of the call.
+    /// - `usage`: data has token counts, in the CLI's own words.
+    /// - `result`: the answer; no text if the `text` events are the answer. With `doubtful: true`
+    ///   it may be the words of a failed call: it does not count after an `error`.
+    /// - `error`: the failure in the CLI's words; data as of `failure::event`.
+    /// - `rate_limit`: data has `until`, when the limit that was reached ends.
+    ///
+    /// What a subagent says is not part of the answer and must not become `text`. An `error` alone
+    /// does not fail a turn: many CLIs report one and try again.
+    fn decode(&self, line: &str) -> Vec<Event>;
+
+    /// Returns an `error` event from the end of what a turn wrote to standard error, where that
+    /// says more than its output. It only fills in what the events left open.
+    fn explain(&self, _stderr: &str) -> Option<Event> {
+        None
+    }
+}

@@ -1,0 +1,128 @@
+//! Finding, reading and checking Qwen Code's transcripts.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sessd_proto::Kind;
+
+use super::{Qwen, transcript};
+use crate::providers::{Bound, Discovery, Found, Home, Listed, Unreadable, Verdict, listing};
+
+/// The CLI leaves no trace of running, and deletes nothing by age.
+impl Discovery for Qwen {
+    fn watched(&self, home: &Home) -> Vec<PathBuf> {
+        let projects = projects(home);
+        let chats = listing::folders(&projects).into_iter().map(|project| project.join("chats"));
+        chats.filter(|chats| chats.is_dir()).chain([projects.clone()]).collect()
+    }
+
+    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
+        let mut found = Vec::new();
+        for project in listing::root(&projects(home))? {
+            if project.is_dir()? {
+                let [chats, subagents] =
+                    ["chats", "subagents"].map(|name| listing::entries(&project.path().join(name)));
+                listing::walk(chats?, 0, is_transcript, &mut found)?;
+                listing::walk(subagents?, 1, is_transcript, &mut found)?;
+            }
+        }
+        Ok(found)
+    }
+
+    fn read(&self, home: &Home, location: &str) -> Option<Found> {
+        let place = Place::of(home, Path::new(location))?;
+        let mut found = transcript::read(Path::new(location), &place.folder)?;
+        found.verdict = place.judge(found.verdict);
+        if place.is_subagent {
+            found.kind = Kind::Subagent;
+            found.parent = place.parent;
+        }
+        found.provider_session_id = place.stem;
+        found.scope = place.folder;
+        Some(found)
+    }
+
+    fn check(&self, home: &Home, bound: &Bound) -> Verdict {
+        let path = transcript_of(home, bound);
+        let missing = || Verdict::of_missing(self.list(home));
+        let Some(place) = Place::of(home, &path) else { return missing() };
+        match transcript::check(&path, &place.folder) {
+            Ok(verdict) => place.judge(verdict),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing(),
+            Err(_) => Verdict::UNREADABLE,
+        }
+    }
+}
+
+fn projects(home: &Home) -> PathBuf {
+    home.path.join("projects")
+}
+
+fn is_transcript(name: &str) -> bool {
+    name.ends_with(".jsonl")
+}
+
+/// The facts in the path of a transcript: `<folder>/chats/<id>.jsonl`, and
+/// `<folder>/subagents/<id of the session>/agent-<id>.jsonl`.
+struct Place {
+    stem: String,
+    folder: String,
+    is_subagent: bool,
+    /// The session that started the subagent.
+    parent: Option<String>,
+}
+
+impl Place {
+    fn of(home: &Home, path: &Path) -> Option<Self> {
+        let stem = path.file_stem()?.to_str()?.to_owned();
+        let mut folders = path.strip_prefix(projects(home)).ok()?.parent()?.iter();
+        let mut next = || folders.next().and_then(|name| name.to_str()).map(str::to_owned);
+        let folder = next()?;
+        let is_subagent = next()? == "subagents";
+        Some(Self { stem, folder, is_subagent, parent: next().filter(|_| is_subagent) })
+    }
+
+    /// Returns the verdict on the records, unless the path alone makes the session invalid.
+    fn judge(&self, verdict: Verdict) -> Verdict {
+        if self.is_subagent {
+            return Verdict::SUBAGENT;
+        }
+        if !is_id(&self.stem) {
+            return Verdict::MALFORMED_ID;
+        }
+        verdict
+    }
+}
+
+/// True if the CLI takes this for an id; it looks up anything else as a title.
+fn is_id(text: &str) -> bool {
+    let (id, agent) = text.split_at_checked(36).unwrap_or((text, ""));
+    let digits = |at: usize| id.as_bytes().get(at).copied().unwrap_or_default();
+    let is_known = matches!(digits(14), b'1'..=b'5')
+        && matches!(digits(19).to_ascii_lowercase(), b'8' | b'9' | b'a' | b'b');
+    let is_uuid = id.len() == 36 && uuid::Uuid::parse_str(id).is_ok();
+    is_uuid && is_known && (agent.is_empty() || agent.starts_with("-agent-"))
+}
+
+/// Returns where the transcript was last seen, else where the CLI would write it.
+fn transcript_of(home: &Home, bound: &Bound) -> PathBuf {
+    if Path::new(&bound.location).is_file() {
+        return PathBuf::from(&bound.location);
+    }
+    let name = format!("{}.jsonl", bound.provider_session_id);
+    projects(home).join(&bound.scope).join("chats").join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_recognised_as_the_cli_does() {
+        assert!(is_id("11111111-1111-4111-8111-111111111111"));
+        assert!(is_id("11111111-1111-4111-8111-111111111111-agent-one"));
+        for text in ["", "not-an-id", "11111111-1111-7111-8111-111111111111", "é"] {
+            assert!(!is_id(text), "{text}");
+        }
+    }
+}
