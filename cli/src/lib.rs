@@ -30,6 +30,7 @@ use output::Output;
 /// `sessctl resume` continues one. The daemon behind it starts on first use.
 #[derive(Debug, Parser)]
 #[command(name = "sessctl", version, max_term_width = 80, after_help = AFTER_HELP)]
+#[command(disable_help_subcommand = true)]
 struct Args {
     /// Print JSON instead of text
     #[arg(long, global = true)]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::session::spelled;
+use crate::vocabulary::vocabulary;
 
 /// Asks for a cleanup, or for what it would do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,27 +41,19 @@ pub struct Action {
     pub count: Option<i64>,
 }
 
-/// What a cleanup does. Transcripts are never touched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ActionKind {
-    /// A session goes to the trash.
-    #[default]
-    Trash,
-    /// A session leaves the trash for good; while its transcript exists it is not found again.
-    Purge,
-    /// Transcripts of purged sessions are gone, so nothing need be remembered of them.
-    ForgetTombstones,
-    /// Old events are dropped.
-    ForgetEvents,
-    /// Old turns are dropped with their output.
-    ForgetTurns,
+vocabulary! {
+    /// One kind of step in a cleanup. Transcripts are never touched.
+    pub enum ActionKind, default Trash {
+        /// A session goes to the trash.
+        Trash = "trash",
+        /// A session leaves the trash for good, and is not discovered again while its transcript
+        /// exists.
+        Purge = "purge",
+        /// Tombstones of purged sessions whose transcripts are gone are dropped.
+        ForgetTombstones = "forget_tombstones",
+        /// Old events are dropped.
+        ForgetEvents = "forget_events",
+        /// Old turns are dropped with their output.
+        ForgetTurns = "forget_turns",
+    }
 }
-
-spelled!(ActionKind {
-    Trash = "trash",
-    Purge = "purge",
-    ForgetTombstones = "forget_tombstones",
-    ForgetEvents = "forget_events",
-    ForgetTurns = "forget_turns",
-});

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::session::spelled;
+use crate::vocabulary::vocabulary;
 
 /// Asks what the daemon sees.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,17 +29,14 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
-/// How good a finding is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// As it should be.
-    #[default]
-    Ok,
-    /// Works, with a limit.
-    Warning,
-    /// Does not work.
-    Problem,
+vocabulary! {
+    /// Severity of a finding.
+    pub enum Level, default Ok {
+        /// It works.
+        Ok = "ok",
+        /// It works with a limitation.
+        Warning = "warning",
+        /// It does not work.
+        Problem = "problem",
+    }
 }
-
-spelled!(Level { Ok = "ok", Warning = "warning", Problem = "problem" });

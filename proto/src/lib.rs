@@ -20,21 +20,25 @@ pub mod paths;
 pub mod peer;
 pub mod preface;
 pub mod provider;
+pub mod reason;
+pub mod reference;
 pub mod service;
 pub mod session;
 pub mod status;
 pub mod timestamp;
 pub mod turn;
+mod vocabulary;
 
 #[cfg(feature = "client")]
 pub mod client;
 
 pub use environment::Environment;
-pub use event::Event;
+pub use event::{Event, EventType};
 pub use fault::{Fault, FaultCode};
 pub use json::Json;
 pub use launch::LaunchPlan;
-pub use session::{Kind, Live, LiveState, Session, Status};
+pub use reason::{Reason, TrashReason};
+pub use session::{Kind, LeaseKind, Live, LiveState, Session, Status};
 pub use timestamp::Timestamp;
 
 /// The version of everything that crosses the socket in bincode.

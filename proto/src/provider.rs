@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::vocabulary::vocabulary;
+
 /// Asks for every provider this daemon knows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvidersRequest {}
@@ -40,6 +42,21 @@ pub struct HomeInfo {
     pub state: String,
     /// Details of a state that is not `ok`.
     pub detail: Option<String>,
+}
+
+vocabulary! {
+    /// State of a provider's home.
+    pub enum HomeState, default Ok {
+        /// The home can be read.
+        Ok = "ok",
+        /// The home does not exist.
+        Missing = "missing",
+        /// The home cannot be read, or its disk does not respond.
+        Unreadable = "unreadable",
+        /// Too many of its sessions disappeared at once: none is marked as gone until they are
+        /// back or `sessctl check --all --accept-losses` accepts the loss.
+        Held = "held",
+    }
 }
 
 /// One row of the capability table. Every cell is proven by a test against the real CLI.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::vocabulary::vocabulary;
 use crate::{Json, Timestamp};
 
 /// One conversation. The fields are the columns of the registry; absent is `null`.
@@ -80,74 +81,33 @@ impl Session {
     }
 }
 
-/// Who talks in a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A person at a terminal.
-    #[default]
-    Interactive,
-    /// A one-shot run of a script or bot.
-    Headless,
-    /// An agent started by another agent; hidden from lists by default.
-    Subagent,
+vocabulary! {
+    /// How a session was started: interactive, headless or by another agent.
+    pub enum Kind, default Interactive {
+        /// By a person at a terminal.
+        Interactive = "interactive",
+        /// By a script or bot, for one prompt at a time.
+        Headless = "headless",
+        /// By another agent; lists leave these out unless asked for them.
+        Subagent = "subagent",
+    }
 }
 
-/// What the last check found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Resumable at the last check.
-    Active,
-    /// Put aside by the provider.
-    Archived,
-    /// Gone at the provider, or past our time to live.
-    Expired,
-    /// There, but the provider would refuse it or silently restart it.
-    Invalid,
-    /// Not yet or not checkable.
-    #[default]
-    Unknown,
+vocabulary! {
+    /// Result of the last check of a session.
+    pub enum Status, default Unknown {
+        /// The session can be resumed.
+        Active = "active",
+        /// The provider itself has archived the session.
+        Archived = "archived",
+        /// The session is gone at its provider, or past its time to live.
+        Expired = "expired",
+        /// The session exists, but its provider would refuse it or start an empty one instead.
+        Invalid = "invalid",
+        /// The session has not been checked yet, or cannot be checked now.
+        Unknown = "unknown",
+    }
 }
-
-/// Gives an enum the one spelling used in JSON, SQL and on the command line.
-macro_rules! spelled {
-    ($type:ty { $($variant:ident = $text:literal),+ $(,)? }) => {
-        impl $type {
-            /// Every value, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The spelling used in JSON, SQL and on the command line.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-
-            /// The value spelled so, if any.
-            #[must_use]
-            pub fn parse(text: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == text)
-            }
-        }
-
-        impl std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    };
-}
-pub(crate) use spelled;
-
-spelled!(Kind { Interactive = "interactive", Headless = "headless", Subagent = "subagent" });
-spelled!(Status {
-    Active = "active",
-    Archived = "archived",
-    Expired = "expired",
-    Invalid = "invalid",
-    Unknown = "unknown",
-});
-
 /// Who runs a session at this moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Live {
@@ -169,30 +129,32 @@ impl Live {
     }
 }
 
-/// The state of the process that has a session, if any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LiveState {
-    /// Nobody has it.
-    None,
-    /// A process has it and sits idle.
-    Open,
-    /// A process works in it.
-    Busy,
-    /// A process waits for its person.
-    Waiting,
-    /// The provider does not show it.
-    #[default]
-    Unknown,
+vocabulary! {
+    /// Whether a process has a session now. Anything but `none` and `unknown` blocks a second
+    /// writer.
+    pub enum LiveState, default Unknown {
+        /// No process has the session.
+        None = "none",
+        /// A process has the session and is idle.
+        Open = "open",
+        /// A process is working in the session.
+        Busy = "busy",
+        /// A process is waiting for input or permission.
+        Waiting = "waiting",
+        /// The provider does not show which process has the session.
+        Unknown = "unknown",
+    }
 }
 
-spelled!(LiveState {
-    None = "none",
-    Open = "open",
-    Busy = "busy",
-    Waiting = "waiting",
-    Unknown = "unknown",
-});
+vocabulary! {
+    /// What holds the lease of a session, the exclusive right to run it.
+    pub enum LeaseKind, default Interactive {
+        /// A turn that the daemon runs.
+        Turn = "turn",
+        /// A process that a user started with `resume` or `new`.
+        Interactive = "interactive",
+    }
+}
 
 /// Which sessions `list` returns, in which order, and where the page starts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -224,20 +186,17 @@ pub struct ListRequest {
     pub after: Option<String>,
 }
 
-/// The order of a list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sort {
-    /// Last activity, newest first.
-    #[default]
-    Activity,
-    /// Creation, newest first.
-    Created,
-    /// Predicted expiry, soonest first; those without one come last.
-    Expires,
+vocabulary! {
+    /// The order of a list.
+    pub enum Sort, default Activity {
+        /// By last activity, newest first.
+        Activity = "activity",
+        /// By creation, newest first.
+        Created = "created",
+        /// By predicted expiry, soonest first; sessions without a prediction come last.
+        Expires = "expires",
+    }
 }
-
-spelled!(Sort { Activity = "activity", Created = "created", Expires = "expires" });
 
 /// One page of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

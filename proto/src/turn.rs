@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::session::spelled;
+use crate::vocabulary::vocabulary;
 use crate::{Environment, Event, Fault, Session, Timestamp};
 
 /// One prompt to one session.
@@ -32,47 +32,34 @@ pub struct Turn {
     pub lost_context: bool,
 }
 
-/// How far a turn is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TurnState {
-    /// Waits its place.
-    #[default]
-    Queued,
-    /// The provider works on it.
-    Running,
-    /// Exit code, final event and session id were all right.
-    Succeeded,
-    /// The provider failed.
-    Failed,
-    /// Ended on request.
-    Cancelled,
-    /// The daemon or the machine went down in the middle.
-    Interrupted,
+vocabulary! {
+    /// Current state of a turn.
+    pub enum TurnState, default Queued {
+        /// The turn waits for its session or for a free slot.
+        Queued = "queued",
+        /// The provider is working on the turn.
+        Running = "running",
+        /// The provider ended well, reported a result, and worked in the right session.
+        Succeeded = "succeeded",
+        /// The provider failed, took too long, or worked in another session.
+        Failed = "failed",
+        /// The turn was stopped on request.
+        Cancelled = "cancelled",
+        /// The daemon or the machine stopped while the turn was running.
+        Interrupted = "interrupted",
+    }
 }
 
-spelled!(TurnState {
-    Queued = "queued",
-    Running = "running",
-    Succeeded = "succeeded",
-    Failed = "failed",
-    Cancelled = "cancelled",
-    Interrupted = "interrupted",
-});
-
-/// What a prompt does when its session cannot be resumed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Fallback {
-    /// It is refused.
-    #[default]
-    Fail,
-    /// It begins a new session at the provider under the same id, when the old one is proven to
-    /// be gone, would be refused, or is in the trash; never when that is unknown.
-    New,
+vocabulary! {
+    /// What happens to a prompt whose session cannot be resumed.
+    pub enum Fallback, default Fail {
+        /// The prompt is refused.
+        Fail = "fail",
+        /// The session starts over at its provider under the same id, if the old one is proven to
+        /// be gone, would be refused, or is in the trash; never if that is unknown.
+        New = "new",
+    }
 }
-
-spelled!(Fallback { Fail = "fail", New = "new" });
 
 impl TurnState {
     /// True if nothing more will happen.
