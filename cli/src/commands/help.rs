@@ -11,9 +11,10 @@ use crate::Context;
 /// Columns of a page of text.
 const COLUMNS: usize = 78;
 
-/// Print the help of a command, or of a topic: events, reasons, faults, states
+/// Print help for a command, or explain a topic
 ///
-/// The topics explain the words that occur in the output and in JSON.
+/// The topics `events`, `reasons`, `faults` and `states` explain the words in the output and in
+/// JSON.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A command or a topic

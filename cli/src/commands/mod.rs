@@ -1,4 +1,4 @@
-//! One file for each verb; its doc comments are its help.
+//! One file for each command; its doc comments are its help.
 
 use clap::Subcommand;
 use sessd_proto::Fault;
@@ -33,7 +33,7 @@ mod undelete;
 mod unpin;
 mod untag;
 
-/// Every verb.
+/// Every command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     List(Lazy<list::Args>),
