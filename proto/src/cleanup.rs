@@ -1,43 +1,44 @@
-//! Cleanups: what goes to the trash, what leaves it, what the registry forgets.
+//! Cleanups: move sessions to the trash, purge it, and drop old events and turns.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::vocabulary::vocabulary;
 
-/// Asks for a cleanup, or for what it would do.
+/// Request of `cleanup`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CleanupRequest {
-    /// Only answer the actions.
+    /// Returns the actions without doing them.
     pub dry_run: bool,
 }
 
-/// What a cleanup did, or would do.
+/// Response of `cleanup`: the actions that were done, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CleanupReport {
     /// True if nothing was done.
     pub dry_run: bool,
-    /// In the order they are done; at most 1,000 sessions of each kind, the longest due first.
+    /// In order of execution; at most 1,000 sessions for each kind, the longest due first.
     pub actions: Vec<Action>,
-    /// Why due sessions are left alone for now: the clock was set, or this was the first look.
+    /// The reason why due sessions are kept for now: the clock was set, or there is no earlier
+    /// sample of it.
     pub held: Option<String>,
 }
 
 /// One step of a cleanup.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Action {
-    /// What is done.
+    /// Kind of action.
     pub action: ActionKind,
-    /// The session, when it is about one.
+    /// Id of the session, if it is about one.
     pub session_id: Option<String>,
-    /// Its provider.
+    /// Provider of the session.
     pub provider: Option<String>,
-    /// Its title.
+    /// Title of the session.
     pub title: Option<String>,
-    /// Why, e.g. `ttl`.
+    /// One of the spellings of [`crate::TrashReason`].
     pub reason: String,
-    /// How many rows, when it is not about one session.
+    /// Number of rows, if it is not about one session.
     pub count: Option<i64>,
 }
 

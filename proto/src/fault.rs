@@ -1,6 +1,6 @@
-//! Every typed failure: a code to branch on, a message and a hint to read, an exit code.
+//! Faults: typed failures with a code for programs, a message and a hint for people.
 //!
-//! Constructors live where the failure is understood; the codes and their exit codes live here.
+//! The codes and their exit codes are defined here; messages are written where a failure occurs.
 
 use std::fmt;
 
@@ -13,17 +13,17 @@ use crate::vocabulary::vocabulary;
 /// A typed failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fault {
-    /// For programs.
+    /// The code, for programs to branch on.
     pub code: FaultCode,
-    /// For people: what happened, one sentence.
+    /// What failed, in lower case, without a full stop.
     pub message: String,
-    /// For people: what to do, with the command to type.
+    /// What to do about it; contains the command to type, if there is one.
     pub hint: Option<String>,
-    /// For programs: true if the same request may work later by itself, false if somebody must
-    /// change something first, `null` if that cannot be told.
+    /// True if the same request may succeed later, false if something has to be changed first,
+    /// `null` if unknown.
     #[serde(default)]
     pub retryable: Option<bool>,
-    /// For programs: when to try again, where that was said.
+    /// The earliest time to try again, if known.
     #[serde(default)]
     pub retry_at: Option<Timestamp>,
 }
@@ -80,7 +80,7 @@ vocabulary! {
 }
 
 impl FaultCode {
-    /// The exit code of a command that ends with this fault.
+    /// Returns the exit code of a command that fails with this code.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -109,7 +109,7 @@ impl FaultCode {
 }
 
 impl FaultCode {
-    /// Whether failures of this kind pass by themselves.
+    /// True if failures with this code may pass without a change; `None` if that depends.
     pub(crate) fn may_pass(self) -> Option<bool> {
         match self {
             Self::Busy
@@ -119,7 +119,7 @@ impl FaultCode {
             | Self::Storage
             | Self::Throttled
             | Self::Interrupted => Some(true),
-            // What the provider says decides, or what the log does.
+            // Depends on the provider's message, or on the log.
             Self::ProviderFailed | Self::Internal => None,
             _ => Some(false),
         }
@@ -127,24 +127,24 @@ impl FaultCode {
 }
 
 impl Fault {
-    /// A fault without a hint.
+    /// Creates a fault without a hint; `retryable` follows from the code.
     #[must_use]
     pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
         let retryable = code.may_pass();
         Self { code, message: message.into(), hint: None, retryable, retry_at: None }
     }
 
-    /// The same fault with a hint: what to do, with the command to type.
+    /// Returns the fault with a hint.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// A defect of ours; the cause belongs in the log.
+    /// Creates the fault for a defect in sessd.
     #[must_use]
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(FaultCode::Internal, format!("internal error: {cause}"))
-            .hint("this is a defect of sessd; the daemon's log has more: `sessctl doctor`")
+            .hint("this is a defect in sessd; see its log: `sessctl daemon logs`")
     }
 }
 

@@ -17,7 +17,7 @@ vocabulary! {
         EmptyTranscript = "empty_transcript",
         /// The transcript belongs to a subagent, which its provider does not resume.
         Subagent = "subagent",
-        /// The id has not the form that the provider accepts.
+        /// The id does not have the form that the provider requires.
         MalformedId = "malformed_id",
         /// The first record of the transcript cannot be read.
         FirstRecordBroken = "first_record_broken",
@@ -25,7 +25,7 @@ vocabulary! {
         HeaderMissing = "header_missing",
         /// The transcript lacks the record that describes the session.
         SessionMetaMissing = "session_meta_missing",
-        /// The transcript lies in the folder of another directory than it names.
+        /// The transcript is in the folder of another directory than the one it names.
         OtherDirectory = "other_directory",
         /// The session was forked from one whose transcript is gone.
         LineageMissing = "lineage_missing",
@@ -53,7 +53,7 @@ vocabulary! {
 }
 
 impl Reason {
-    /// Returns the status that a session with this reason has.
+    /// Returns the status that a session with this reason has; `unknown` for an unrecognized one.
     #[must_use]
     pub fn status(self) -> Status {
         match self {

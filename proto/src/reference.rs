@@ -25,9 +25,9 @@ pub struct Topic {
 pub struct Table {
     /// Its heading.
     pub title: &'static str,
-    /// Where these words occur.
+    /// General description.
     pub about: &'static str,
-    /// What the notes of its entries are, e.g. `status`; empty if there are none.
+    /// Heading of the entries' notes, e.g. `status`; empty if they have none.
     pub note: &'static str,
     /// Its words, in the order of declaration.
     pub entries: Vec<Entry>,
@@ -111,7 +111,10 @@ fn reasons() -> Table {
     let entry = |reason: &Reason| Entry {
         word: reason.as_str(),
         meaning: reason.meaning(),
-        note: reason.status().to_string(),
+        note: match reason {
+            Reason::Unrecognized => "any".to_owned(),
+            reason => reason.status().to_string(),
+        },
     };
     Table {
         title: "Reasons of a status",
