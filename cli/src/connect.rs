@@ -1,7 +1,7 @@
-//! Finds the daemon, or starts it: one daemon however many clients come at once.
+//! Finds the daemon or starts it; many clients at once start only one.
 //!
-//! The lock file beside the registry names the living daemon and its socket, so a client whose
-//! environment computes another path still finds it. Starting happens under a lock of its own.
+//! The lock file beside the registry names the running daemon and its socket, so that a client
+//! whose environment leads to another path still finds it. A second lock serialises starting.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
@@ -21,27 +21,28 @@ use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
 
 use crate::systemd::{self, Manager};
 
-/// How long a daemon that starts or ends may take; one that ends takes up to 10 s of it to
-/// finish what was asked.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Time limit for a daemon to start or stop; up to 10 s of it go to finishing requests.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long a daemon below systemd may be silent: longer than its watchdog lets it hang.
-const SILENCE: Duration = Duration::from_secs(40);
+/// Time limit for a daemon run by systemd to respond; longer than its watchdog allows it to hang.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A daemon that is gone as soon as it answers is started this often.
+/// Number of starts before giving up on a daemon that exits at once.
 const STARTS_MAX: u32 = 3;
 
-/// How often a condition is looked at meanwhile.
-const INTERVAL: Duration = Duration::from_millis(5);
+/// Pause between two looks at a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A connection to the daemon, which is started if there is none.
+/// Connects to the daemon, starting it if there is none.
 ///
 /// # Errors
-/// Why it cannot be reached or started.
+/// [`FaultCode::DaemonUnreachable`] if it does not respond or cannot be started,
+/// [`FaultCode::ProtocolMismatch`] if it speaks another protocol and cannot be replaced,
+/// [`FaultCode::Environment`] if a folder is missing, unwritable or not private.
 pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     match Client::connect(&paths.socket) {
         Ok(client) => Ok(client),
-        Err(ConnectError::Refused(fault)) => outwaited(fault, paths, env),
+        Err(ConnectError::Refused(fault)) => wait_for_hung(fault, paths, env),
         Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(no_permission(&paths.socket))
         }
@@ -50,16 +51,15 @@ pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     }
 }
 
-/// Waits for a daemon that hangs, until systemd has another one answer, or that is at work on
-/// the registry before it serves.
-fn outwaited(fault: Fault, paths: &Paths, env: &Environment) -> Result<Client, Fault> {
-    let give_up = Instant::now() + SILENCE;
+/// Waits for a busy or hung daemon: until it answers, or systemd's watchdog has replaced it.
+fn wait_for_hung(fault: Fault, paths: &Paths, env: &Environment) -> Result<Client, Fault> {
+    let give_up = Instant::now() + RESPONSE_TIMEOUT;
     let (mut fault, mut without) = (fault, 0);
     while fault.code == FaultCode::DaemonUnreachable
         && Manager::in_charge(paths, env).is_some()
         && Instant::now() < give_up
     {
-        // Once there may be none because the next one is about to start.
+        // Tolerate one miss: the next daemon may be about to start.
         without = if process(paths).is_some_and(systemd::runs) { 0 } else { without + 1 };
         if without > 1 {
             break;
@@ -75,30 +75,33 @@ fn outwaited(fault: Fault, paths: &Paths, env: &Environment) -> Result<Client, F
     Err(explained(fault, paths, env))
 }
 
-/// Ends the daemon of whatever version and waits until it is gone; answers its process, if
+/// Stops the daemon, whatever its version, and waits until it is gone. Returns its process, if
 /// there was one.
 ///
 /// # Errors
-/// When it does not end.
+/// [`FaultCode::Deadline`] if it does not exit, [`FaultCode::Environment`] if systemd fails to
+/// stop it.
 pub fn stop(paths: &Paths, env: &Environment) -> Result<Option<u32>, Fault> {
     let Some(pid) = process(paths) else { return Ok(None) };
     match Manager::find(env).filter(|_| systemd::runs(pid)) {
         Some(manager) => manager.call(&["stop", systemd::SERVICE])?,
         None => end(pid)?,
     }
-    let give_up = Instant::now() + PATIENCE;
-    // A client that comes meanwhile may already have started the next one.
+    let give_up = Instant::now() + START_TIMEOUT;
+    // Another client may already have started the next daemon.
     while process(paths) == Some(pid) {
         if Instant::now() > give_up {
-            let what = format!("the daemon (process {pid}) does not end");
-            return Err(Fault::new(FaultCode::Deadline, what).hint(format!("`kill {pid}`")));
+            let what = format!("the daemon (process {pid}) does not exit");
+            return Err(
+                Fault::new(FaultCode::Deadline, what).hint(format!("kill it: `kill -9 {pid}`"))
+            );
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(POLL_INTERVAL);
     }
     Ok(Some(pid))
 }
 
-/// A daemon that is told to end finishes what is asked of it, whatever protocol it speaks.
+/// Sends SIGTERM, on which a daemon of any protocol version finishes its requests and exits.
 fn end(pid: u32) -> Result<(), Fault> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     match kill_process(pid, Signal::TERM) {
@@ -107,17 +110,17 @@ fn end(pid: u32) -> Result<(), Fault> {
     }
 }
 
-/// The process of the daemon, if one lives.
+/// Returns the process of the running daemon, if there is one.
 #[must_use]
 pub fn process(paths: &Paths) -> Option<u32> {
     holder(paths).map(|(pid, _)| pid)
 }
 
-/// The daemon that lives already, if one does; none is started, an older idle one makes room.
+/// Connects to the running daemon, if there is one; stops it if it is older and idle.
 ///
 /// # Errors
-/// When it lives but cannot be talked to.
-fn living(paths: &Paths, env: &Environment) -> Result<Option<Client>, Fault> {
+/// Fails if a daemon is running but the connection does.
+fn connect_running(paths: &Paths, env: &Environment) -> Result<Option<Client>, Fault> {
     let named = holder(paths).map(|(_, socket)| socket);
     for socket in [Some(paths.socket.clone()), named].into_iter().flatten() {
         match Client::connect(&socket) {
@@ -130,13 +133,13 @@ fn living(paths: &Paths, env: &Environment) -> Result<Option<Client>, Fault> {
     Ok(None)
 }
 
-/// Starts the daemon under the start lock, unless somebody else has meanwhile.
+/// Starts the daemon under the start lock, unless another client has done so first.
 fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
     let _one_starter = start_lock(paths)?;
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + START_TIMEOUT;
     let mut started = 0;
     loop {
-        if let Some(client) = living(paths, env)? {
+        if let Some(client) = connect_running(paths, env)? {
             return Ok(client);
         }
         if holder(paths).is_none() {
@@ -144,7 +147,7 @@ fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
                 return Err(vanished(paths));
             }
             match begin(paths, env, started) {
-                // Somebody started one by hand in this very moment.
+                // A daemon was started by hand at this moment.
                 Err(fault) if fault.code == FaultCode::Busy && Instant::now() < give_up => {}
                 Err(fault) => return Err(fault),
                 Ok(()) => started += 1,
@@ -152,13 +155,13 @@ fn start(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
         } else if Instant::now() > give_up {
             return Err(silent(paths));
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Has the daemon started: by systemd, if that has the unit and can be reached, else by us.
+/// Starts the daemon: through systemd if its unit is installed, else directly.
 fn begin(paths: &Paths, env: &Environment, attempt: u32) -> Result<(), Fault> {
-    // A socket whose name was taken away is active all the same, and has to be made anew.
+    // A socket unit whose file was removed still counts as active, and has to be restarted.
     let verb = if attempt == 0 { "start" } else { "restart" };
     if attempt < 2
         && let Some(manager) = Manager::in_charge(paths, env)
@@ -169,15 +172,15 @@ fn begin(paths: &Paths, env: &Environment, attempt: u32) -> Result<(), Fault> {
     spawn(paths, env)
 }
 
-/// Keeps every other client from starting a daemon for as long as the file lives.
+/// Takes the start lock: no other client starts a daemon until the file is dropped.
 ///
 /// # Errors
-/// When the folder of the registry cannot be written.
+/// [`FaultCode::Environment`] if the state folder is not private or cannot be written.
 pub fn start_lock(paths: &Paths) -> Result<File, Fault> {
     let failed = |error: io::Error| {
         let what = format!("cannot write to {}: {error}", paths.state.display());
         Fault::new(FaultCode::Environment, what)
-            .hint("the registry lives there; make it writable, or set XDG_STATE_HOME")
+            .hint("make the folder of the registry writable, or set XDG_STATE_HOME")
     };
     paths::check_state(&paths.state)?;
     DirBuilder::new().recursive(true).mode(0o700).create(&paths.state).map_err(failed)?;
@@ -188,7 +191,7 @@ pub fn start_lock(paths: &Paths) -> Result<File, Fault> {
     Ok(file)
 }
 
-/// The process and the socket of the daemon that holds the registry, if one does.
+/// Returns the process and the socket of the daemon that holds the lock, if there is one.
 fn holder(paths: &Paths) -> Option<(u32, PathBuf)> {
     paths::check_state(&paths.state).ok()?;
     let mut file = File::open(paths.lock()).ok()?;
@@ -202,11 +205,11 @@ fn holder(paths: &Paths) -> Option<(u32, PathBuf)> {
     Some((pid.parse().unwrap_or_default(), socket.into()))
 }
 
-/// Runs `sessd --daemonize`, whose exit status tells whether the daemon answers.
+/// Runs `sessd --daemonize`, which exits once the daemon responds or has failed.
 fn spawn(paths: &Paths, env: &Environment) -> Result<(), Fault> {
     let program = program(env)?;
     let mut command = Command::new(&program);
-    // It is no part of the turn in which a call has happened to need it, and does not end with it.
+    // The daemon must not inherit SESSD_TURN: it would be killed together with that turn.
     command.env_remove(TURN_VARIABLE);
     env.0.keys().filter(|name| is_supervisors(name)).for_each(|name| {
         command.env_remove(name);
@@ -221,7 +224,7 @@ fn spawn(paths: &Paths, env: &Environment) -> Result<(), Fault> {
         .output();
     let output = output.map_err(|error| {
         let what = format!("cannot run {}: {error}", program.display());
-        Fault::new(FaultCode::DaemonUnreachable, what).hint("name sessd with SESSD_BIN")
+        Fault::new(FaultCode::DaemonUnreachable, what).hint("set SESSD_BIN to the path of sessd")
     })?;
     if output.status.success() {
         return Ok(());
@@ -229,7 +232,7 @@ fn spawn(paths: &Paths, env: &Environment) -> Result<(), Fault> {
     Err(repeat(&String::from_utf8_lossy(&output.stderr), output.status.code()))
 }
 
-/// The daemon's own words and exit status as a fault of ours.
+/// Makes a fault of the messages and the exit status of a daemon that did not start.
 fn repeat(words: &str, status: Option<i32>) -> Fault {
     let line = |prefix: &str| words.lines().find_map(|line| line.strip_prefix(prefix));
     let code = match status {
@@ -245,10 +248,10 @@ fn repeat(words: &str, status: Option<i32>) -> Fault {
     Fault { hint: line("hint: ").map(str::to_owned), ..Fault::new(code, message) }
 }
 
-/// The daemon's program: named, beside ours, or on PATH.
+/// Finds the daemon's program: `$SESSD_BIN`, else beside this one, else on PATH.
 ///
 /// # Errors
-/// When it is not there.
+/// [`FaultCode::DaemonUnreachable`] if it is in none of these places.
 pub fn program(env: &Environment) -> Result<PathBuf, Fault> {
     if let Some(named) = env.get("SESSD_BIN") {
         return Ok(named.into());
@@ -258,18 +261,18 @@ pub fn program(env: &Environment) -> Result<PathBuf, Fault> {
     let on_path = std::env::split_paths(env.get("PATH").unwrap_or_default());
     let mut candidates = beside.into_iter().chain(on_path.map(|dir| dir.join("sessd")));
     candidates.find(|path| path.is_file()).ok_or_else(|| {
-        Fault::new(FaultCode::DaemonUnreachable, "the daemon's program sessd cannot be found")
-            .hint("put it beside sessctl or on PATH, or name it with SESSD_BIN")
+        Fault::new(FaultCode::DaemonUnreachable, "cannot find the program sessd")
+            .hint("put it beside sessctl or on PATH, or set SESSD_BIN to its path")
     })
 }
 
-/// Ends an older daemon that has nothing to finish, so that one of our version can start.
+/// Stops an older idle daemon, so that one of our version can start.
 fn replace(paths: &Paths, env: &Environment, daemon: Preface) -> Result<(), Fault> {
-    // Not whoever the socket names: that may be the service manager, which made it.
+    // By its lock: the other end of the socket may be the service manager.
     if makes_room(daemon) { stop(paths, env).map(drop) } else { Err(mismatch(daemon)) }
 }
 
-/// True for an older daemon that has nothing to finish.
+/// True for a daemon that is older and idle.
 fn makes_room(daemon: Preface) -> bool {
     daemon.protocol < PROTOCOL_VERSION && !daemon.busy
 }
@@ -277,41 +280,41 @@ fn makes_room(daemon: Preface) -> bool {
 fn mismatch(daemon: Preface) -> Fault {
     let ours = Version::current();
     let what = format!(
-        "the daemon is of version {} (protocol {}), this sessctl of version {ours} (protocol {})",
+        "the daemon has version {} (protocol {}), this sessctl version {ours} (protocol {})",
         daemon.version, daemon.protocol, PROTOCOL_VERSION
     );
     let fault = Fault::new(FaultCode::ProtocolMismatch, what);
     if daemon.protocol > PROTOCOL_VERSION {
         fault.hint("install the sessctl that came with the daemon")
     } else {
-        fault.hint("it has turns to finish; then: `sessctl daemon restart`")
+        fault.hint("when its turns have finished: `sessctl daemon restart`")
     }
 }
 
 fn no_permission(socket: &Path) -> Fault {
-    let what = format!("no permission to talk to {}", socket.display());
+    let what = format!("no permission to connect to {}", socket.display());
     Fault::new(FaultCode::DaemonUnreachable, what)
-        .hint("it belongs to somebody else; choose another with --socket or SESSD_SOCKET")
+        .hint("it belongs to another user; choose another with --socket or SESSD_SOCKET")
 }
 
-/// Behind a socket of systemd's there may be nobody, if the daemon cannot be started.
+/// Replaces the fault if systemd owns the socket but fails to start the daemon.
 fn explained(fault: Fault, paths: &Paths, env: &Environment) -> Fault {
     if fault.code != FaultCode::DaemonUnreachable || Manager::in_charge(paths, env).is_none() {
         return fault;
     }
-    let what = "systemd listens for the daemon, but nobody answers";
-    Fault::new(fault.code, what).hint("why: `sessctl daemon logs`")
+    let what = "systemd listens for the daemon, but the daemon does not start";
+    Fault::new(fault.code, what).hint("see `sessctl daemon logs`")
 }
 
 fn silent(paths: &Paths) -> Fault {
-    let what = format!("a daemon holds {} but does not answer", paths.lock().display());
+    let what = format!("a daemon holds {} but does not respond", paths.lock().display());
     Fault::new(FaultCode::DaemonUnreachable, what)
-        .hint(format!("its log: {}; then `sessctl daemon restart`", paths.log().display()))
+        .hint(format!("see {}, then: `sessctl daemon restart`", paths.log().display()))
 }
 
 fn vanished(paths: &Paths) -> Fault {
-    Fault::new(FaultCode::DaemonUnreachable, "the daemon starts, but is gone again at once")
-        .hint(format!("its log: {}", paths.log().display()))
+    Fault::new(FaultCode::DaemonUnreachable, "the daemon exits immediately after it has started")
+        .hint(format!("see its log: `tail {}`", paths.log().display()))
 }
 
 #[cfg(test)]
@@ -319,7 +322,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_daemons_own_words_and_exit_status_are_kept() {
+    fn message_and_exit_status_of_the_daemon_are_kept() {
         let fault = repeat("error: no room\nhint: make some\n", Some(1));
         assert_eq!(fault.message, "the daemon does not start: no room");
         assert_eq!(fault.hint.as_deref(), Some("make some"));
@@ -328,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mismatch_names_both_versions_and_the_side_to_change() {
+    fn mismatch_names_both_versions_and_the_side_to_change() {
         let other = |protocol| Preface { version: Version(9, 8, 7), busy: true, protocol };
         let newer = mismatch(other(u32::MAX));
         assert!(newer.message.contains("9.8.7") && newer.message.contains("4294967295"));

@@ -1,5 +1,4 @@
-//! What came of a turn, printed while it arrives: by `send`, and by `turns follow` after the one
-//! that sent it has gone away.
+//! Prints the output of a turn as it arrives, for `send` and `turns follow`.
 
 use serde_json::json;
 use sessd_proto::client::Client;
@@ -9,19 +8,19 @@ use sessd_proto::{Event, Fault, FaultCode, Session};
 use crate::Context;
 use crate::output::Output;
 
-/// How to print it.
+/// Output format of a turn.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct How {
-    /// Print every event as JSON, one a line, and the result object at the end
+    /// Print every event as JSON, one per line, then the result object
     #[arg(long)]
     stream_json: bool,
-    /// Print the provider's own lines instead of the answer; with --stream-json as events
+    /// Print the provider's own output lines instead of the answer; with --stream-json as events
     #[arg(long)]
     pub(crate) raw: bool,
 }
 
 impl How {
-    /// Says in JSON what goes wrong, if everything else is JSON.
+    /// Makes faults JSON too if the output is.
     pub(crate) fn apply(self, output: &mut Output) {
         if self.stream_json {
             output.say_json();
@@ -29,7 +28,7 @@ impl How {
     }
 }
 
-/// Prints what came of a turn after an event, until it has ended.
+/// Prints the output of a turn after an event, until the turn has ended.
 pub(crate) fn follow(
     context: &Context,
     client: &mut Client,
@@ -45,12 +44,12 @@ pub(crate) fn follow(
         let part = client.turn_output(request.clone())?;
         if part.turn.lost_context && !told {
             told = true;
-            context.output.note("note: the session was gone: it begins anew, without its context");
+            context.output.note("note: the session was gone and started over, without its context");
         }
         let lacks_them =
             request.after == 0 && part.events.first().is_some_and(|it| it.kind != "raw");
         if how.raw && lacks_them && !context.output.is_json() {
-            context.output.note("note: the provider's own lines are kept by `send --raw` only");
+            context.output.note("note: only `send --raw` records the provider's own lines");
         }
         for event in &part.events {
             request.after = event.seq;
@@ -58,7 +57,7 @@ pub(crate) fn follow(
             if context.output.is_json() {
                 text += &said;
             } else if !said.is_empty() {
-                // Only its end is asked for.
+                // Only its end matters.
                 text.clone_from(&said);
             }
             let shown = match how {
@@ -89,8 +88,8 @@ pub(crate) fn follow(
     }
 }
 
-/// What an event adds to the answer so far: a block of text begins on a line of its own, a part
-/// of one goes on where the last has ended.
+/// Returns the text that an event adds to the answer: a new block starts on a line of its own, a
+/// delta continues the previous text.
 fn spoken(event: &Event, so_far: &str) -> String {
     let Some(text) = event.text.as_deref().filter(|_| event.kind == "text") else {
         return String::new();

@@ -1,9 +1,9 @@
-//! Arguments of a verb that are described when it is called: describing those of all took a third
-//! of the client's time to start. Knows no verb.
+//! Arguments that are described only when their command is called: describing those of every
+//! command took a third of the client's start-up time. Knows no command.
 
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
-/// The arguments of a verb.
+/// The arguments of a command.
 #[derive(Debug)]
 pub(crate) struct Lazy<T>(pub(crate) T);
 

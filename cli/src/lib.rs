@@ -1,6 +1,6 @@
-//! sessctl: the thin client of sessd. Parse, connect, run, print; knows nothing of its own.
+//! sessctl: the thin client of sessd. Parses, connects, runs and prints; keeps no state.
 //!
-//! [`connect`] finds or starts the daemon, `commands` has one file for each verb, and
+//! [`connect`] finds or starts the daemon, `commands` has one file for each command, and
 //! [`output`] is the only place that prints.
 
 use std::ffi::OsString;
@@ -24,32 +24,35 @@ mod systemd;
 
 use output::Output;
 
-/// List, check and resume the coding-agent sessions of this machine
+/// List, check and resume the coding-agent sessions on this machine
 ///
-/// Sessions of every provider are found by themselves; `sessctl list` shows them,
-/// `sessctl resume` continues one. The daemon behind it starts on first use.
+/// Sessions of all providers are discovered automatically; `sessctl list` shows them and
+/// `sessctl resume` continues one. The daemon starts by itself on first use.
 #[derive(Debug, Parser)]
 #[command(name = "sessctl", version, max_term_width = 80, after_help = AFTER_HELP)]
+#[command(disable_help_subcommand = true)]
 struct Args {
     /// Print JSON instead of text
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
-    /// The daemon's socket [default: $SESSD_SOCKET, else in $XDG_RUNTIME_DIR]
-    #[arg(long, global = true, value_name = "PATH")]
+    /// Socket of the daemon [default: $SESSD_SOCKET, else in $XDG_RUNTIME_DIR]
+    #[arg(long, global = true, display_order = 900, value_name = "PATH")]
     socket: Option<PathBuf>,
     #[command(subcommand)]
     command: commands::Command,
 }
 
 const AFTER_HELP: &str = "\
-A SELECTOR is @KEY, an id, a provider's own id, or a unique beginning
-(4 characters or more) of one.
+A SELECTOR is a key (@NAME), an id, a provider's own id, or a unique prefix of
+an id (at least 4 characters).
 
 Exit codes: 0 ok, 1 fault, 2 usage, 3 not found or ambiguous, 4 busy,
 5 not resumable, 6 provider unavailable, failed or unknown, 7 deadline,
-8 daemon unreachable, 9 protocol mismatch, 70 internal.";
+8 daemon unreachable, 9 protocol mismatch, 70 internal.
 
-/// What every command gets: the environment as values, and where to print.
+Words in the output: `sessctl help events`, `reasons`, `faults`, `states`.";
+
+/// Shared by all commands: the environment, the socket and the output.
 pub struct Context {
     env: Environment,
     socket: Option<PathBuf>,
@@ -61,21 +64,21 @@ impl Context {
         Paths::find(self.socket.as_deref(), &self.env)
     }
 
-    /// A connection to the daemon, which is started if need be.
+    /// Connects to the daemon, starting it if necessary.
     fn connect(&self) -> Result<sessd_proto::client::Client, Fault> {
         let (paths, env) = (self.paths()?, self.env.clone());
         let client = connect::connect(&paths, &env)?;
         Ok(client.reconnecting(move || connect::connect(&paths, &env)))
     }
 
-    /// The caller's variables, as far as providers declared an interest in them.
+    /// Returns the caller's environment variables that providers have declared.
     fn declared(&self, client: &mut sessd_proto::client::Client) -> Result<Environment, Fault> {
         let names = client.environment(EnvironmentRequest {})?;
         Ok(self.env.only(names.iter().map(AsRef::as_ref)))
     }
 }
 
-/// Runs the client.
+/// Runs the client and returns its exit code.
 #[must_use]
 pub fn main() -> ExitCode {
     let Args { json, socket, command } = match parse(std::env::args_os().collect()) {
@@ -89,7 +92,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Only the verb that is called describes its arguments, unless somebody must read about all.
+/// Parses the command line. Only the called command describes its arguments; help and errors
+/// need those of all.
 fn parse(words: Vec<OsString>) -> Result<Args, clap::Error> {
     Args::try_parse_from(&words).or_else(|_| {
         let mut whole = Args::command();
@@ -103,7 +107,7 @@ fn failed(output: &Output, fault: &Fault) -> ExitCode {
     ExitCode::from(fault.code.exit_code())
 }
 
-/// Arguments that make no sense are a fault like any other, in JSON too; help is help.
+/// Prints help, or reports invalid arguments as a fault, in JSON too.
 fn refuse(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         error.exit();
@@ -112,21 +116,25 @@ fn refuse(error: &clap::Error) -> ExitCode {
     failed(&Output::new(json), &usage(&error.render().to_string()))
 }
 
-/// The fault in clap's words: its first paragraph, then its tip or how the command is used.
+/// Makes a fault of clap's message: the first paragraph, and as hint its tip or usage line.
 fn usage(words: &str) -> Fault {
     let mut paragraphs = words.split("\n\n").map(str::trim);
     let what = paragraphs.next().unwrap_or_default().trim_start_matches("error: ");
     let hint = paragraphs.find(|text| text.starts_with("tip: ") || text.starts_with("Usage: "));
-    let hint = hint.map_or("sessctl --help", |text| text.split_once(": ").unwrap_or_default().1);
+    let hint =
+        hint.map_or("see `sessctl --help`", |text| text.split_once(": ").unwrap_or_default().1);
     let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
     Fault::new(FaultCode::Usage, what).hint(hint)
 }
 
-/// The directory the client was called in, as the caller sees it.
+/// Returns the current directory.
 fn current_dir() -> Result<String, Fault> {
     let dir = std::env::current_dir().map_err(|error| {
-        Fault::new(FaultCode::Environment, format!("the current directory cannot be told: {error}"))
-            .hint("go to a directory that exists: `cd`")
+        Fault::new(
+            FaultCode::Environment,
+            format!("cannot determine the current directory: {error}"),
+        )
+        .hint("change to a directory that exists: `cd`")
     })?;
     Ok(dir.to_string_lossy().into_owned())
 }
@@ -136,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clap_says_becomes_a_fault() {
+    fn invalid_arguments_become_a_fault() {
         let refused = |words: &[&str]| {
             let error = parse(words.iter().map(Into::into).collect()).unwrap_err();
             let fault = usage(&error.render().to_string());

@@ -1,4 +1,4 @@
-//! The client; everything is in the library.
+//! The `sessctl` program; everything is in the library.
 
 fn main() -> std::process::ExitCode {
     sessctl::main()

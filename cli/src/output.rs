@@ -1,7 +1,8 @@
-//! The only place that prints. stdout is data, everything else goes to stderr; on a terminal
-//! tables fit its width, through a pipe they are tab-separated and complete.
+//! The only place that prints. Data goes to stdout, everything else to stderr. On a terminal,
+//! tables are cut to its width; through a pipe they are tab-separated and not cut.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,18 +10,18 @@ use serde::Serialize;
 use sessd_proto::{Fault, FaultCode, Timestamp};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// The width of a terminal that does not tell.
+/// Width of a terminal that does not report its own.
 const COLUMNS: usize = 80;
 
-/// Where and how to print.
+/// Destination and format of everything that is printed.
 pub struct Output {
     json: bool,
-    /// Columns of the terminal; `None` through a pipe.
+    /// Width of the terminal in columns; `None` through a pipe.
     columns: Option<usize>,
 }
 
 impl Output {
-    /// Prints JSON or text.
+    /// Creates an output in JSON or text, for the terminal or pipe on stdout.
     #[must_use]
     pub fn new(json: bool) -> Self {
         let terminal = io::stdout().is_terminal();
@@ -31,18 +32,18 @@ impl Output {
         Self { json, columns }
     }
 
-    /// True if the caller wants JSON.
+    /// True if the output is JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.json
     }
 
-    /// From now on prints faults in JSON too.
+    /// Switches to JSON, for faults too.
     pub fn say_json(&mut self) {
         self.json = true;
     }
 
-    /// True if a person looks at standard output.
+    /// True if stdout is a terminal.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
         self.columns.is_some()
@@ -51,7 +52,7 @@ impl Output {
     /// Prints one JSON document.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// [`FaultCode::Environment`] if stdout cannot be written.
     pub fn json(&self, value: &impl Serialize) -> Result<(), Fault> {
         let text = if self.is_terminal() {
             serde_json::to_string_pretty(value)
@@ -61,14 +62,14 @@ impl Output {
         self.data(&(text.map_err(Fault::internal)? + "\n"))
     }
 
-    /// Prints data as it is.
+    /// Prints text to stdout as it is. Exits if the reader has closed the pipe.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// [`FaultCode::Environment`] if stdout cannot be written.
     pub fn data(&self, text: &str) -> Result<(), Fault> {
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // The reader has seen enough, e.g. `sessctl list | head -1`.
+            // E.g. `sessctl list | head -1`.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             Err(error) => {
                 let what = format!("cannot write to standard output: {error}");
@@ -78,19 +79,19 @@ impl Output {
         }
     }
 
-    /// Prints a remark to standard error.
+    /// Prints a note to stderr.
     pub fn note(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{}", clean(text));
     }
 
-    /// Prints a remark to standard error if a person looks at it.
+    /// Prints a note to stderr if that is a terminal.
     pub fn aside(&self, text: &str) {
         if io::stderr().is_terminal() {
             self.note(text);
         }
     }
 
-    /// Prints a fault to standard error.
+    /// Prints a fault to stderr.
     pub fn fault(&self, fault: &Fault) {
         let mut errors = io::stderr().lock();
         if self.json {
@@ -103,10 +104,11 @@ impl Output {
         }
     }
 
-    /// Prints a table: fitted on a terminal, with the last column taking what is left.
+    /// Prints a table. On a terminal the last column is cut to fit; through a pipe there is no
+    /// head.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// [`FaultCode::Environment`] if stdout cannot be written.
     pub fn table(&self, head: &[&str], rows: &[Vec<String>]) -> Result<(), Fault> {
         let Some(columns) = self.columns else {
             let mut lines = String::new();
@@ -122,10 +124,10 @@ impl Output {
         self.data(&fitted(head, rows, columns))
     }
 
-    /// Prints names and values, one a line.
+    /// Prints names and values, one pair per line.
     ///
     /// # Errors
-    /// When standard output is closed.
+    /// [`FaultCode::Environment`] if stdout cannot be written.
     pub fn pairs(&self, pairs: &[(&str, String)]) -> Result<(), Fault> {
         let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
         let line = |(name, value): &(&str, String)| {
@@ -138,7 +140,7 @@ impl Output {
         self.data(&pairs.iter().map(line).collect::<String>())
     }
 
-    /// A moment: how long ago on a terminal, exact through a pipe.
+    /// Formats a time: its age on a terminal, RFC 3339 through a pipe.
     #[must_use]
     pub fn moment(&self, at: Option<Timestamp>) -> String {
         match at {
@@ -148,19 +150,19 @@ impl Output {
         }
     }
 
-    /// An id: its beginning on a terminal, whole through a pipe.
+    /// Formats an id: its first 8 characters on a terminal, all of it through a pipe.
     #[must_use]
     pub fn id(&self, id: &str) -> String {
         if self.is_terminal() { id.get(..8).unwrap_or(id).to_owned() } else { id.to_owned() }
     }
 
-    /// The beginning of a line that fits, with some columns left for a mark before it.
+    /// Cuts a line to the terminal's width minus that of a mark before it.
     #[must_use]
     pub fn cut(&self, line: &str, mark: usize) -> String {
         cut(line, self.columns.unwrap_or(COLUMNS).saturating_sub(mark + 1))
     }
 
-    /// A directory: under `~` and by its end on a terminal, whole through a pipe.
+    /// Formats a directory: its end, below `~`, on a terminal; all of it through a pipe.
     #[must_use]
     pub fn dir(&self, dir: &str, home: Option<&str>) -> String {
         const DIR: usize = 24;
@@ -186,12 +188,13 @@ impl Output {
     }
 }
 
+/// Returns the current time.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// How far a moment is from now, in the largest unit that fits.
+/// Formats the distance of a time from now, in the largest unit that fits.
 fn distance(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.0.saturating_sub(at.0) / 1000;
     let (sign, seconds) = if seconds < 0 { ("in ", -seconds) } else { ("", seconds) };
@@ -230,7 +233,7 @@ fn fitted(head: &[&str], rows: &[Vec<String>], columns: usize) -> String {
     text
 }
 
-/// The beginning of a text that fits, with an ellipsis if it does not.
+/// Cuts a text to some columns, with an ellipsis at the end.
 fn cut(text: &str, columns: usize) -> String {
     if text.width() <= columns {
         return text.to_owned();
@@ -250,12 +253,18 @@ fn cut(text: &str, columns: usize) -> String {
     kept
 }
 
-/// Text from elsewhere must not steer the terminal.
+/// Replaces control characters, which could steer the terminal.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return text.into();
     }
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Formats a number with its noun, e.g. `1 problem`, `2 problems`.
+pub(crate) fn count<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    let ending = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {noun}{ending}")
 }
 
 fn clean_lines(text: &str) -> String {
@@ -267,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_column_takes_what_is_left() {
+    fn the_last_column_is_cut_to_fit() {
         let rows = [vec!["a".to_owned(), "日本語の長い題名".to_owned()]];
         assert_eq!(fitted(&["ID", "TITLE"], &rows, 14), "ID  TITLE\na   日本語の…\n");
     }
@@ -278,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_read_well() {
+    fn distances_use_the_largest_unit() {
         let at = |seconds: i64| {
             distance(Timestamp(1_000_000_000 - seconds * 1000), Timestamp(1_000_000_000))
         };
@@ -289,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_cut_at_its_beginning() {
+    fn a_long_directory_keeps_its_end() {
         let output = Output { json: false, columns: Some(80) };
         assert_eq!(output.dir("/home/me/work", Some("/home/me")), "~/work");
         assert_eq!(output.dir("/home/mean", Some("/home/me")), "/home/mean");

@@ -1,17 +1,17 @@
-//! The list from which a person picks a session, filtered by typing.
+//! An interactive list to pick a session from, filtered by typing.
 
 use inquire::{InquireError, Select};
 use sessd_proto::{Fault, FaultCode, Session};
 
 use crate::output::{Output, clean};
 
-/// Columns before each line of the list.
+/// Width of the mark before each line, in columns.
 const MARK: usize = 2;
 
-/// Lets the person at the terminal pick one session; Enter takes the newest.
+/// Lets the user pick one session; Enter takes the newest.
 ///
 /// # Errors
-/// When they decline.
+/// [`FaultCode::NotFound`] if the user cancels.
 pub(crate) fn pick(
     output: &Output,
     home: Option<&str>,
@@ -30,17 +30,17 @@ pub(crate) fn pick(
     };
     let lines: Vec<String> = sessions.iter().map(line).collect();
     let picked = Select::new("resume", lines)
-        .with_help_message("type to filter, ↑↓ to move, Enter to resume, Esc to leave")
+        .with_help_message("type to filter, ↑↓ to move, Enter to resume, Esc to cancel")
         .with_page_size(15)
         .raw_prompt();
     match picked {
         Ok(choice) => sessions
             .into_iter()
             .nth(choice.index)
-            .ok_or_else(|| Fault::internal("a choice beyond the list")),
+            .ok_or_else(|| Fault::internal("the choice is not in the list")),
         Err(InquireError::OperationCanceled | InquireError::OperationInterrupted) => {
-            Err(Fault::new(FaultCode::NotFound, "no session was picked")
-                .hint("by its id: `sessctl resume SELECTOR`"))
+            Err(Fault::new(FaultCode::NotFound, "no session picked")
+                .hint("resume one by its id: `sessctl resume SELECTOR`"))
         }
         Err(error) => Err(Fault::internal(error)),
     }

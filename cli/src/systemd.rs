@@ -1,4 +1,4 @@
-//! systemd's user manager, as far as the daemon runs below it. Sends it commands; writes no file.
+//! The systemd user manager that may run the daemon. Sends it commands; writes no file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,59 +7,65 @@ use std::process::{Command, Stdio};
 use sessd_proto::paths::Paths;
 use sessd_proto::{Environment, Fault, FaultCode};
 
-/// The unit that listens.
+/// The socket unit.
 pub(crate) const SOCKET: &str = "sessd.socket";
 
-/// The unit that serves.
+/// The service unit.
 pub(crate) const SERVICE: &str = "sessd.service";
 
-/// The user's manager.
+/// The systemd manager of this user.
 #[derive(Debug)]
 pub(crate) struct Manager {
     runtime_dir: PathBuf,
 }
 
 impl Manager {
-    /// The manager of this user, if one can be reached.
+    /// Returns the manager of this user, if it can be reached.
     pub(crate) fn find(env: &Environment) -> Option<Self> {
         let named = env.get("XDG_RUNTIME_DIR").map(PathBuf::from);
-        // ssh, cron and sudo often lose the variable although the manager is there.
+        // ssh, cron and sudo often drop the variable.
         let usual = || format!("/run/user/{}", rustix::process::getuid().as_raw()).into();
         let runtime_dir = named.unwrap_or_else(usual);
         runtime_dir.join("systemd/private").exists().then_some(Self { runtime_dir })
     }
 
-    /// The manager below which a daemon of these paths is to be started: its unit is installed,
-    /// and nobody has asked for another socket or program.
+    /// Returns the manager that has to start a daemon with these paths: its unit is installed, and
+    /// neither the socket nor the program was overridden.
     pub(crate) fn in_charge(paths: &Paths, env: &Environment) -> Option<Self> {
         let manager = Self::find(env)?;
         let is_usual = paths.socket == manager.socket() && env.get("SESSD_BIN").is_none();
         (is_usual && manager.has_unit(env)).then_some(manager)
     }
 
-    /// Where the unit listens.
+    /// Returns the path of the unit's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.runtime_dir.join("sessd/sessd.sock")
     }
 
-    /// Runs `systemctl --user` and waits for the job it queues.
+    /// Runs `systemctl --user` and waits for the job that it queues.
+    ///
+    /// # Errors
+    /// [`FaultCode::Environment`] if the command fails.
     pub(crate) fn call(&self, arguments: &[&str]) -> Result<(), Fault> {
         self.run("systemctl", &[&["--user"], arguments].concat())
     }
 
-    /// A property of a unit; empty if systemd does not know it.
+    /// Returns a property of a unit; empty if systemd does not know it.
     pub(crate) fn property(&self, unit: &str, name: &str) -> String {
         let arguments = ["--user", "show", unit, "--value", "--property", name];
         let output = self.command("systemctl").args(arguments).stdin(Stdio::null()).output();
         output.map(|it| String::from_utf8_lossy(&it.stdout).trim().to_owned()).unwrap_or_default()
     }
 
-    /// True if a unit that is in use is not the one on disk.
+    /// True if systemd has loaded an older version of a unit than the one on disk.
     pub(crate) fn has_outdated(&self, unit: &str) -> bool {
         self.property(unit, "NeedDaemonReload") == "yes"
     }
 
-    /// Runs a program of systemd's in the manager's environment.
+    /// Runs a command in the manager's environment.
+    ///
+    /// # Errors
+    /// [`FaultCode::Environment`] if the command fails.
     pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Result<(), Fault> {
         let output = self.command(program).args(arguments).stdin(Stdio::null()).output();
         let what = || format!("{program} {}", arguments.join(" "));
@@ -70,14 +76,14 @@ impl Manager {
         Err(failed(&what(), String::from_utf8_lossy(&output.stderr).trim()))
     }
 
-    /// A command in the manager's environment.
+    /// Returns a command with the manager's environment.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.env("XDG_RUNTIME_DIR", &self.runtime_dir);
         command
     }
 
-    /// True if the unit that listens is where this manager looks for it.
+    /// True if the socket unit is installed.
     fn has_unit(&self, env: &Environment) -> bool {
         let own = unit_dir(env).into_iter().chain([self.runtime_dir.join("systemd/user")]);
         let system = ["/etc", "/usr/local/lib", "/usr/lib"];
@@ -86,14 +92,14 @@ impl Manager {
     }
 }
 
-/// Where a user's own units are.
+/// Returns the directory of the user's own units.
 pub(crate) fn unit_dir(env: &Environment) -> Option<PathBuf> {
     let dir = |name: &str| env.get(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
     let config = dir("XDG_CONFIG_HOME").or_else(|| Some(dir("HOME")?.join(".config")));
     Some(config?.join("systemd/user"))
 }
 
-/// True if a process is the unit's.
+/// True if a process belongs to the service unit.
 pub(crate) fn runs(pid: u32) -> bool {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     groups.lines().any(|line| line.rsplit('/').next() == Some(SERVICE))
@@ -101,11 +107,11 @@ pub(crate) fn runs(pid: u32) -> bool {
 
 fn failed(what: &str, why: &str) -> Fault {
     Fault::new(FaultCode::Environment, format!("`{what}` failed: {why}"))
-        .hint("the state of the units: `systemctl --user status sessd.socket sessd.service`")
+        .hint("see `systemctl --user status sessd.socket sessd.service`")
 }
 
-/// Why there is nothing to install.
+/// Returns the fault for a machine without a user manager.
 pub(crate) fn no_manager() -> Fault {
-    Fault::new(FaultCode::Environment, "no systemd user manager can be reached here")
-        .hint("none is needed: sessctl starts the daemon by itself on first use")
+    Fault::new(FaultCode::Environment, "cannot reach a systemd user manager")
+        .hint("systemd is optional: sessctl starts the daemon by itself on first use")
 }

@@ -1,85 +1,84 @@
-//! Agents: what `new` and `send` can start, as the configuration has it, and the tools that this
-//! gives them.
+//! Agents: the launch profiles that `new` and `send` can start, and the tools that a start has.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Environment;
 
-/// Asks for every agent.
+/// Request of `agents`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentsRequest {}
 
-/// Every agent.
+/// Response of `agents`: every agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentsResponse {
-    /// By name.
+    /// Sorted by name.
     pub agents: Vec<AgentInfo>,
 }
 
-/// A named launch profile. Values of variables are never told.
+/// A named launch profile from the configuration. Values of environment variables are left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgentInfo {
-    /// Its name.
+    /// Name of the agent.
     pub name: String,
-    /// Whom it starts.
+    /// Id of the provider that it starts.
     pub provider: String,
-    /// The model; `null` leaves it to the provider's settings, as with all of these.
+    /// The model. `null`, here and below, leaves the choice to the provider's settings.
     pub model: Option<String>,
-    /// What it may do without asking: `ask`, `edit` or `all`.
+    /// What it may do without asking: `ask` (nothing), `edit` (change files) or `all`.
     pub permission: Option<String>,
-    /// What it is told besides the provider's own system prompt.
+    /// Text added to the provider's own system prompt.
     pub system_prompt: Option<String>,
-    /// An agent or profile of the provider's own.
+    /// Name of an agent or profile in the provider's own settings.
     pub profile: Option<String>,
-    /// More arguments.
+    /// Additional arguments of the program.
     pub args: Vec<String>,
-    /// Names of the variables that are set.
+    /// Names of the environment variables that it sets.
     pub env: Vec<String>,
-    /// Where its new sessions start, unless the caller says where.
+    /// Directory in which its new sessions start, unless the caller names one.
     pub directory: Option<String>,
     /// Names of its MCP servers.
     pub mcp_servers: Vec<String>,
-    /// The configuration file; `null` if nothing was written down about it.
+    /// Path of the configuration file that defines it; `null` for an agent with defaults only.
     pub defined_in: Option<String>,
 }
 
-/// Asks which tools an agent or a session has when it is started.
+/// Request of `tools`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ToolsRequest {
-    /// An agent's name, else a selector of a session.
+    /// Name of an agent, else a selector of a session.
     pub name: String,
-    /// The caller's directory: where an agent without one of its own is started.
+    /// Absolute path of the caller's directory, where an agent without one of its own is started.
     pub cwd: String,
-    /// The caller's variables, as far as providers declared an interest in them.
+    /// The caller's environment variables that `environment` names.
     pub environment: Environment,
 }
 
-/// What a start came to.
+/// Response of `tools`: the tools that were found.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ToolsResponse {
-    /// The agent.
+    /// Name of the agent.
     pub agent: String,
-    /// Whom it starts.
+    /// Id of its provider.
     pub provider: String,
-    /// Who told it: `provider`, or `servers` where a provider tells nothing before a prompt.
+    /// Source of the list: `provider`, or `servers` if the provider does not report its tools.
     pub told_by: String,
-    /// The provider's own tools, where it tells them.
+    /// The provider's built-in tools, if it reports them.
     pub tools: Vec<String>,
-    /// The MCP servers.
+    /// The MCP servers and their tools.
     pub servers: Vec<ServerInfo>,
 }
 
-/// An MCP server as it was found.
+/// State and tools of an MCP server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerInfo {
-    /// Its name.
+    /// Name of the server.
     pub name: String,
-    /// `connected`, `needs-auth`, `failed` or a word of the provider's.
+    /// `connected`, `needs-auth`, `failed`, or another state that the provider reports.
     pub state: String,
-    /// Why it is not connected.
+    /// The reason why it is not connected.
     pub detail: Option<String>,
-    /// Its tools: as the provider calls them, or as the server does.
+    /// Names of its tools, as the provider or, if `told_by` is `servers`, the server has them.
     pub tools: Vec<String>,
 }

@@ -1,37 +1,36 @@
-//! What a person changes about sessions: trash, pins, tags, titles. Never a provider's files.
+//! Changes that users make to sessions: trash, pins, tags, titles. None touches a provider's files.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Session;
 
-/// Which sessions to change: if one of them cannot be, none is.
+/// Request of `delete`, `undelete`, `pin` and `unpin`. If one session cannot be changed, none is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SelectorsRequest {
-    /// `@key`, an id, a provider's id, or a unique prefix (at least 4 characters) of one.
+    /// Keys (`@name`), ids, providers' ids, or unique prefixes of ids (at least 4 characters).
     pub selectors: Vec<String>,
 }
 
-/// Labels to give to a session or to take from it; they select it in lists and protect it from
-/// cleanups.
+/// Request of `tag` and `untag`. Tags filter lists and protect sessions from cleanups.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TagRequest {
-    /// The session.
+    /// Selector of the session.
     pub selector: String,
-    /// 1 to 64 characters each, without white space and control characters.
+    /// Tags of 1 to 64 characters each, without whitespace or control characters.
     pub tags: Vec<String>,
 }
 
-/// A title of our own for a session.
+/// Request of `title`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TitleRequest {
-    /// The session.
+    /// Selector of the session.
     pub selector: String,
-    /// One line of at most 200 characters; `null` means the provider's title again.
+    /// One line of 1 to 200 characters; `null` restores the provider's title.
     pub title: Option<String>,
 }
 
-/// The changed sessions, as they are now.
+/// Response of every change: the sessions after it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeResponse {
     /// In the order of the request.

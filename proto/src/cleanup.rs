@@ -1,67 +1,60 @@
-//! Cleanups: what goes to the trash, what leaves it, what the registry forgets.
+//! Cleanups: move sessions to the trash, purge it, and drop old events and turns.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::session::spelled;
+use crate::vocabulary::vocabulary;
 
-/// Asks for a cleanup, or for what it would do.
+/// Request of `cleanup`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CleanupRequest {
-    /// Only answer the actions.
+    /// Returns the actions without doing them.
     pub dry_run: bool,
 }
 
-/// What a cleanup did, or would do.
+/// Response of `cleanup`: the actions that were done, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CleanupReport {
     /// True if nothing was done.
     pub dry_run: bool,
-    /// In the order they are done; at most 1,000 sessions of each kind, the longest due first.
+    /// In order of execution; at most 1,000 sessions for each kind, the longest due first.
     pub actions: Vec<Action>,
-    /// Why due sessions are left alone for now: the clock was set, or this was the first look.
+    /// The reason why due sessions are kept for now: the clock was set, or there is no earlier
+    /// sample of it.
     pub held: Option<String>,
 }
 
 /// One step of a cleanup.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Action {
-    /// What is done.
+    /// Kind of action.
     pub action: ActionKind,
-    /// The session, when it is about one.
+    /// Id of the session, if it is about one.
     pub session_id: Option<String>,
-    /// Its provider.
+    /// Provider of the session.
     pub provider: Option<String>,
-    /// Its title.
+    /// Title of the session.
     pub title: Option<String>,
-    /// Why, e.g. `ttl`.
+    /// One of the spellings of [`crate::TrashReason`].
     pub reason: String,
-    /// How many rows, when it is not about one session.
+    /// Number of rows, if it is not about one session.
     pub count: Option<i64>,
 }
 
-/// What a cleanup does. Transcripts are never touched.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ActionKind {
-    /// A session goes to the trash.
-    #[default]
-    Trash,
-    /// A session leaves the trash for good; while its transcript exists it is not found again.
-    Purge,
-    /// Transcripts of purged sessions are gone, so nothing need be remembered of them.
-    ForgetTombstones,
-    /// Old events are dropped.
-    ForgetEvents,
-    /// Old turns are dropped with their output.
-    ForgetTurns,
+vocabulary! {
+    /// One kind of step in a cleanup. Transcripts are never touched.
+    pub enum ActionKind, default Trash {
+        /// A session goes to the trash.
+        Trash = "trash",
+        /// A session leaves the trash for good, and is not discovered again while its transcript
+        /// exists.
+        Purge = "purge",
+        /// Tombstones of purged sessions whose transcripts are gone are dropped.
+        ForgetTombstones = "forget_tombstones",
+        /// Old events are dropped.
+        ForgetEvents = "forget_events",
+        /// Old turns are dropped with their output.
+        ForgetTurns = "forget_turns",
+    }
 }
-
-spelled!(ActionKind {
-    Trash = "trash",
-    Purge = "purge",
-    ForgetTombstones = "forget_tombstones",
-    ForgetEvents = "forget_events",
-    ForgetTurns = "forget_turns",
-});

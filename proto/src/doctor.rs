@@ -1,45 +1,42 @@
-//! What the daemon sees of its surroundings.
+//! Diagnostics of the daemon's environment.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::session::spelled;
+use crate::vocabulary::vocabulary;
 
-/// Asks what the daemon sees.
+/// Request of `doctor`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DoctorRequest {}
 
-/// What the daemon sees.
+/// Response of `doctor`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DoctorReport {
-    /// One finding for each thing that was looked at.
+    /// One finding for each thing that was examined.
     pub findings: Vec<Finding>,
 }
 
-/// One thing that was looked at.
+/// The result of one examination.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
-    /// How good it is.
+    /// Severity.
     pub level: Level,
-    /// What was looked at, e.g. `PATH`.
+    /// The thing that was examined, e.g. `PATH`.
     pub subject: String,
-    /// What was seen.
+    /// The result, as text.
     pub message: String,
-    /// What to do about it.
+    /// Advice, often a command.
     pub hint: Option<String>,
 }
 
-/// How good a finding is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Level {
-    /// As it should be.
-    #[default]
-    Ok,
-    /// Works, with a limit.
-    Warning,
-    /// Does not work.
-    Problem,
+vocabulary! {
+    /// Severity of a finding.
+    pub enum Level, default Ok {
+        /// It works.
+        Ok = "ok",
+        /// It works with a limitation.
+        Warning = "warning",
+        /// It does not work.
+        Problem = "problem",
+    }
 }
-
-spelled!(Level { Ok = "ok", Warning = "warning", Problem = "problem" });

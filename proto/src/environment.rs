@@ -1,4 +1,4 @@
-//! Variables that travel with a call. They may hold secrets, so they are never printed.
+//! Environment variables that are sent with a call. They may hold secrets, so `Debug` omits values.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a service manager tells the process that it starts, and that one only. `JOURNAL_STREAM`
-/// says that standard error is the journal, which that of a child of ours never is.
+/// Variables that a service manager sets for the process of a unit only. `JOURNAL_STREAM` among
+/// them says that stderr is the journal, which is never true for a child process of ours.
 const SUPERVISORS: &[&str] = &[
     "INVOCATION_ID",
     "JOURNAL_STREAM",
@@ -25,19 +25,19 @@ const SUPERVISORS: &[&str] = &[
     "WATCHDOG_USEC",
 ];
 
-/// True for a variable that is meant for the process of a unit, which its children, and what is
-/// started in its place, would misunderstand.
+/// True for a variable that a service manager sets for the process of a unit, and that processes
+/// started by it must not inherit.
 #[must_use]
 pub fn is_supervisors(name: &str) -> bool {
     SUPERVISORS.contains(&name)
 }
 
-/// Variables by name. `Debug` shows the names only.
+/// Environment variables by name. `Debug` shows only the names.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Environment(pub BTreeMap<String, String>);
 
 impl Environment {
-    /// All variables of this process whose name and value are UTF-8.
+    /// Returns the variables of this process whose name and value are UTF-8.
     #[must_use]
     pub fn of_process() -> Self {
         let utf8 = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -46,13 +46,13 @@ impl Environment {
         Self(std::env::vars_os().filter_map(utf8).collect())
     }
 
-    /// The value of a variable; an empty one counts as unset.
+    /// Returns the value of a variable, or `None` if it is unset or empty.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Only these variables, as far as they are set.
+    /// Returns only the variables with these names, if they are set.
     #[must_use]
     pub fn only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Self {
         let pair = |name: &str| Some((name.to_owned(), self.0.get(name)?.clone()));
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_of_the_users_that_begins_like_a_supervisors_is_kept() {
+    fn users_variables_with_similar_names_are_kept() {
         for own in ["LISTEN_ADDR", "WATCHDOG_DIR", "INVOCATION_ID_2", "PATH"] {
             assert!(!is_supervisors(own), "{own}");
         }

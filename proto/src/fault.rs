@@ -1,6 +1,6 @@
-//! Every typed failure: a code to branch on, a message and a hint to read, an exit code.
+//! Faults: typed failures with a code for programs, a message and a hint for people.
 //!
-//! Constructors live where the failure is understood; the codes and their exit codes live here.
+//! The codes and their exit codes are defined here; messages are written where a failure occurs.
 
 use std::fmt;
 
@@ -8,103 +8,79 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::session::spelled;
+use crate::vocabulary::vocabulary;
 
 /// A typed failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fault {
-    /// For programs.
+    /// The code, for programs to branch on.
     pub code: FaultCode,
-    /// For people: what happened, one sentence.
+    /// What failed, in lower case, without a full stop.
     pub message: String,
-    /// For people: what to do, with the command to type.
+    /// What to do about it; contains the command to type, if there is one.
     pub hint: Option<String>,
-    /// For programs: true if the same request may work later by itself, false if somebody must
-    /// change something first, `null` if that cannot be told.
+    /// True if the same request may succeed later, false if something has to be changed first,
+    /// `null` if unknown.
     #[serde(default)]
     pub retryable: Option<bool>,
-    /// For programs: when to try again, where that was said.
+    /// The earliest time to try again, if known.
     #[serde(default)]
     pub retry_at: Option<Timestamp>,
 }
 
-/// What kind of failure it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FaultCode {
-    /// The request makes no sense.
-    Usage,
-    /// Nothing matches.
-    NotFound,
-    /// More than one session matches.
-    Ambiguous,
-    /// Somebody else has the session.
-    Busy,
-    /// The session is gone, put aside or damaged.
-    NotResumable,
-    /// Its launch directory is gone.
-    DirectoryMissing,
-    /// The provider's program is not there.
-    ProviderUnavailable,
-    /// The provider ran and failed.
-    ProviderFailed,
-    /// Whether it can be resumed cannot be told now.
-    StatusUnknown,
-    /// Not possible with this provider.
-    Unsupported,
-    /// It took too long.
-    Deadline,
-    /// No daemon answers.
-    DaemonUnreachable,
-    /// Daemon and client are of different versions.
-    ProtocolMismatch,
-    /// The configuration cannot be used.
-    ConfigInvalid,
-    /// The registry's file is damaged.
-    RegistryDamaged,
-    /// The registry was written by a newer version.
-    RegistryNewer,
-    /// The registry cannot be written, e.g. the disk is full.
-    Storage,
-    /// A surrounding condition: no home, wrong owner, path too long.
-    Environment,
-    /// Too many requests at once.
-    Throttled,
-    /// A defect of ours.
-    Internal,
-    /// The turn was ended on request.
-    Cancelled,
-    /// The daemon or the machine went down in the middle of the turn.
-    Interrupted,
+vocabulary! {
+    /// The code of a fault.
+    pub enum FaultCode {
+        /// The request is not valid.
+        Usage = "usage",
+        /// Nothing matches the selector, key, turn or job.
+        NotFound = "not_found",
+        /// More than one session or turn matches.
+        Ambiguous = "ambiguous",
+        /// Another process has the session, or the daemon is busy.
+        Busy = "busy",
+        /// The session is gone, archived, damaged or in the trash.
+        NotResumable = "not_resumable",
+        /// The launch directory of the session is gone.
+        DirectoryMissing = "directory_missing",
+        /// The provider's program is not installed or cannot be started.
+        ProviderUnavailable = "provider_unavailable",
+        /// The provider ran and failed.
+        ProviderFailed = "provider_failed",
+        /// It is unknown for now whether the session can be resumed.
+        StatusUnknown = "status_unknown",
+        /// This provider cannot do what was asked.
+        Unsupported = "unsupported",
+        /// The call or the turn took longer than allowed.
+        Deadline = "deadline",
+        /// No daemon responds on the socket, or none can be started.
+        DaemonUnreachable = "daemon_unreachable",
+        /// Client and daemon speak different protocol versions.
+        ProtocolMismatch = "protocol_mismatch",
+        /// The configuration file is not valid.
+        ConfigInvalid = "config_invalid",
+        /// The file of the registry is damaged.
+        RegistryDamaged = "registry_damaged",
+        /// A newer version of sessd has written the registry.
+        RegistryNewer = "registry_newer",
+        /// The registry cannot be written, e.g. because the disk is full.
+        Storage = "storage",
+        /// The environment does not allow it: no home, wrong owner or mode, path too long, disk
+        /// not responding.
+        Environment = "environment",
+        /// Too many requests at once.
+        Throttled = "throttled",
+        /// A defect in sessd.
+        Internal = "internal",
+        /// The turn was stopped on request.
+        Cancelled = "cancelled",
+        /// The daemon or the machine stopped while the turn was running.
+        Interrupted = "interrupted",
+    }
 }
 
-spelled!(FaultCode {
-    Usage = "usage",
-    NotFound = "not_found",
-    Ambiguous = "ambiguous",
-    Busy = "busy",
-    NotResumable = "not_resumable",
-    DirectoryMissing = "directory_missing",
-    ProviderUnavailable = "provider_unavailable",
-    ProviderFailed = "provider_failed",
-    StatusUnknown = "status_unknown",
-    Unsupported = "unsupported",
-    Deadline = "deadline",
-    DaemonUnreachable = "daemon_unreachable",
-    ProtocolMismatch = "protocol_mismatch",
-    ConfigInvalid = "config_invalid",
-    RegistryDamaged = "registry_damaged",
-    RegistryNewer = "registry_newer",
-    Storage = "storage",
-    Environment = "environment",
-    Throttled = "throttled",
-    Internal = "internal",
-    Cancelled = "cancelled",
-    Interrupted = "interrupted",
-});
-
 impl FaultCode {
-    /// The exit code of a command that ends with this fault.
+    /// Returns the exit code of a command that fails with this code.
     #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
@@ -133,8 +109,8 @@ impl FaultCode {
 }
 
 impl FaultCode {
-    /// Whether failures of this kind pass by themselves.
-    fn may_pass(self) -> Option<bool> {
+    /// True if failures with this code may pass without a change; `None` if that depends.
+    pub(crate) fn may_pass(self) -> Option<bool> {
         match self {
             Self::Busy
             | Self::StatusUnknown
@@ -143,7 +119,7 @@ impl FaultCode {
             | Self::Storage
             | Self::Throttled
             | Self::Interrupted => Some(true),
-            // What the provider says decides, or what the log does.
+            // Depends on the provider's message, or on the log.
             Self::ProviderFailed | Self::Internal => None,
             _ => Some(false),
         }
@@ -151,24 +127,24 @@ impl FaultCode {
 }
 
 impl Fault {
-    /// A fault without a hint.
+    /// Creates a fault without a hint; `retryable` follows from the code.
     #[must_use]
     pub fn new(code: FaultCode, message: impl Into<String>) -> Self {
         let retryable = code.may_pass();
         Self { code, message: message.into(), hint: None, retryable, retry_at: None }
     }
 
-    /// The same fault with a hint: what to do, with the command to type.
+    /// Returns the fault with a hint.
     #[must_use]
     pub fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// A defect of ours; the cause belongs in the log.
+    /// Creates the fault for a defect in sessd.
     #[must_use]
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(FaultCode::Internal, format!("internal error: {cause}"))
-            .hint("this is a defect of sessd; the daemon's log has more: `sessctl doctor`")
+            .hint("this is a defect in sessd; see its log: `sessctl daemon logs`")
     }
 }
 

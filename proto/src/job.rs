@@ -1,52 +1,52 @@
-//! Recurring work of the daemon and its last results.
+//! Recurring jobs of the daemon and their last results.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Json, Timestamp};
 
-/// Asks for every job.
+/// Request of `jobs`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobsRequest {}
 
-/// Every job.
+/// Response of `jobs`: every job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobsResponse {
-    /// In alphabetical order.
+    /// Sorted by name.
     pub jobs: Vec<Job>,
 }
 
-/// One recurring piece of work: idempotent, without input, one run at a time.
+/// One recurring job: idempotent, without input, one run at a time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Job {
-    /// Its name, e.g. `discovery`.
+    /// Name of the job, e.g. `discovery`.
     pub name: String,
-    /// The cron expression it follows (with seconds, in UTC).
+    /// Cron expression with seconds, in UTC.
     pub schedule: String,
     /// True while it runs.
     pub running: bool,
-    /// When it is due next.
+    /// Time of the next run.
     pub next_due: Option<Timestamp>,
-    /// Its last run.
+    /// The last run.
     pub last: Option<JobRun>,
 }
 
 /// One finished run of a job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobRun {
-    /// The moment it was due.
+    /// Time at which it was due.
     pub due: Timestamp,
-    /// When it started.
+    /// Time at which it started.
     pub started: Timestamp,
-    /// When it ended; `null` if the daemon went down in the middle.
+    /// Time at which it finished; `null` if the daemon stopped before that.
     pub finished: Option<Timestamp>,
-    /// What it did, in numbers, or `{"error": …}`.
+    /// An object of counters, or `{"error": FAULT}`.
     pub result: Json,
 }
 
-/// Runs one job now, after the run that may be under way.
+/// Request of `run_job`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunJobRequest {
-    /// Its name.
+    /// Name of the job.
     pub job: String,
 }

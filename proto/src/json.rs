@@ -1,8 +1,8 @@
-//! Free-form JSON that survives both encodings. Knows no schema of what it carries.
+//! Free-form JSON that works in both encodings. Knows no schema.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-/// A JSON value: inline in JSON, a string in bincode (which cannot describe itself).
+/// A JSON value: inline in JSON; a string in bincode, which is not self-describing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Json(pub serde_json::Value);
 

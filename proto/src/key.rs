@@ -1,52 +1,52 @@
-//! Keys: callers' own names for sessions, e.g. `@discord:42`. A key means one session until it is
-//! moved or dropped; a session may have many.
+//! Keys: callers' own names for sessions, e.g. `@discord:42`. A key belongs to one session until it
+//! is moved or dropped; a session may have many.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Session;
 
-/// The longest key, in bytes, with its `@`.
+/// Maximum length of a key in bytes, including its `@`.
 pub const KEY_BYTES_MAX: usize = 200;
 
-/// A key and the session that it means.
+/// A key and its session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Key {
-    /// `@` and 1 to 199 bytes without white space and control characters; case matters.
+    /// `@` and 1 to 199 bytes without whitespace or control characters; case-sensitive.
     pub key: String,
-    /// What it means now, perhaps in the trash.
+    /// Its session, which may be in the trash.
     pub session: Session,
 }
 
-/// Which keys to list.
+/// Request of `keys`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct KeysRequest {
-    /// Keys a page, 1 to 500; 0 means 50.
+    /// Maximum number of keys, 1 to 500; 0 means 50.
     pub limit: u32,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     pub after: Option<String>,
 }
 
-/// One page of keys.
+/// Response of `keys`: one page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeysResponse {
-    /// In the order of their bytes.
+    /// Sorted by bytes.
     pub keys: Vec<Key>,
-    /// Where the next page starts; `null` at the end.
+    /// Cursor of the next page; `null` if this is the last.
     pub next: Option<String>,
 }
 
-/// Which key shall mean which session.
+/// Request of `bind_key` and `move_key`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyRequest {
     /// The key.
     pub key: String,
-    /// The session.
+    /// Selector of the session.
     pub selector: String,
 }
 
-/// Which key shall mean nothing any more.
+/// Request of `drop_key`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DropKeyRequest {
     /// The key.

@@ -1,4 +1,4 @@
-//! How to start a provider: plain data, run blindly by whoever holds it.
+//! Launch plans: how to start a provider, as plain data that can be run without further knowledge.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,81 +8,82 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Environment, Session};
 
-/// What to execute, where, and with which changes to the environment.
+/// A command line, its directory, and changes to the environment of the process that runs it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LaunchPlan {
-    /// A bare name to be found on PATH, or an absolute path.
+    /// A name to look up on PATH, or an absolute path.
     pub program: String,
-    /// The arguments after the program's name.
+    /// Arguments, without the program's name.
     pub args: Vec<String>,
-    /// The directory to start in.
+    /// Absolute path of the directory to start in.
     pub cwd: String,
-    /// Variables to set; `null` means unset.
+    /// Environment variables to set; `null` means to unset.
     pub env: BTreeMap<String, Option<String>>,
 }
 
-/// Which session to resume, and how.
+/// Request of `resume`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ResumeRequest {
-    /// The session; `null` means the newest resumable one of `project`.
+    /// Selector of the session; `null` means the newest resumable session of `project`.
     pub selector: Option<String>,
-    /// Without a selector: any directory of the project.
+    /// Without a selector: absolute path of any directory in the project.
     pub project: Option<String>,
-    /// Start there instead of the launch directory, where the provider can resume anywhere.
+    /// Directory to start in instead of the launch directory, if the provider allows another.
     pub cwd: Option<String>,
-    /// Try although the status is unknown.
+    /// Try even if the status is `unknown`.
     pub force: bool,
-    /// Only answer the plan, take no lease.
+    /// Returns the plan without taking the lease.
     pub plan_only: bool,
-    /// Continue a copy of it, as a session of its own with this id, where the provider can: a
-    /// UUID made by the caller, so that a repeated request makes no second one.
+    /// Continue a copy as a new session with this id, if the provider can fork. A UUID made by the
+    /// caller, so that repeating the request creates no second copy.
     pub fork_as: Option<String>,
-    /// Ask the process that has its lease to end first; never one that was not started by us.
+    /// Ask the process that has the lease to exit first; never one that sessd did not start.
     pub steal: bool,
-    /// How long to wait for whoever has it, in milliseconds, at most 60,000.
+    /// Time to wait until the session is free, in milliseconds, at most 60,000.
     pub wait_ms: u32,
-    /// The caller's variables, as far as providers declared an interest in them.
+    /// The caller's environment variables that `environment` names.
     pub environment: Environment,
 }
 
-/// A session that may be resumed, and how.
+/// Response of `resume`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ResumeResponse {
     /// The session.
     pub session: Session,
-    /// What to execute.
+    /// The plan to run.
     pub plan: LaunchPlan,
 }
 
-/// A session to be started by `resume`.
+/// Request of `create`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CreateRequest {
-    /// A UUID made by the caller: the session's id. A repeated request makes no second one.
+    /// Id of the session: a UUID made by the caller, so that repeating the request creates no
+    /// second one.
     pub id: String,
-    /// The launch profile; every provider's name is one.
+    /// Name of the agent; every provider's name is one.
     pub agent: String,
-    /// Where to start.
+    /// Absolute path of the directory to start in.
     pub cwd: String,
-    /// Whether a new session starts there even if its agent has a directory of its own.
+    /// True if `cwd` takes precedence over the agent's own directory.
     pub cwd_given: bool,
-    /// Our own time to live, in milliseconds after the last activity.
+    /// Time to live in milliseconds, counted from the last activity.
     pub ttl_ms: Option<i64>,
-    /// The caller's variables, as far as providers declared an interest in them.
+    /// The caller's environment variables that `environment` names.
     pub environment: Environment,
 }
 
-/// A session that was registered.
+/// Response of `create`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CreateResponse {
-    /// The session; its status is `unknown`, its reason `starting`.
+    /// The registered session; its status is `unknown`, with the reason `starting`.
     pub session: Session,
 }
 
-/// The name of a variable; a daemon that answers many need not copy them.
+/// Name of an environment variable. Borrowed in the daemon, which returns the same names to all.
 pub type Name = Cow<'static, str>;
 
-/// Asks which variables of the caller's environment providers want to know.
+/// Request of `environment`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EnvironmentRequest {}

@@ -1,33 +1,32 @@
-//! Where the socket, the registry and the configuration are; the only place that knows.
+//! Paths of the socket, the registry and the configuration, for the daemon and for clients.
 //!
-//! The same code runs in the daemon and in every client, on values: the environment comes in
-//! as an argument, and nothing here creates a file.
+//! Takes the environment as an argument and creates no file.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::{Environment, Fault, FaultCode};
 
-/// The longest path a Unix socket can have, in bytes.
+/// Maximum length of a Unix socket's path, in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Every path of one daemon.
+/// The paths of one daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The socket.
+    /// Path of the socket.
     pub socket: PathBuf,
-    /// The directory of the registry, the lock and the log; 0700.
+    /// Directory of the registry, the lock and the log; mode 0700.
     pub state: PathBuf,
-    /// The configuration file, which need not exist.
+    /// Path of the configuration file, which may be missing.
     pub config: PathBuf,
 }
 
 impl Paths {
-    /// Finds the paths of a daemon from a `--socket` option and the environment.
+    /// Determines the paths from the `--socket` option and the environment.
     ///
     /// # Errors
-    /// [`FaultCode::Environment`] when there is no home, a path is relative, or the socket's
-    /// path is too long for the kernel.
+    /// [`FaultCode::Environment`] if neither HOME nor the XDG variables are set, a path is
+    /// relative, or the socket's path is longer than 107 bytes.
     pub fn find(socket: Option<&Path>, env: &Environment) -> Result<Self, Fault> {
         let state = base(env, "XDG_STATE_HOME", ".local/state")?.join("sessd");
         let config = match env.get("SESSD_CONFIG") {
@@ -47,58 +46,58 @@ impl Paths {
         Ok(Self { socket, state, config })
     }
 
-    /// The registry's file.
+    /// Returns the path of the registry's database.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.state.join("sessd.db")
     }
 
-    /// The file whose lock makes the daemon single; it holds the daemon's pid and socket.
+    /// Returns the path of the file that the daemon keeps locked; it holds its pid and socket.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.state.join("sessd.lock")
     }
 
-    /// The daemon's log, when nobody else collects it.
+    /// Returns the path of the daemon's log, used unless systemd collects it.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.state.join("sessd.log")
     }
 }
 
-/// The folder of the socket when nobody named one.
+/// Returns the default folder of the socket.
 fn run_dir(env: &Environment, state: &Path) -> PathBuf {
     if let Some(dir) = env.get("XDG_RUNTIME_DIR").map(Path::new).filter(|dir| dir.is_absolute()) {
         return dir.join("sessd");
     }
-    // ssh, cron and sudo often lose the variable although the folder is there.
+    // ssh, cron and sudo often drop the variable.
     let uid = rustix::process::getuid().as_raw();
     let dir = PathBuf::from(format!("/run/user/{uid}"));
     if is_private(&dir, uid) { dir.join("sessd") } else { state.join("run") }
 }
 
-/// True for a real directory that only this user can enter.
+/// True for a directory, not a link to one, that belongs to the user and has no access for others.
 #[must_use]
 pub fn is_private(dir: &Path, uid: u32) -> bool {
     std::fs::symlink_metadata(dir)
         .is_ok_and(|meta| meta.is_dir() && meta.uid() == uid && meta.mode() & 0o077 == 0)
 }
 
-/// Refuses a socket folder that somebody else could have put there.
+/// Checks that the folder of the socket is private.
 ///
 /// # Errors
-/// [`FaultCode::Environment`] when the folder is a link, belongs to another user, or lets
-/// others in. A missing folder is no error.
+/// [`FaultCode::Environment`] if the folder is a link, belongs to another user, or is accessible
+/// to others. A missing folder is not an error.
 pub fn check_folder(dir: &Path) -> Result<(), Fault> {
     check_ours(dir, "the socket's folder", "choose another socket with --socket or SESSD_SOCKET")
 }
 
-/// The same for the folder of the registry: nothing in it is believed, and nothing written.
+/// Checks that the folder of the registry is private; until then nothing in it may be used.
 ///
 /// # Errors
-/// Those of [`check_folder`].
+/// The same as [`check_folder`].
 pub fn check_state(dir: &Path) -> Result<(), Fault> {
-    check_ours(dir, "the registry's folder", "set XDG_STATE_HOME to a directory of yours")
+    check_ours(dir, "the registry's folder", "set XDG_STATE_HOME to a directory that you own")
 }
 
 fn check_ours(dir: &Path, name: &str, elsewhere: &str) -> Result<(), Fault> {
@@ -110,8 +109,8 @@ fn check_ours(dir: &Path, name: &str, elsewhere: &str) -> Result<(), Fault> {
     };
     if meta.is_symlink() {
         fault(
-            &format!("{name} {shown} is a symbolic link, which is not trusted"),
-            &format!("replace it by a directory of yours: `rm {shown}`"),
+            &format!("{name} {shown} is a symbolic link"),
+            &format!("replace it with a directory: `rm {shown} && mkdir -m 700 {shown}`"),
         )
     } else if !meta.is_dir() {
         fault(&format!("{name} {shown} is not a directory"), elsewhere)
@@ -119,8 +118,8 @@ fn check_ours(dir: &Path, name: &str, elsewhere: &str) -> Result<(), Fault> {
         fault(&format!("{name} {shown} belongs to user {}, not to you", meta.uid()), elsewhere)
     } else if meta.mode() & 0o077 != 0 {
         fault(
-            &format!("{name} {shown} is open to other users"),
-            &format!("close it: `chmod 700 {shown}`"),
+            &format!("{name} {shown} is accessible to other users"),
+            &format!("make it private: `chmod 700 {shown}`"),
         )
     } else {
         Ok(())
@@ -128,7 +127,7 @@ fn check_ours(dir: &Path, name: &str, elsewhere: &str) -> Result<(), Fault> {
 }
 
 fn base(env: &Environment, variable: &str, under_home: &str) -> Result<PathBuf, Fault> {
-    // The XDG specification says that relative values are invalid and to be ignored.
+    // The XDG specification requires relative values to be ignored.
     if let Some(dir) = env.get(variable).map(PathBuf::from).filter(|dir| dir.is_absolute()) {
         return Ok(dir);
     }
@@ -151,7 +150,7 @@ fn check_socket(socket: &Path) -> Result<(), Fault> {
     };
     if length > SOCKET_PATH_BYTES_MAX {
         fault(format!(
-            "a socket's path has at most {SOCKET_PATH_BYTES_MAX} bytes, not {length}: {shown}"
+            "the socket's path has {length} bytes, the limit is {SOCKET_PATH_BYTES_MAX}: {shown}"
         ))
     } else if !socket.is_absolute() || socket.file_name().is_none() {
         fault(format!("the socket's path is not absolute: {shown}"))
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn xdg_variables_win_over_home() {
+    fn xdg_variables_take_precedence_over_home() {
         let paths = Paths::find(
             None,
             &env(&[("HOME", "/h"), ("XDG_STATE_HOME", "/s"), ("XDG_RUNTIME_DIR", "/r")]),
@@ -183,14 +182,14 @@ mod tests {
     }
 
     #[test]
-    fn without_home_the_fault_says_what_to_set() {
+    fn missing_home_is_a_fault_with_a_hint() {
         let fault = Paths::find(None, &env(&[])).unwrap_err();
         assert_eq!(fault.code, FaultCode::Environment);
         assert!(fault.hint.unwrap().contains("set HOME"));
     }
 
     #[test]
-    fn a_relative_configuration_is_a_fault() {
+    fn relative_configuration_path_is_a_fault() {
         let env = env(&[("HOME", "/h"), ("SESSD_CONFIG", "config.toml")]);
         let fault = Paths::find(None, &env).unwrap_err();
         assert_eq!(fault.code, FaultCode::Environment);
@@ -204,10 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_path_of_107_bytes_is_the_longest() {
+    fn socket_path_is_limited_to_107_bytes() {
         let path = |length: usize| format!("/{}", "x".repeat(length - 1));
         let find = |length| Paths::find(Some(Path::new(&path(length))), &env(&[("HOME", "/h")]));
         assert!(find(107).is_ok());
-        assert!(find(108).unwrap_err().message.contains("not 108"));
+        assert!(find(108).unwrap_err().message.contains("has 108 bytes"));
     }
 }

@@ -1,66 +1,84 @@
-//! What an agent CLI can do, as data. No provider is named here.
+//! Providers as data: program, homes and capabilities. Names no provider.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Asks for every provider this daemon knows.
+use crate::vocabulary::vocabulary;
+
+/// Request of `providers`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvidersRequest {}
 
-/// Every provider this daemon knows.
+/// Response of `providers`: every provider that the daemon supports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProvidersResponse {
-    /// In the daemon's fixed order.
+    /// In a fixed order.
     pub providers: Vec<ProviderInfo>,
 }
 
-/// One provider as the daemon sees it.
+/// One provider.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderInfo {
-    /// The provider's id.
+    /// Id of the provider.
     pub name: String,
-    /// Where the daemon finds its program; `null` when it does not.
+    /// Path of its program; `null` if the daemon does not find it.
     pub program: Option<String>,
-    /// The installed version, where it can be told without running the program.
+    /// Installed version, if it can be read without running the program.
     pub version: Option<String>,
-    /// The homes it is read from.
+    /// The homes that sessd reads.
     pub homes: Vec<HomeInfo>,
-    /// How many of its sessions are in the registry.
+    /// Number of its sessions in the registry.
     pub sessions: i64,
-    /// What can be done with its sessions.
+    /// What sessd can do with its sessions.
     pub capabilities: Capabilities,
 }
 
-/// A directory a provider keeps its data in.
+/// A directory in which a provider keeps its data.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HomeInfo {
-    /// The directory.
+    /// Absolute path.
     pub path: String,
-    /// `ok`, or why it cannot be read: `missing`, `unreadable`, `held`.
+    /// One of the spellings of [`HomeState`].
     pub state: String,
-    /// Details of a state that is not `ok`.
+    /// Details, unless the state is `ok`.
     pub detail: Option<String>,
 }
 
-/// One row of the capability table. Every cell is proven by a test against the real CLI.
+vocabulary! {
+    /// State of a provider's home.
+    pub enum HomeState, default Ok {
+        /// The home can be read.
+        Ok = "ok",
+        /// The home does not exist.
+        Missing = "missing",
+        /// The home cannot be read, or its disk does not respond.
+        Unreadable = "unreadable",
+        /// Too many of its sessions disappeared at once: none is marked as gone until they are
+        /// back or `sessctl check --all --accept-losses` accepts the loss.
+        Held = "held",
+    }
+}
+
+/// Abilities of a provider: what sessd can do with its sessions. Each value is tested with the
+/// real CLI.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Capabilities {
-    /// Its sessions are found on disk.
+    /// Sessions are discovered on disk.
     pub discover: bool,
-    /// Resumability is checked for free.
+    /// Sessions can be checked without a model call.
     pub check: bool,
-    /// An interactive resume is possible.
+    /// Sessions can be resumed in a terminal.
     pub resume: bool,
-    /// A copy of a session can be continued as a session of its own.
+    /// A copy of a session can be continued as a new session.
     pub fork: bool,
-    /// A resume may start in any directory.
+    /// Sessions can be resumed in any directory.
     pub resume_anywhere: bool,
-    /// One-shot turns are possible.
+    /// Single prompts can be sent.
     pub send: bool,
-    /// The id of a new session can be chosen by us.
+    /// sessd can choose the id of a new session.
     pub choose_id: bool,
-    /// Processes that were not started by us are seen on its sessions.
+    /// Processes that sessd did not start are seen on sessions.
     pub foreign_use: bool,
-    /// Its own deletion of old sessions is predicted.
+    /// The provider's own deletion of old sessions is predicted.
     pub retention: bool,
 }

@@ -1,272 +1,232 @@
-//! One conversation as sessd knows it, and how much of it is known to be alive.
+//! Sessions: one conversation each, with status and live state; and the requests that read them.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::vocabulary::vocabulary;
 use crate::{Json, Timestamp};
 
-/// One conversation. The fields are the columns of the registry; absent is `null`.
+/// One conversation. What is unknown is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Session {
-    /// Ours; a UUID that never changes.
+    /// sessd's id: a UUID that never changes.
     pub id: String,
-    /// The provider's id, e.g. `codex`.
+    /// Id of the provider.
     pub provider: String,
-    /// The directory the provider keeps its data in.
+    /// The provider's home that holds the session.
     pub home: String,
-    /// The provider's own id of its current session; `null` while it is starting.
+    /// The provider's own id; `null` until the provider has chosen it.
     pub provider_session_id: Option<String>,
-    /// Root path of the project: the git top level of the launch directory, else that directory.
+    /// Root path of the project: the git top level of the launch directory, else that directory
+    /// itself.
     pub project: String,
-    /// The launch profile it was started with.
+    /// Name of the agent that it was started with.
     pub agent: String,
-    /// Who talks in it.
+    /// How it was started: interactive, headless or by another agent.
     pub kind: Kind,
-    /// Where the provider must be started for this session.
+    /// Launch directory: where the provider must be started to resume it.
     pub launch_dir: String,
-    /// Where it last worked.
+    /// Directory in which it last worked.
     pub cwd: Option<String>,
-    /// The provider's title, else the first prompt.
+    /// The user's title, else the provider's, else the beginning of the first prompt.
     pub title: Option<String>,
-    /// The model that answered last.
+    /// Model of the last answer.
     pub model: Option<String>,
-    /// The git branch it last worked on.
+    /// Git branch on which it last worked.
     pub git_branch: Option<String>,
-    /// What the last check found.
+    /// Result of the last check.
     pub status: Status,
-    /// Why, when the status is not `active`, e.g. `transcript_missing`.
+    /// The reason for a status other than `active`: a spelling of [`crate::Reason`].
     pub reason: Option<String>,
-    /// The first record of the transcript.
+    /// Time of the first record in the transcript.
     pub created_at: Timestamp,
-    /// The last record of the transcript.
+    /// Time of the last record in the transcript.
     pub last_activity: Timestamp,
-    /// When `status` was last confirmed.
+    /// Time of the last check.
     pub checked_at: Option<Timestamp>,
-    /// When the provider is predicted to delete it. A prediction is never a status.
+    /// Predicted time at which the provider will delete it.
     pub expires_at: Option<Timestamp>,
-    /// Our own time to live, in milliseconds after the last activity.
+    /// Time to live in milliseconds, counted from the last activity.
     pub ttl_ms: Option<i64>,
-    /// Protected from every cleanup.
+    /// True if cleanups leave it alone.
     pub pinned: bool,
-    /// When it was put into our trash.
+    /// Time at which it was moved to the trash; `null` if it is not in it.
     pub trashed_at: Option<Timestamp>,
-    /// The session this one was forked or cleared from.
+    /// Id of the session that it was forked from, or that `/clear` has ended.
     pub parent_id: Option<String>,
-    /// Counts the changes of this row.
+    /// Incremented with every change of the registry's row.
     pub revision: i64,
-    /// What callers attached.
+    /// JSON attached by callers. Always empty for now.
     pub metadata: Json,
-    /// Prompts the person or program has sent, where known.
+    /// Number of prompts. Always `null` for now.
     pub turns: Option<i64>,
-    /// Input tokens, where the provider records them.
+    /// Input tokens. Always `null` for now.
     pub tokens_in: Option<i64>,
-    /// Output tokens, where the provider records them.
+    /// Output tokens. Always `null` for now.
     pub tokens_out: Option<i64>,
-    /// Cost in US dollars, where the provider records it.
+    /// Cost in US dollars. Always `null` for now.
     pub cost_usd: Option<f64>,
-    /// Labels that protect and select it.
+    /// Tags.
     pub tags: Vec<String>,
-    /// Callers' own names for it, e.g. `@discord:42`.
+    /// Keys, e.g. `@discord:42`.
     pub keys: Vec<String>,
-    /// Who runs it now; never stored.
+    /// Live state at the time of the call.
     pub live: Live,
 }
 
 impl Session {
-    /// The beginning of its id, as lists on a terminal show it.
+    /// Returns the first 8 characters of the id, as lists on a terminal show it.
     #[must_use]
     pub fn short_id(&self) -> &str {
         self.id.get(..8).unwrap_or(&self.id)
     }
 }
 
-/// Who talks in a session.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A person at a terminal.
-    #[default]
-    Interactive,
-    /// A one-shot run of a script or bot.
-    Headless,
-    /// An agent started by another agent; hidden from lists by default.
-    Subagent,
+vocabulary! {
+    /// How a session was started: interactive, headless or by another agent.
+    pub enum Kind, default Interactive {
+        /// By a person at a terminal.
+        Interactive = "interactive",
+        /// By a script or bot, for one prompt at a time.
+        Headless = "headless",
+        /// By another agent; lists leave these out unless asked for them.
+        Subagent = "subagent",
+    }
 }
 
-/// What the last check found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// Resumable at the last check.
-    Active,
-    /// Put aside by the provider.
-    Archived,
-    /// Gone at the provider, or past our time to live.
-    Expired,
-    /// There, but the provider would refuse it or silently restart it.
-    Invalid,
-    /// Not yet or not checkable.
-    #[default]
-    Unknown,
+vocabulary! {
+    /// Result of the last check of a session.
+    pub enum Status, default Unknown {
+        /// The session can be resumed.
+        Active = "active",
+        /// The provider itself has archived the session.
+        Archived = "archived",
+        /// The session is gone at its provider, or past its time to live.
+        Expired = "expired",
+        /// The session exists, but its provider would refuse it or start an empty one instead.
+        Invalid = "invalid",
+        /// The session has not been checked yet, or cannot be checked now.
+        Unknown = "unknown",
+    }
 }
-
-/// Gives an enum the one spelling used in JSON, SQL and on the command line.
-macro_rules! spelled {
-    ($type:ty { $($variant:ident = $text:literal),+ $(,)? }) => {
-        impl $type {
-            /// Every value, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The spelling used in JSON, SQL and on the command line.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),+ }
-            }
-
-            /// The value spelled so, if any.
-            #[must_use]
-            pub fn parse(text: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|value| value.as_str() == text)
-            }
-        }
-
-        impl std::fmt::Display for $type {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    };
-}
-pub(crate) use spelled;
-
-spelled!(Kind { Interactive = "interactive", Headless = "headless", Subagent = "subagent" });
-spelled!(Status {
-    Active = "active",
-    Archived = "archived",
-    Expired = "expired",
-    Invalid = "invalid",
-    Unknown = "unknown",
-});
-
-/// Who runs a session at this moment.
+/// The process that has a session at this moment, if any. Never stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Live {
-    /// The state; everything but `none` and `unknown` blocks a second writer.
+    /// The state.
     pub state: LiveState,
-    /// The process that has it.
+    /// Id of the process.
     pub pid: Option<u32>,
-    /// What that process is: its command, or what it is doing.
+    /// Command of the process, or what it is doing.
     pub what: Option<String>,
-    /// Since when.
+    /// Time since which it has the session.
     pub since: Option<Timestamp>,
 }
 
 impl Live {
-    /// True if a second writer would do damage.
+    /// True if another writer has to be kept out: the state is neither `none` nor `unknown`.
     #[must_use]
     pub fn blocks(&self) -> bool {
         !matches!(self.state, LiveState::None | LiveState::Unknown)
     }
 }
 
-/// The state of the process that has a session, if any.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LiveState {
-    /// Nobody has it.
-    None,
-    /// A process has it and sits idle.
-    Open,
-    /// A process works in it.
-    Busy,
-    /// A process waits for its person.
-    Waiting,
-    /// The provider does not show it.
-    #[default]
-    Unknown,
+vocabulary! {
+    /// State of the process that has a session now, if any. All but `none` and `unknown` keep a
+    /// second writer out.
+    pub enum LiveState, default Unknown {
+        /// No process has the session.
+        None = "none",
+        /// A process has the session and is idle.
+        Open = "open",
+        /// A process is working in the session.
+        Busy = "busy",
+        /// A process is waiting for input or permission.
+        Waiting = "waiting",
+        /// The provider does not show which process has the session.
+        Unknown = "unknown",
+    }
 }
 
-spelled!(LiveState {
-    None = "none",
-    Open = "open",
-    Busy = "busy",
-    Waiting = "waiting",
-    Unknown = "unknown",
-});
+vocabulary! {
+    /// Holder of a lease, the exclusive right to run a session.
+    pub enum LeaseKind, default Interactive {
+        /// A turn that the daemon runs.
+        Turn = "turn",
+        /// A process that a user started with `resume` or `new`.
+        Interactive = "interactive",
+    }
+}
 
-/// Which sessions `list` returns, in which order, and where the page starts.
+/// Request of `list`: filters, order and page. Filters are combined with AND.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ListRequest {
-    /// Only of this project (root path, or any directory in it).
+    /// Only sessions of the project that contains this directory (absolute path).
     pub project: Option<String>,
-    /// Only of this provider.
+    /// Only sessions of this provider.
     pub provider: Option<String>,
-    /// Only of this agent.
+    /// Only sessions of this agent.
     pub agent: Option<String>,
-    /// Only with this status.
+    /// Only sessions with this status.
     pub status: Option<Status>,
-    /// Only of this kind; without it subagents are left out.
+    /// Only sessions of this kind; `null` means all but subagents.
     pub kind: Option<Kind>,
-    /// Only with this tag.
+    /// Only sessions with this tag.
     pub tag: Option<String>,
-    /// Only those that somebody runs now.
+    /// Only sessions that a process has now.
     pub busy: bool,
-    /// The trash instead of everything else.
+    /// Lists the trash instead.
     pub trash: bool,
-    /// Only with activity at or after this moment.
+    /// Only sessions with activity at or after this time.
     pub since: Option<Timestamp>,
-    /// The order.
+    /// Order of the list.
     pub sort: Sort,
-    /// Sessions a page, 1 to 500; 0 means 50.
+    /// Maximum number of sessions, 1 to 500; 0 means 50.
     pub limit: u32,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     pub after: Option<String>,
 }
 
-/// The order of a list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Sort {
-    /// Last activity, newest first.
-    #[default]
-    Activity,
-    /// Creation, newest first.
-    Created,
-    /// Predicted expiry, soonest first; those without one come last.
-    Expires,
+vocabulary! {
+    /// The order of a list.
+    pub enum Sort, default Activity {
+        /// By last activity, newest first.
+        Activity = "activity",
+        /// By creation, newest first.
+        Created = "created",
+        /// By predicted expiry, soonest first; sessions without a prediction come last.
+        Expires = "expires",
+    }
 }
 
-spelled!(Sort { Activity = "activity", Created = "created", Expires = "expires" });
-
-/// One page of sessions.
+/// Response of `list` and `check`: one page of sessions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SessionPage {
-    /// The sessions, in the order asked for.
+    /// The sessions, in the requested order.
     pub sessions: Vec<Session>,
-    /// Where the next page starts; `null` at the end.
+    /// Cursor of the next page; `null` if this is the last.
     pub next: Option<String>,
-    /// True while the first sweep after a start still runs, so sessions may be missing.
+    /// True while the first sweep after a start is running, so that sessions may be missing.
     pub discovering: bool,
 }
 
-/// Which session to show.
+/// Request of `show`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ShowRequest {
-    /// `@key`, an id, a provider's id, or a unique prefix (at least 4 characters) of one.
+    /// A key (`@name`), an id, a provider's id, or a unique prefix of one (at least 4 characters).
     pub selector: String,
 }
 
-/// Which sessions to check now.
+/// Request of `check`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct CheckRequest {
-    /// The sessions; empty means a page of all, newest activity first.
+    /// Selectors of the sessions; empty means a page of all sessions, newest activity first.
     pub selectors: Vec<String>,
-    /// Without selectors: sessions a page, 1 to 500; 0 means 50.
+    /// Without selectors: maximum number of sessions, 1 to 500; 0 means 50.
     pub limit: u32,
-    /// Without selectors: the `next` of the page before.
+    /// Without selectors: the `next` of the previous page.
     pub after: Option<String>,
-    /// Believe that sessions are gone even though more than half of their home vanished at once.
+    /// Accepts that sessions are gone even if more than half of their home disappeared at once.
     pub accept_losses: bool,
 }

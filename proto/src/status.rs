@@ -1,41 +1,41 @@
-//! How the daemon is.
+//! Status of the daemon.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
 
-/// Asks how the daemon is.
+/// Request of `status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusRequest {}
 
-/// How the daemon is.
+/// Response of `status`: process, version, paths, counters and problems.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DaemonStatus {
-    /// Its process.
+    /// Process id of the daemon.
     pub pid: u32,
-    /// Its version.
+    /// Version of the daemon.
     pub version: String,
-    /// The protocol it speaks.
+    /// Protocol version that it speaks.
     pub protocol: u32,
-    /// The socket it listens on.
+    /// Path of its socket.
     pub socket: String,
-    /// The registry's file.
+    /// Path of the registry's database.
     pub database: String,
-    /// The configuration file it looked for.
+    /// Path of the configuration file, which may be missing.
     pub config: String,
-    /// When it started.
+    /// Time at which it started.
     pub started_at: Timestamp,
-    /// Sessions in the registry, trash included.
+    /// Number of sessions in the registry, including the trash.
     pub sessions: i64,
-    /// Turns that wait or run.
+    /// Number of queued and running turns.
     pub turns_pending: i64,
-    /// Those of them that run.
+    /// Number of running turns.
     pub turns_running: i64,
-    /// Leases that are held.
+    /// Number of leases that are held.
     pub leases: i64,
-    /// Resident memory, in bytes.
+    /// Resident memory in bytes.
     pub memory_bytes: u64,
-    /// What is wrong; while this is not empty the daemon is degraded or reports a loss.
+    /// Current problems as text; empty if the daemon works without restriction.
     pub problems: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! A moment: integer milliseconds in bincode and SQLite, RFC 3339 in JSON. Knows no clock.
+//! Points in time: integer milliseconds in bincode and SQLite, RFC 3339 in JSON. Reads no clock.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Timestamp(pub i64);
 
 impl Timestamp {
-    /// The moment of a file time given in nanoseconds since the epoch.
+    /// Converts a file time in nanoseconds since the epoch.
     #[must_use]
     pub fn from_ns(ns: i64) -> Self {
         Self(ns.div_euclid(1_000_000))
@@ -21,7 +21,7 @@ impl Timestamp {
         text.parse::<jiff::Timestamp>().ok().map(|at| Self(at.as_millisecond()))
     }
 
-    /// This moment moved by some milliseconds, saturating at the ends of time.
+    /// Adds milliseconds, saturating at the bounds of the type.
     #[must_use]
     pub fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms))
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_outside_the_calendar_do_not_panic() {
+    fn times_outside_the_calendar_do_not_panic() {
         assert_eq!(Timestamp(i64::MAX).to_string(), "9223372036854775807 ms");
         assert_eq!(Timestamp(i64::MAX).plus_ms(1), Timestamp(i64::MAX));
     }

@@ -1,191 +1,180 @@
-//! One prompt and everything that comes back.
+//! Turns: one prompt and its output each.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::session::spelled;
+use crate::vocabulary::vocabulary;
 use crate::{Environment, Event, Fault, Session, Timestamp};
 
 /// One prompt to one session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Turn {
-    /// Made by the caller; a repeated request with the same id runs nothing twice.
+    /// UUID made by the caller; repeating a request with the same id runs nothing twice.
     pub id: String,
-    /// The session it belongs to.
+    /// Id of its session.
     pub session_id: String,
-    /// The agent that was asked.
+    /// Name of the agent.
     pub agent: String,
-    /// The beginning of its prompt: one line, at most 200 characters.
+    /// Beginning of the prompt: one line of at most 200 characters.
     pub prompt: String,
-    /// How far it is.
+    /// Current state.
     pub state: TurnState,
-    /// When it was accepted.
+    /// Time at which it was accepted.
     pub queued_at: Timestamp,
-    /// When the provider was started.
+    /// Time at which the provider was started.
     pub started_at: Option<Timestamp>,
-    /// When it ended.
+    /// Time at which it ended.
     pub finished_at: Option<Timestamp>,
-    /// Why it failed.
+    /// The fault, if it ended without success.
     pub fault: Option<Fault>,
-    /// The provider knew nothing of what was said before: a fallback let the session begin anew,
-    /// and no turn had succeeded since.
+    /// True if the provider did not have the earlier conversation: a fallback had started the
+    /// session over, and no turn had succeeded since.
     pub lost_context: bool,
 }
 
-/// How far a turn is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TurnState {
-    /// Waits its place.
-    #[default]
-    Queued,
-    /// The provider works on it.
-    Running,
-    /// Exit code, final event and session id were all right.
-    Succeeded,
-    /// The provider failed.
-    Failed,
-    /// Ended on request.
-    Cancelled,
-    /// The daemon or the machine went down in the middle.
-    Interrupted,
+vocabulary! {
+    /// Current state of a turn.
+    pub enum TurnState, default Queued {
+        /// The turn waits for its session or for a free slot.
+        Queued = "queued",
+        /// The provider is working on the turn.
+        Running = "running",
+        /// The provider ended well, reported a result, and worked in the right session.
+        Succeeded = "succeeded",
+        /// The provider failed, took too long, or worked in another session.
+        Failed = "failed",
+        /// The turn was stopped on request.
+        Cancelled = "cancelled",
+        /// The daemon or the machine stopped while the turn was running.
+        Interrupted = "interrupted",
+    }
 }
 
-spelled!(TurnState {
-    Queued = "queued",
-    Running = "running",
-    Succeeded = "succeeded",
-    Failed = "failed",
-    Cancelled = "cancelled",
-    Interrupted = "interrupted",
-});
-
-/// What a prompt does when its session cannot be resumed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Fallback {
-    /// It is refused.
-    #[default]
-    Fail,
-    /// It begins a new session at the provider under the same id, when the old one is proven to
-    /// be gone, would be refused, or is in the trash; never when that is unknown.
-    New,
+vocabulary! {
+    /// Handling of a prompt whose session cannot be resumed.
+    pub enum Fallback, default Fail {
+        /// The prompt is refused.
+        Fail = "fail",
+        /// The session starts over at its provider under the same id, if the old one is proven to
+        /// be gone, would be refused, or is in the trash; never if that is unknown.
+        New = "new",
+    }
 }
-
-spelled!(Fallback { Fail = "fail", New = "new" });
 
 impl TurnState {
-    /// True if nothing more will happen.
+    /// True if the turn has ended.
     #[must_use]
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Running)
     }
 }
 
-/// A prompt for a session, or for a new one.
+/// Request of `send`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct SendRequest {
-    /// A UUID made by the caller.
+    /// Id of the turn: a UUID made by the caller.
     pub turn_id: String,
-    /// The session; with `new_agent` a key, which gets a session when it has none yet.
+    /// Selector of the session; `null` means the newest resumable one of `cwd`'s project, or a new
+    /// one if `new_agent` is given. With `new_agent` it must be a key.
     pub selector: Option<String>,
-    /// Start a new session with this agent; with a key only if that has none, else the key's
-    /// must be one of this agent.
+    /// Starts a new session with this agent; with a key, only if the key has no session yet, else
+    /// its session must be one of this agent.
     pub new_agent: Option<String>,
-    /// The caller's directory: where a new session starts, or whose project's newest is meant.
+    /// Absolute path of the caller's directory, in which a new session starts.
     pub cwd: String,
-    /// Whether a new session starts there even if its agent has a directory of its own.
+    /// True if `cwd` takes precedence over the agent's own directory.
     pub cwd_given: bool,
-    /// What to say.
+    /// The prompt, at most [`PROMPT_BYTES_MAX`] bytes.
     pub prompt: String,
-    /// Our own time to live of the session from now on, in milliseconds after the last activity.
+    /// New time to live of the session in milliseconds, counted from its last activity.
     pub ttl_ms: Option<i64>,
-    /// What to do when the session cannot be resumed.
+    /// What to do if the session cannot be resumed.
     pub fallback: Fallback,
-    /// How long the provider may take, in milliseconds, at most an hour; else as configured.
+    /// Time limit for the provider in milliseconds, at most [`TIMEOUT_MS_MAX`]; `null` means as
+    /// configured.
     pub timeout_ms: Option<u64>,
-    /// Record the provider's own lines too, as events of type `raw`.
+    /// Also records the provider's own output lines, as events of type `raw`.
     pub raw: bool,
-    /// Continue a copy of the session, as one of its own, where the provider can.
+    /// Sends the prompt to a copy, which becomes a new session, if the provider can fork.
     pub fork: bool,
-    /// Wait for whoever else has the session, for as long as that takes.
+    /// Waits until no other process has the session, without a time limit.
     pub wait: bool,
-    /// End the turn of ours that runs in it, or ask the process that has its lease to end.
+    /// Stops the turn that is running in the session, or asks the process with its lease to exit.
     pub steal: bool,
-    /// The caller's variables, as far as providers declared an interest in them.
+    /// The caller's environment variables that `environment` names.
     pub environment: Environment,
 }
 
-/// The variable that tells a provider, and whatever it starts, the id of the turn that it is in.
+/// Environment variable that holds the turn's id for the provider and all processes it starts.
 pub const TURN_VARIABLE: &str = "SESSD_TURN";
 
-/// The longest prompt, in bytes: it travels in one frame with everything else.
+/// Maximum length of a prompt in bytes; the whole request has to fit into one frame.
 pub const PROMPT_BYTES_MAX: usize = 1_000_000;
 
-/// The longest that a turn may be told to take, in milliseconds.
+/// Maximum time limit of a turn, in milliseconds.
 pub const TIMEOUT_MS_MAX: u64 = 3_600_000;
 
-/// The turn a prompt became.
+/// Response of `send`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SendResponse {
-    /// The session it goes to.
+    /// The session that gets the prompt.
     pub session: Session,
-    /// The turn.
+    /// The accepted turn.
     pub turn: Turn,
 }
 
-/// What to read of a turn's output.
+/// Request of `turn_output`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TurnOutputRequest {
-    /// The turn: its id, or a unique beginning of at least 4 characters.
+    /// Id of the turn, or a unique prefix of it (at least 4 characters).
     pub turn_id: String,
-    /// The `seq` of the last event already seen; 0 from the start.
+    /// The `seq` of the last event already seen; 0 means from the start.
     pub after: i64,
-    /// How long to wait for something new, in milliseconds, at most 60,000.
+    /// Time to wait for new events, in milliseconds, at most 60,000.
     pub wait_ms: u32,
 }
 
-/// A part of a turn's output.
+/// Response of `turn_output`: the next part of the output.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TurnOutput {
-    /// The turn as it is now.
+    /// The turn in its current state.
     pub turn: Turn,
-    /// Events after the one asked for; empty when nothing came in time.
+    /// Events after `after`; empty if none came in time.
     pub events: Vec<Event>,
-    /// The session, once the turn is final and all its events are in this answer.
+    /// The session, if the turn has ended and this response contains its last events.
     pub session: Option<Session>,
 }
 
-/// Which turns to list, newest first.
+/// Request of `turns`: filters and page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TurnsRequest {
-    /// Only this one: its id, or a unique beginning of at least 4 characters.
+    /// Only the turn with this id, or unique prefix of it (at least 4 characters).
     pub turn_id: Option<String>,
-    /// Only of this session.
+    /// Only turns of the session with this selector.
     pub session: Option<String>,
-    /// Only in this state.
+    /// Only turns in this state.
     pub state: Option<TurnState>,
-    /// Turns a page, 1 to 500; 0 means 50.
+    /// Maximum number of turns, 1 to 500; 0 means 50.
     pub limit: u32,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     pub after: Option<String>,
 }
 
-/// One page of turns.
+/// Response of `turns`: one page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TurnPage {
     /// The turns, newest first.
     pub turns: Vec<Turn>,
-    /// Where the next page starts; `null` at the end.
+    /// Cursor of the next page; `null` if this is the last.
     pub next: Option<String>,
 }
 
-/// Which turn to end.
+/// Request of `cancel`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CancelRequest {
-    /// Its id, or a unique beginning of at least 4 characters.
+    /// Id of the turn, or a unique prefix of it (at least 4 characters).
     pub turn_id: String,
 }

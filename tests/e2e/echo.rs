@@ -297,7 +297,7 @@ fn a_stopped_daemon_takes_its_turns_with_it() {
     });
     let stopped = sandbox.sessctl(&["daemon", "stop"]);
     assert_eq!(stopped.status, 0, "{}", stopped.stderr);
-    assert!(stopped.stderr.contains("interrupted: 1 turns"), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("interrupted 1 running turn"), "{}", stopped.stderr);
     wait_until("the end of the agent", DEADLINE, || (!is_running(pid)).then_some(()));
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
     let turn = ended(&mut sandbox.client(), &running.turn_id).turn;

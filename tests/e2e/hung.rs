@@ -140,7 +140,7 @@ fn a_check_of_all_during_a_first_sweep_that_hangs_says_that_more_may_come() {
     pipe(&homes.hanging.join("settings.json"));
     let output = homes.sandbox.sessctl(&["check", "--all"]);
     assert_eq!(output.status, 0, "{output:?}");
-    assert!(output.stderr.contains("the first sweep still runs"), "{output:?}");
+    assert!(output.stderr.contains("the first sweep is still running"), "{output:?}");
     release(&homes.hanging.join("settings.json"));
 }
 

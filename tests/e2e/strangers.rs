@@ -148,7 +148,7 @@ fn our_daemon_does_not_speak_with_other_users() {
         assert_fault(&output, status, what);
         assert!(output.stderr.contains(word), "{what}: {}", output.stderr);
     };
-    as_stranger(8, "no permission to talk to", "a stranger");
+    as_stranger(8, "no permission to connect to", "a stranger");
     // Even with every door open by mistake.
     set_mode(sandbox.home().parent().unwrap(), 0o755);
     set_mode(&sandbox.runtime_dir(), 0o755);

@@ -5,9 +5,9 @@ use sessd_proto::agent::{AgentInfo, AgentsRequest};
 
 use crate::Context;
 
-/// Show the agents: what `new` and `send --new` can start
+/// List the agents that `new` and `send --new` can start
 ///
-/// Every provider is one; more are written in the configuration, as [agents.NAME].
+/// Every provider is an agent. Your own are written in the configuration file, as [agents.NAME].
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -17,7 +17,7 @@ pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
         return context.output.json(&response);
     }
     let rows: Vec<_> = response.agents.into_iter().map(|info| row(context, info)).collect();
-    let head = ["NAME", "PROVIDER", "MODEL", "MAY", "MCP SERVERS", "DEFINED IN"];
+    let head = ["NAME", "PROVIDER", "MODEL", "PERMISSION", "MCP SERVERS", "DEFINED IN"];
     context.output.table(&head, &rows)
 }
 

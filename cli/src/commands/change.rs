@@ -1,4 +1,4 @@
-//! What the verbs that change sessions print: one line a session.
+//! Output of the commands that change sessions: one line per session.
 
 use serde::Serialize;
 use sessd_proto::change::ChangeResponse;
@@ -6,13 +6,13 @@ use sessd_proto::{Fault, Session};
 
 use crate::Context;
 
-/// What they answer in JSON.
+/// The JSON output.
 #[derive(Serialize)]
 struct Sessions<'a> {
     sessions: &'a [Session],
 }
 
-/// Says what was done to which sessions.
+/// Prints the changed sessions, and what was done to them.
 pub(super) fn print(context: &Context, changed: &ChangeResponse, done: &str) -> Result<(), Fault> {
     if context.output.is_json() {
         return context.output.json(&Sessions { sessions: &changed.sessions });

@@ -6,18 +6,19 @@ use sessd_proto::{Fault, Session};
 use super::list::{Sessions, note_discovering};
 use crate::Context;
 
-/// Check now whether sessions can be resumed; free, and nothing is written at the provider
+/// Check now whether sessions can be resumed
 ///
-/// Exits with 0 whatever the verdict; the status and its reason are the answer.
+/// Calls no model and writes nothing at the provider. Exits with 0 whatever the result; the
+/// reasons are explained in `sessctl help reasons`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sessions
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    /// Sessions to check
+    #[arg(value_name = "SELECTOR", required_unless_present = "all", conflicts_with = "all")]
     selectors: Vec<String>,
-    /// All sessions
+    /// Check every session
     #[arg(long)]
     all: bool,
-    /// Believe that sessions are gone even if more than half of their home vanished at once
+    /// Accept that sessions are gone even if more than half of a home disappeared at once
     #[arg(long)]
     accept_losses: bool,
 }

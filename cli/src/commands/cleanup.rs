@@ -5,15 +5,16 @@ use sessd_proto::cleanup::{Action, CleanupRequest};
 
 use crate::Context;
 
-/// Put what is past its time into the trash, and empty the trash
+/// Move expired sessions to the trash, and purge old trash
 ///
-/// The daemon does it every hour by itself. Sessions past their time to live go to the trash, and
-/// so do those that for `cleanup.grace_days` were gone at their provider or never begun; they
-/// leave it after `cleanup.trash_days`. Pinned and tagged sessions stay; transcripts are never
-/// touched. What goes by its age must have been due at an earlier cleanup too, an hour before.
+/// The daemon does this every hour by itself. Sessions past their time to live go to the trash;
+/// so do sessions that have been gone at their provider, or registered and never started, for
+/// `cleanup.grace_days`. They leave the registry after `cleanup.trash_days`. Pinned and tagged
+/// sessions are kept, and transcripts are never touched. Anything removed by age must already
+/// have been due an hour before.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Print what would be done, do nothing
+    /// Print what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -27,7 +28,7 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
         context.output.note(&format!("note: {held}"));
     }
     if report.actions.is_empty() {
-        context.output.note(if args.dry_run { "nothing to do" } else { "nothing was to be done" });
+        context.output.note("nothing to do");
         return Ok(());
     }
     let row = |action: &Action| {

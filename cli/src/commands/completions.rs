@@ -6,10 +6,12 @@ use sessd_proto::Fault;
 
 use crate::Context;
 
-/// Print the completion script of a shell
+/// Print the completion script for a shell
+///
+/// For bash: `sessctl completions bash > ~/.local/share/bash-completion/completions/sessctl`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The shell
+    /// Name of the shell
     shell: Shell,
 }
 

@@ -6,6 +6,7 @@ use sessd_proto::client::Client;
 use sessd_proto::paths::Paths;
 use sessd_proto::status::StatusRequest;
 
+use crate::output::count;
 use crate::systemd::{self, Manager};
 use crate::{Context, connect};
 
@@ -13,7 +14,7 @@ mod install;
 mod logs;
 mod units;
 
-/// Start, stop or restart the daemon (it also starts by itself on first use)
+/// Control the daemon, which starts by itself on first use
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -22,17 +23,17 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Start it, if it does not run
+    /// Start the daemon if it is not running
     Start,
-    /// End it after the requests in flight; running turns are interrupted
+    /// Stop the daemon; running turns are interrupted
     ///
-    /// Turns that wait are run by the next one, unless they need variables that they were sent
-    /// with: these are nowhere written down.
+    /// Requests in flight are answered first. Queued turns are run by the next daemon, unless
+    /// they need environment variables that were sent with them: those are never written down.
     Stop,
-    /// Stop it, if it runs, and start it; running turns are interrupted
+    /// Restart the daemon; running turns are interrupted
     Restart,
     Install(install::Args),
-    /// Remove the units again; the registry and your own drop-ins stay
+    /// Remove the systemd units; registry and drop-ins are kept
     Uninstall,
     Logs(logs::Args),
 }
@@ -50,7 +51,7 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
 
 fn start(context: &Context) -> Result<(), Fault> {
     let client = context.connect()?;
-    // The lock knows better than the socket, which the service manager may have made.
+    // Ask the lock first: the other end of the socket may be the service manager.
     let pid = connect::process(&context.paths()?).unwrap_or_else(|| client.daemon_pid());
     report(context, Some(pid), "running")
 }
@@ -63,7 +64,7 @@ fn stop(context: &Context) -> Result<(), Fault> {
     report(context, stopped, if stopped.is_some() { "stopped" } else { "did not run" })?;
     note_turns(context, turns);
     if is_unit {
-        context.output.note("systemd still listens for it: the next call starts it again");
+        context.output.note("systemd keeps listening: the next call starts it again");
     }
     Ok(())
 }
@@ -80,7 +81,7 @@ fn restart(context: &Context) -> Result<(), Fault> {
     start(context)
 }
 
-/// How many turns a daemon that is to end runs, and how many wait.
+/// Returns how many turns the daemon is running and how many are queued; zeros if it is silent.
 fn turns(paths: &Paths) -> (i64, i64) {
     let asked = connect::process(paths).and_then(|_| Client::connect(&paths.socket).ok());
     let status = asked.and_then(|mut client| client.status(StatusRequest {}).ok());
@@ -89,10 +90,12 @@ fn turns(paths: &Paths) -> (i64, i64) {
 
 fn note_turns(context: &Context, (running, waiting): (i64, i64)) {
     if running > 0 {
-        context.output.note(&format!("interrupted: {running} turns that ran: `sessctl turns`"));
+        let turns = count(running, "running turn");
+        context.output.note(&format!("interrupted {turns}: `sessctl turns --state interrupted`"));
     }
     if waiting > 0 {
-        context.output.note(&format!("{waiting} turns wait for the next daemon"));
+        let turns = count(waiting, "queued turn");
+        context.output.note(&format!("the next daemon will run {turns}"));
     }
 }
 

@@ -6,13 +6,14 @@ use sessd_proto::change::SelectorsRequest;
 use super::change;
 use crate::Context;
 
-/// Put sessions into the trash; their transcripts stay at the provider
+/// Move sessions to the trash; their transcripts are kept
 ///
-/// They leave the lists (`sessctl list --trash` shows them) and, after `cleanup.trash_days`, the
-/// registry. Until then, and while the transcript exists, `sessctl undelete` brings them back.
+/// Deleted sessions leave the lists (`sessctl list --trash` shows them) and, after
+/// `cleanup.trash_days`, the registry. `sessctl undelete` brings them back, by their full id even
+/// after that, as long as the transcript exists.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sessions
+    /// Sessions to delete
     #[arg(required = true, value_name = "SELECTOR")]
     selectors: Vec<String>,
 }
@@ -22,6 +23,6 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let changed = context.connect()?.delete(request)?;
     change::print(context, &changed, "deleted")?;
     let ids: Vec<_> = changed.sessions.iter().map(|session| session.short_id()).collect();
-    context.output.note(&format!("back: `sessctl undelete {}`", ids.join(" ")));
+    context.output.note(&format!("undo: `sessctl undelete {}`", ids.join(" ")));
     Ok(())
 }

@@ -4,11 +4,11 @@ use sessd_proto::doctor::{DoctorRequest, Finding, Level};
 use sessd_proto::{Fault, FaultCode};
 
 use crate::Context;
-use crate::output::clean;
+use crate::output::{clean, count};
 
-/// Show what the daemon sees: PATH, programs, homes, permissions, clock
+/// Diagnose the environment: PATH, programs, homes, clock
 ///
-/// Exits with 1 if something does not work.
+/// Also checks permissions. Exits with 1 if a problem is found.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -21,10 +21,12 @@ pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
             context.output.data(&line(finding))?;
         }
     }
-    match report.findings.iter().filter(|finding| finding.level == Level::Problem).count() {
+    match report.findings.iter().filter(|it| it.level == Level::Problem).count() {
         0 => Ok(()),
-        1 => Err(Fault::new(FaultCode::Environment, "there is 1 problem")),
-        count => Err(Fault::new(FaultCode::Environment, format!("there are {count} problems"))),
+        problems => {
+            let what = format!("found {}", count(problems, "problem"));
+            Err(Fault::new(FaultCode::Environment, what))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use sessd_proto::job::{Job, JobsRequest, RunJobRequest};
 
 use crate::Context;
 
-/// Show the daemon's recurring work and its last results
+/// List the daemon's recurring jobs and their last results
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -17,7 +17,7 @@ pub(crate) struct Args {
 enum Action {
     /// Run a job now and wait for its result
     Run {
-        /// Its name
+        /// Name of the job
         job: String,
     },
 }

@@ -4,14 +4,14 @@ use clap::Subcommand;
 use sessd_proto::Fault;
 use sessd_proto::key::{DropKeyRequest, Key, KeyRequest, KeysRequest};
 
-use super::change;
+use super::{change, list};
 use crate::Context;
 
-/// Names of your own for sessions, such as @discord:42
+/// Manage keys, your own names for sessions (e.g. @discord:42)
 ///
-/// A key is `@` and up to 199 bytes without white space and control characters, and works
-/// wherever a session is named. It means the same session until it is moved or dropped:
-/// `sessctl send @KEY --agent AGENT …` gets or begins that session.
+/// A key is `@` and 1 to 199 bytes without whitespace or control characters, and selects a
+/// session in every command. It points to the same session until it is moved or dropped.
+/// `sessctl send @KEY --agent AGENT PROMPT` starts a session for a key that has none.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -20,35 +20,35 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List keys and what they mean
+    /// List keys and their sessions
     ///
-    /// Through a pipe the columns are separated by tabs: key, id, agent, status, last activity,
+    /// Through a pipe, the columns are separated by tabs: key, id, agent, status, last activity,
     /// title.
     List {
-        /// Keys a page, 1 to 500
+        /// Maximum number of keys, 1 to 500
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
         limit: u32,
-        /// Go on after this key
+        /// Continue after this key
         #[arg(long, value_name = "KEY")]
         after: Option<String>,
     },
-    /// Give a session a key that means nothing yet
+    /// Give a session a new key
     Bind {
-        /// The key
+        /// The key, with its @
         key: String,
         /// The session
         selector: String,
     },
-    /// Let a key mean another session
+    /// Point a key to another session
     Move {
-        /// The key
+        /// The key, with its @
         key: String,
         /// The session
         selector: String,
     },
-    /// Let a key mean nothing any more; the session stays
+    /// Remove a key; the session is kept
     Drop {
-        /// The key
+        /// The key, with its @
         key: String,
     },
 }
@@ -63,7 +63,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
             }
             table(context, &page.keys)?;
             if let Some(next) = page.next {
-                context.output.note(&format!("more: `sessctl key list --after {next}`"));
+                context.output.note(&format!("more: `{}`", list::next_page(&next)));
             }
             Ok(())
         }

@@ -9,55 +9,63 @@ use crate::{Context, current_dir, duration};
 
 /// List sessions, newest activity first
 ///
-/// Through a pipe the columns are separated by tabs and complete: id, provider, status, live
-/// state, last activity, project, title.
+/// Prints at most --limit sessions; use --all for every one. Through a pipe, the columns are
+/// separated by tabs and not shortened: id, provider, status, live state, last activity, project,
+/// title. `sessctl help states` explains status and live state.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Only of the project that this directory belongs to
+    /// Only sessions of the project that contains this directory
     #[arg(long, value_name = "DIR", conflicts_with = "here")]
     project: Option<String>,
-    /// Only of the project of the current directory
+    /// Only sessions of the current directory's project
     #[arg(long)]
     here: bool,
-    /// Only of this provider
+    /// Only sessions of this provider
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
-    /// Only of this agent
+    /// Only sessions of this agent
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
-    /// Only with this status: active, archived, expired, invalid, unknown
+    /// Only sessions with this status: active, archived, expired, invalid, unknown
     #[arg(long, value_parser = status)]
     status: Option<Status>,
-    /// Only of this kind: interactive, headless, subagent (hidden by default)
+    /// Only sessions of this kind: interactive, headless, subagent (hidden by default)
     #[arg(long, value_parser = kind)]
     kind: Option<Kind>,
-    /// Only with this tag
+    /// Only sessions with this tag
     #[arg(long)]
     tag: Option<String>,
-    /// Only those that a process has open now
+    /// Only sessions that a process has open now
     #[arg(long)]
     busy: bool,
-    /// The trash instead of everything else
+    /// List the trash instead
     #[arg(long, conflicts_with = "busy")]
     trash: bool,
-    /// Only with activity in this time, e.g. 2d, 12h, 30m
+    /// Only sessions active within this time, e.g. 2d, 12h, 30m
     #[arg(long, value_name = "AGE", value_parser = duration::parse)]
     since: Option<i64>,
-    /// Order: activity or created (newest first), expires (soonest first)
+    /// Sort by activity or created (newest first), or expires (soonest first)
     #[arg(long, default_value = "activity", value_parser = sort)]
     sort: Sort,
-    /// Sessions a page, 1 to 500
+    /// Maximum number of sessions, 1 to 500
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
-    /// Go on where the page with this cursor ended
+    /// Continue after the page that ended with this cursor
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
-    /// All pages
+    /// Print every session, however many there are
     #[arg(long)]
     all: bool,
 }
 
-/// What `list` and `check` answer in JSON.
+const EXAMPLES: &str = "\
+Examples:
+  sessctl list --here --since 2d
+  sessctl list --sort expires --limit 10
+  sessctl list --all --json";
+
+/// The JSON output of `list` and `check`.
 #[derive(Serialize)]
 pub(super) struct Sessions {
     pub(super) sessions: Vec<Session>,
@@ -94,25 +102,29 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         return context.output.json(&Sessions { sessions, next: page.next });
     }
     if sessions.is_empty() && context.output.is_terminal() {
-        context.output.note("no sessions; what is looked at: `sessctl providers`");
+        context.output.note("no sessions; to see where sessd looks: `sessctl providers`");
     }
     table(context, &sessions)?;
     if let Some(next) = page.next.filter(|_| context.output.is_terminal()) {
-        let more = onward(std::env::args().skip(1), &next);
-        context.output.note(&format!("more: `{more}` (or --all)"));
+        context.output.note(&format!("more: `{}` (or --all)", next_page(&next)));
     }
     Ok(())
 }
 
-/// Says why sessions may be missing.
+/// Notes that sessions may be missing while the first sweep is running.
 pub(super) fn note_discovering(context: &Context, discovering: bool) {
     if discovering {
-        context.output.note("note: the first sweep still runs, sessions may be missing");
+        context.output.note("note: the first sweep is still running, so sessions may be missing");
     }
 }
 
-/// The same call for the next page: a cursor belongs to its filters and its order.
-fn onward(mut words: impl Iterator<Item = String>, next: &str) -> String {
+/// Returns the command line of this call for the next page: a cursor is only valid with the same
+/// filters and order.
+pub(super) fn next_page(cursor: &str) -> String {
+    with_cursor(std::env::args().skip(1), cursor)
+}
+
+fn with_cursor(mut words: impl Iterator<Item = String>, next: &str) -> String {
     let mut line = "sessctl".to_owned();
     while let Some(word) = words.next() {
         if word == "--after" {
@@ -121,10 +133,10 @@ fn onward(mut words: impl Iterator<Item = String>, next: &str) -> String {
             line += &format!(" {}", quoted(&word));
         }
     }
-    line + " --after " + next
+    line + " --after " + &quoted(next)
 }
 
-/// Prints sessions, one a line.
+/// Prints sessions, one per line.
 pub(super) fn table(context: &Context, sessions: &[Session]) -> Result<(), Fault> {
     let home = context.env.get("HOME");
     let output = &context.output;
@@ -144,7 +156,7 @@ pub(super) fn table(context: &Context, sessions: &[Session]) -> Result<(), Fault
     if rows.is_empty() { Ok(()) } else { output.table(&head, &rows) }
 }
 
-/// The live state; nobody and unknown look alike in a list.
+/// Returns the live state; `none` and `unknown` are both shown as `-`.
 fn live(session: &Session) -> String {
     match session.live.state {
         LiveState::None | LiveState::Unknown => "-".to_owned(),
@@ -154,7 +166,7 @@ fn live(session: &Session) -> String {
 
 fn absolute(dir: String) -> Result<String, Fault> {
     let path = std::path::absolute(&dir).map_err(|error| {
-        Fault::new(sessd_proto::FaultCode::Usage, format!("`{dir}` is no directory: {error}"))
+        Fault::new(sessd_proto::FaultCode::Usage, format!("`{dir}` is not a directory: {error}"))
     })?;
     Ok(path.to_string_lossy().into_owned())
 }
@@ -177,7 +189,7 @@ fn sort(text: &str) -> Result<Sort, String> {
 
 pub(super) fn one_of(values: &[impl ToString]) -> String {
     let names: Vec<_> = values.iter().map(ToString::to_string).collect();
-    format!("one of {}", names.join(", "))
+    format!("expected one of {}", names.join(", "))
 }
 
 #[cfg(test)]
@@ -185,10 +197,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_keeps_filters_and_order() {
+    fn next_page_keeps_filters_and_order() {
         let words = ["list", "--tag", "a b", "--after", "x.1", "--sort=created", "--after=y.2"];
         assert_eq!(
-            onward(words.map(str::to_owned).into_iter(), "z.3"),
+            with_cursor(words.map(str::to_owned).into_iter(), "z.3"),
             "sessctl list --tag 'a b' --sort=created --after z.3"
         );
     }

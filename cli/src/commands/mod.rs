@@ -1,4 +1,4 @@
-//! One file for each verb; its doc comments are its help.
+//! One file for each command; its doc comments are its help.
 
 use clap::Subcommand;
 use sessd_proto::Fault;
@@ -14,6 +14,7 @@ mod completions;
 mod daemon;
 mod delete;
 mod doctor;
+mod help;
 mod jobs;
 mod key;
 mod list;
@@ -32,7 +33,7 @@ mod undelete;
 mod unpin;
 mod untag;
 
-/// Every verb.
+/// Every command.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     List(Lazy<list::Args>),
@@ -59,6 +60,7 @@ pub(crate) enum Command {
     Doctor(Lazy<doctor::Args>),
     Daemon(Lazy<daemon::Args>),
     Completions(Lazy<completions::Args>),
+    Help(Lazy<help::Args>),
 }
 
 impl Command {
@@ -88,6 +90,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(context, &args.0),
             Self::Daemon(args) => daemon::run(context, &args.0),
             Self::Completions(args) => completions::run(context, &args.0),
+            Self::Help(args) => help::run(context, args.0),
         }
     }
 }

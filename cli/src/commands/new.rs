@@ -1,4 +1,4 @@
-//! `sessctl new`: a session is registered, then started like any other that is resumed.
+//! `sessctl new`: registers a session, then resumes it.
 
 use serde::Serialize;
 use sessd_proto::launch::CreateRequest;
@@ -8,23 +8,29 @@ use uuid::Uuid;
 use super::resume::{self, existing};
 use crate::{Context, current_dir, duration};
 
-/// Start a new session at this terminal
+/// Start a new session in this terminal
 ///
-/// It is in the list at once. With --json it is only registered, and printed; `sessctl resume`
-/// starts it then.
+/// It appears in `list` immediately. With --json it is only registered; start it with
+/// `sessctl resume`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// Whom to start: `sessctl agents`
+    /// Agent to start; `sessctl agents` lists them
     agent: String,
-    /// Start in this directory [default: the agent's own, else the current one]
+    /// Directory to start in [default: the agent's own, else the current one]
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
-    /// Put it into the trash this long after its last activity, e.g. 12h, 7d
+    /// Move the session to the trash this long after its last activity, e.g. 12h, 7d
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     ttl: Option<i64>,
 }
 
-/// What it answers in JSON.
+const EXAMPLES: &str = "\
+Examples:
+  sessctl new claude
+  sessctl new codex --cwd ~/work/parser --ttl 7d";
+
+/// The JSON output.
 #[derive(Serialize)]
 struct Created {
     session: Session,

@@ -6,12 +6,13 @@ use sessd_proto::change::SelectorsRequest;
 use super::change;
 use crate::Context;
 
-/// Protect sessions from every cleanup, and from their time to live
+/// Protect sessions from cleanups and from their time to live
 ///
-/// The provider's own deletion is not stopped by it; `sessctl show` predicts that.
+/// A pin does not stop the provider from deleting the transcript; `sessctl show` predicts when it
+/// will.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sessions
+    /// Sessions to pin
     #[arg(required = true, value_name = "SELECTOR")]
     selectors: Vec<String>,
 }

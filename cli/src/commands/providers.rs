@@ -5,7 +5,7 @@ use sessd_proto::provider::{Capabilities, ProviderInfo, ProvidersRequest};
 
 use crate::Context;
 
-/// Show the providers: their programs and homes, and what can be done with their sessions
+/// List the providers: programs, homes and capabilities
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 

@@ -1,4 +1,4 @@
-//! `sessctl resume`: the plan and the lease from the daemon, then this process becomes the
+//! `sessctl resume`: gets lease and launch plan from the daemon, then replaces itself with the
 //! provider.
 
 use std::io::{self, IsTerminal};
@@ -16,38 +16,46 @@ use uuid::Uuid;
 
 use crate::{Context, current_dir, pick};
 
-/// Continue a session at this terminal
+/// Continue a session in this terminal
 ///
-/// Without a selector: a list to pick from on a terminal, elsewhere like --last.
+/// Without a selector it lets you pick one of this project's sessions; without a terminal it acts
+/// like --last.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The session
+    /// Session to continue
     #[arg(conflicts_with = "last")]
     selector: Option<String>,
-    /// The newest session of this project that can be resumed
+    /// Continue the newest session of this project that can be resumed
     #[arg(long)]
     last: bool,
-    /// Print how the provider would be started, with the values of its agent's variables; take no
-    /// lease and start nothing
+    /// Print the command that would be run, and run nothing. It contains the values of the agent's
+    /// environment variables
     #[arg(long)]
     plan: bool,
-    /// Start there instead of the session's own directory, where the provider can
+    /// Start in this directory instead of the session's own, if the provider supports it
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
-    /// Continue a copy of it, as a session of its own, where the provider can
+    /// Continue a copy as a new session, if the provider supports it
     #[arg(long, conflicts_with_all = ["steal", "wait"])]
     fork: bool,
-    /// End the turn that runs in it if none waits, or ask the process that has it to end first;
-    /// never one that sessctl did not start
+    /// Take the session over: stop its running turn if none is queued, or ask the process that has
+    /// it to exit. Never stops a process that sessctl did not start
     #[arg(long)]
     steal: bool,
-    /// Wait for whoever has it
+    /// Wait until no other process has the session
     #[arg(long, conflicts_with = "plan")]
     wait: bool,
-    /// Try although it cannot be told whether the session can be resumed
+    /// Try even if it is unknown whether the session can be resumed
     #[arg(long)]
     force: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  sessctl resume
+  sessctl resume --last
+  sessctl resume 6f1d --fork";
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut client = context.connect()?;
@@ -73,7 +81,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let response = match client.resume(request.clone()) {
         Err(fault) if fault.code == FaultCode::Busy && args.wait => {
             context.output.note(&format!("waiting: {}", fault.message));
-            // Whoever comes before us later is not ours to end.
+            // Steal once only: a process that gets the session while we wait is left alone.
             wait(&mut client, &ResumeRequest { wait_ms: WAIT_MS_MAX, steal: false, ..request })?
         }
         response => response?,
@@ -91,7 +99,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     }
 }
 
-/// Starts a session that was just registered.
+/// Starts a session that has just been registered. Returns only if that fails.
 pub(super) fn start(
     context: &Context,
     client: &mut Client,
@@ -102,7 +110,7 @@ pub(super) fn start(
     Err(become_provider(&client.resume(request)?.plan, &context.env))
 }
 
-/// Asks again and again, for as long as somebody else has the session.
+/// Repeats the request as long as another process has the session.
 fn wait(client: &mut Client, request: &ResumeRequest) -> Result<ResumeResponse, Fault> {
     loop {
         match client.resume(request.clone()) {
@@ -112,7 +120,7 @@ fn wait(client: &mut Client, request: &ResumeRequest) -> Result<ResumeResponse, 
     }
 }
 
-/// The session that the person picks: of this project, or of all if it has none.
+/// Lets the user pick a session of this project, or of all projects if this one has none.
 fn picked(context: &Context, client: &mut Client, here: &str) -> Result<String, Fault> {
     let request = |project| ListRequest {
         project,
@@ -125,16 +133,17 @@ fn picked(context: &Context, client: &mut Client, here: &str) -> Result<String, 
         sessions = client.list(request(None))?.sessions;
     }
     if sessions.is_empty() {
-        return Err(Fault::new(FaultCode::NotFound, "there is no session that can be resumed")
-            .hint("all sessions and why not: `sessctl list`"));
+        return Err(Fault::new(FaultCode::NotFound, "no session can be resumed")
+            .hint("list all sessions with their status: `sessctl list`"));
     }
     Ok(pick::pick(&context.output, context.env.get("HOME"), sessions)?.id)
 }
 
+/// Returns the real path of a directory.
 pub(super) fn existing(dir: &str) -> Result<String, Fault> {
     let no_directory = |error: io::Error| {
         Fault::new(FaultCode::Usage, format!("--cwd: `{dir}`: {error}"))
-            .hint("name a directory that exists")
+            .hint("pass an existing directory")
     };
     let path = Path::new(dir).canonicalize().map_err(no_directory)?;
     if path.is_dir() {
@@ -144,7 +153,7 @@ pub(super) fn existing(dir: &str) -> Result<String, Fault> {
     }
 }
 
-/// Replaces this process by the provider, which keeps the lease; returns only to say why not.
+/// Replaces this process with the provider, which keeps the lease. Returns only if that fails.
 fn become_provider(plan: &LaunchPlan, env: &Environment) -> Fault {
     let mut command = Command::new(&plan.program);
     command.args(&plan.args).current_dir(&plan.cwd);
@@ -162,13 +171,15 @@ fn become_provider(plan: &LaunchPlan, env: &Environment) -> Fault {
     let what = format!("cannot start {program} in {}: {error}", quoted(&plan.cwd));
     let fault = Fault::new(FaultCode::ProviderUnavailable, what);
     if error.kind() == io::ErrorKind::NotFound && Path::new(&plan.cwd).is_dir() {
-        fault.hint(format!("install {program}, or name it in the configuration: [programs]"))
+        fault.hint(format!(
+            "install {program}, or set its path in the configuration, below [programs]"
+        ))
     } else {
-        fault.hint("how it would be started: `sessctl resume --plan`")
+        fault.hint("print the command instead: `sessctl resume --plan`")
     }
 }
 
-/// The plan as a line to paste into a shell.
+/// Formats a plan as a command line for a shell.
 fn shell_line(plan: &LaunchPlan) -> String {
     let mut words = vec!["cd".to_owned(), quoted(&plan.cwd), "&&".to_owned(), "env".to_owned()];
     for (name, value) in &plan.env {
@@ -177,7 +188,7 @@ fn shell_line(plan: &LaunchPlan) -> String {
             Some(value) => words.push(format!("{name}={}", quoted(value))),
         }
     }
-    // `env` takes its options before its assignments.
+    // `env` expects its options before its assignments.
     words[4..].sort_by_key(|word| word.contains('='));
     if plan.env.is_empty() {
         words.pop();
@@ -187,7 +198,7 @@ fn shell_line(plan: &LaunchPlan) -> String {
     words.join(" ") + "\n"
 }
 
-/// A word as a shell reads it, without a character that could steer the terminal.
+/// Quotes a word for a shell, and escapes every control character.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
@@ -211,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_cannot_steer_the_terminal_and_means_the_same_to_a_shell() {
+    fn quoted_words_are_printable_and_equal_to_a_shell() {
         let word = "a\u{1b}[2J1\n\u{9b}'\\é";
         let line = quoted(word);
         assert_eq!(line, "$'a\\033[2J1\\012\\302\\233\\'\\\\é'");

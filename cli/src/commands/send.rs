@@ -1,4 +1,4 @@
-//! `sessctl send`: one prompt, and the answer on standard output while it arrives.
+//! `sessctl send`: sends one prompt and prints the answer as it arrives.
 
 use std::fs;
 use std::io::{self, IsTerminal, Read};
@@ -17,63 +17,71 @@ use uuid::Uuid;
 use crate::follow::{How, follow};
 use crate::{Context, current_dir, duration};
 
-/// Send one prompt to a session, or to a new one
+/// Send one prompt to a session or a new one, and print the answer
 ///
 /// The answer goes to standard output, the session's id to standard error. With --new or --last
-/// the one argument is the prompt; `-`, or nothing with a pipe on standard input, reads it
-/// from there. If this command is interrupted, the turn goes on: `sessctl turns follow ID` prints
-/// what comes of it, `sessctl turns cancel ID` ends it.
+/// the only argument is the prompt. Without a prompt, or with `-`, it is read from standard
+/// input. The turn goes on if this command is interrupted: `sessctl turns follow ID` prints its
+/// output, `sessctl turns cancel ID` stops it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Start a new session with this agent
     #[arg(long, value_name = "AGENT", conflicts_with = "last", group = "begins")]
     new: Option<String>,
-    /// With a key: start a session of this agent if the key has none yet
+    /// With a key: start a session of this agent if the key has none
     #[arg(long, value_name = "AGENT", conflicts_with = "last", group = "begins")]
     agent: Option<String>,
     /// Continue the newest session of this project that can be resumed
     #[arg(long)]
     last: bool,
-    /// Start a new session in this directory [default: the agent's own, else the
+    /// Directory to start a new session in [default: the agent's own, else the
     /// current one]
     #[arg(long, value_name = "DIR", requires = "begins")]
     cwd: Option<String>,
-    /// When the session is gone: fail, or begin a new one under the same id
+    /// If the session is gone: fail, or start over under the same id
     #[arg(long, value_name = "fail|new", default_value = "fail", value_parser = fallback)]
     fallback: Fallback,
-    /// Put the session into the trash this long after its last activity, e.g. 12h, 7d
+    /// Move the session to the trash this long after its last activity, e.g. 12h, 7d
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     ttl: Option<i64>,
-    /// Put a text file after the prompt, as `<file name="F">`, its content and `</file>`, each on
-    /// a line of its own; may be repeated
+    /// Append a text file to the prompt, between the lines `<file name="F">` and `</file>`; may be
+    /// repeated
     #[arg(long, value_name = "F")]
     file: Vec<PathBuf>,
-    /// End the turn if the provider takes longer, e.g. 90s, 30m, at most 1h
+    /// Stop the turn if the provider takes longer, e.g. 90s, 30m; at most 1h
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     timeout: Option<i64>,
-    /// The id of the turn: the same command with the same id runs nothing twice, and prints the
-    /// same answer [default: a new one]
+    /// Id of the turn: repeating a command with the same id prints the same answer and runs
+    /// nothing twice [default: a new one]
     #[arg(long, value_name = "UUID")]
     turn: Option<String>,
-    /// Print the id of the turn and leave; the turn goes on
+    /// Print the id of the turn and exit; the turn goes on
     #[arg(long, conflicts_with = "stream_json")]
     detach: bool,
     #[command(flatten)]
     how: How,
-    /// Wait for whoever else has the session; prompts of ours always wait for one another
+    /// Wait until no other process has the session; prompts always wait for earlier prompts
     #[arg(long)]
     wait: bool,
-    /// Send it to a copy of the session, which becomes one of its own, where the provider can
+    /// Send the prompt to a copy as a new session, if the provider supports it
     #[arg(long, conflicts_with_all = ["begins", "wait", "steal"])]
     fork: bool,
-    /// End the turn that runs in the session, or ask the process that has it to end; never one
-    /// that sessctl did not start
+    /// Take the session over: stop its running turn, or ask the process that has it to exit. Never
+    /// stops a process that sessctl did not start
     #[arg(long)]
     steal: bool,
-    /// [SELECTOR] [PROMPT]
+    /// Session and prompt, two arguments; with --new or --last only the prompt
     #[arg(value_names = ["SELECTOR", "PROMPT"], num_args = 0..=2)]
     words: Vec<String>,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  sessctl send --new claude \"summarise README.md\"
+  sessctl send --last \"and now shorter\"
+  git diff | sessctl send 6f1d
+  sessctl send @discord:42 --agent claude \"hello\"";
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut words = args.words.into_iter();
@@ -81,17 +89,18 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     if selector.is_none() && args.new.is_none() && !args.last {
         return Err(Fault::new(
             FaultCode::Usage,
-            "neither a session nor --new nor --last was named",
+            "no session given: pass a SELECTOR, --new AGENT or --last",
         )
         .hint("`sessctl send --new echo \"hello\"`, `sessctl send @me --agent echo \"hello\"`"));
     }
     let prompt = with_files(prompt(words.next(), !args.file.is_empty())?, &args.file)?;
     if words.next().is_some() {
-        return Err(Fault::new(FaultCode::Usage, "more than one prompt").hint("quote the prompt"));
+        return Err(Fault::new(FaultCode::Usage, "more than one prompt given")
+            .hint("quote it: `sessctl send --last \"two words\"`"));
     }
     args.how.apply(&mut context.output);
     let mut client = context.connect()?;
-    // Who neither waits for a turn nor ends one may send from everywhere.
+    // A call that neither waits for a turn nor stops one cannot block itself.
     let from_everywhere = args.fork || args.detach && !args.steal;
     let own = if from_everywhere { None } else { own_session(context, &mut client) };
     if let Some(own) = &own {
@@ -138,17 +147,17 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     follow(context, &mut client, turn.id, 0, args.how)
 }
 
-/// What was not answered in time may have been accepted.
+/// Adds to a timeout that the prompt may have been accepted all the same.
 fn unanswered(fault: Fault, turn_id: &str) -> Fault {
     if fault.code != FaultCode::Deadline {
         return fault;
     }
-    let more = format!("it may go on all the same: `sessctl turns show {turn_id}`");
+    let more = format!("the turn may still be running: `sessctl turns show {turn_id}`");
     let hint = fault.hint.iter().map(String::as_str).chain([&*more]).collect::<Vec<_>>().join("; ");
     fault.hint(hint)
 }
 
-/// The session in whose turn this very command was started.
+/// Returns the session whose turn has started this command, if any.
 fn own_session(context: &Context, client: &mut Client) -> Option<String> {
     let turn_id = Some(context.env.get(TURN_VARIABLE)?.to_owned());
     let found = client.turns(TurnsRequest { turn_id, ..TurnsRequest::default() }).ok()?;
@@ -156,7 +165,7 @@ fn own_session(context: &Context, client: &mut Client) -> Option<String> {
     Some(running.session_id)
 }
 
-/// Refuses before anything is done what can be known before. `--last` may mean any session.
+/// Refuses up front a prompt that would deadlock on, or kill, the turn it is sent from.
 fn must_not_end_itself(
     client: &mut Client,
     own: &str,
@@ -164,36 +173,39 @@ fn must_not_end_itself(
     steals_any: bool,
 ) -> Result<(), Fault> {
     if steals_any {
-        let what = "--steal with --last may end the very turn that this command is called from";
-        return Err(Fault::new(FaultCode::Usage, what).hint("name the session"));
+        let what = "--steal with --last may stop the turn that has started this command";
+        return Err(Fault::new(FaultCode::Usage, what)
+            .hint("name the session: `sessctl send --steal SELECTOR PROMPT`"));
     }
     let Some(selector) = selector.map(str::to_owned) else { return Ok(()) };
-    // A key may have none yet; whatever else is wrong is found by the prompt itself.
+    // A key may have no session yet; other errors are reported by `send` itself.
     match client.show(ShowRequest { selector }) {
         Ok(session) if session.id == own => Err(waits_for_itself(&session)),
         _ => Ok(()),
     }
 }
 
-/// The answer would wait for the end of the turn, and the turn for the answer; or the turn would
-/// be ended, and this command with it, before the prompt is accepted.
+/// The turn would wait for this command and this command for the turn; or the turn would be
+/// stopped, and this command with it, before the prompt is accepted.
 fn waits_for_itself(session: &Session) -> Fault {
+    let id = session.short_id();
     let what = format!(
-        "this prompt comes from a turn of the session {} itself, and would wait for its end or \
-         be lost with it",
-        session.short_id()
+        "this command runs in a turn of session {id} itself: the prompt would wait for ever, or \
+         be lost with that turn"
     );
-    Fault::new(FaultCode::Busy, what)
-        .hint("let it run afterwards: `--detach` without --steal; or in a copy: `--fork`")
+    Fault::new(FaultCode::Busy, what).hint(format!(
+        "to run after this turn: `sessctl send --detach {id} PROMPT`; in a copy: \
+         `sessctl send --fork {id} PROMPT`"
+    ))
 }
 
-/// The prompt with the files after it, each in an element of its own.
+/// Appends the files to the prompt, each in an element of its own.
 fn with_files(mut prompt: String, files: &[PathBuf]) -> Result<String, Fault> {
     for file in files {
         let text = fs::read_to_string(file).map_err(|error| {
             let what = format!("--file: {}: {error}", file.display());
             Fault::new(FaultCode::Usage, what)
-                .hint("only text can be sent; the agent can read other files by itself: name them")
+                .hint("only text files can be sent; name other files in the prompt instead")
         })?;
         let name: String = file.to_string_lossy().replace(['"', '\n'], "_");
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
@@ -201,9 +213,9 @@ fn with_files(mut prompt: String, files: &[PathBuf]) -> Result<String, Fault> {
     }
     if prompt.len() > PROMPT_BYTES_MAX {
         let what =
-            format!("the prompt has {} bytes, {PROMPT_BYTES_MAX} are possible", prompt.len());
+            format!("the prompt has {} bytes, the limit is {PROMPT_BYTES_MAX}", prompt.len());
         return Err(Fault::new(FaultCode::Usage, what)
-            .hint("name the files in the prompt instead: the agent can read them by itself"));
+            .hint("name files in the prompt instead: the agent can read them itself"));
     }
     Ok(prompt.trim_start_matches('\n').to_owned())
 }
@@ -219,8 +231,8 @@ fn prompt(word: Option<String>, has_files: bool) -> Result<String, Fault> {
     };
     if !from_stdin {
         return word.or(has_files.then(String::new)).ok_or_else(|| {
-            Fault::new(FaultCode::Usage, "there is no prompt")
-                .hint("give it as the last argument, or pipe it in")
+            Fault::new(FaultCode::Usage, "no prompt given")
+                .hint("pass it as the last argument, or through a pipe")
         });
     }
     let mut prompt = String::new();

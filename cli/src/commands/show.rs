@@ -8,7 +8,7 @@ use crate::Context;
 /// Show everything about one session
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session
+    /// Session to show
     selector: String,
 }
 
@@ -20,7 +20,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     context.output.pairs(&pairs(context, &session))
 }
 
-/// When its own time to live ends.
+/// Returns the end of the session's time to live.
 fn ttl(session: &Session) -> String {
     session.ttl_ms.map_or_else(
         || "-".to_owned(),

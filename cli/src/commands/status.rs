@@ -6,7 +6,7 @@ use sessd_proto::status::StatusRequest;
 use crate::Context;
 use crate::systemd::runs;
 
-/// Show how the daemon is
+/// Show the daemon's status: process, version, counters, problems
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 

@@ -6,12 +6,12 @@ use sessd_proto::change::TagRequest;
 use super::change;
 use crate::Context;
 
-/// Label a session; `sessctl list --tag` selects by it, and cleanups leave it alone
+/// Tag a session; tags filter lists and protect from cleanups
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session
+    /// Session to tag
     selector: String,
-    /// The labels, without spaces
+    /// Tags: 1 to 64 characters each, without whitespace
     #[arg(required = true, value_name = "TAG")]
     tags: Vec<String>,
 }

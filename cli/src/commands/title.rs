@@ -6,15 +6,15 @@ use sessd_proto::change::TitleRequest;
 use super::change;
 use crate::Context;
 
-/// Give a session a title of your own
+/// Set the title of a session
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session
+    /// Session to change
     selector: String,
-    /// One line
+    /// New title: one line of at most 200 characters
     #[arg(required_unless_present = "clear", conflicts_with = "clear")]
     title: Option<String>,
-    /// The provider's title again
+    /// Use the provider's title again
     #[arg(long)]
     clear: bool,
 }

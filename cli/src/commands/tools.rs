@@ -5,14 +5,14 @@ use sessd_proto::agent::{ServerInfo, ToolsRequest};
 
 use crate::{Context, current_dir};
 
-/// Show which MCP servers and tools an agent or a session has when it is started
+/// List the MCP servers and tools of an agent or a session
 ///
-/// Its provider is started, but no model. Where that tells nothing, the MCP servers that the agent
-/// names are asked: nothing is known then of what is built in, nor of servers in the provider's own
-/// settings, which an agent has that names none.
+/// Starts the provider, but calls no model. If the provider does not report its tools, the MCP
+/// servers of the agent are asked directly; the output then lacks built-in tools, and servers from
+/// the provider's own settings.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// An agent, or a session
+    /// Agent or session
     #[arg(value_name = "AGENT|SELECTOR")]
     name: String,
 }
@@ -31,7 +31,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     context.output.table(&["SERVER", "STATE", "TOOL"], &rows)
 }
 
-/// A row for each tool, or one that says why there is none.
+/// Returns a row for each tool, or one with the reason why there is none.
 fn of_server(server: ServerInfo) -> Vec<Vec<String>> {
     let ServerInfo { name, state, detail, mut tools } = server;
     if tools.is_empty() {

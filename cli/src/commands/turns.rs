@@ -1,33 +1,33 @@
-//! `sessctl turns`: what was sent, what became of it, and how to end it.
+//! `sessctl turns`: lists, shows, follows and cancels turns.
 
 use clap::Subcommand;
 use sessd_proto::Fault;
 use sessd_proto::turn::{CancelRequest, Turn, TurnState, TurnsRequest};
 
-use super::list::one_of;
+use super::list::{next_page, one_of};
 use crate::Context;
 use crate::follow::{How, follow};
 
-/// List turns, newest first, or look at one
+/// List turns, newest first; show, follow or cancel one
 ///
-/// Through a pipe the columns are separated by tabs and complete: id, state, session, agent, when
-/// it was accepted, how long the provider took, prompt. Wherever an ID is asked for, a unique
-/// beginning of one (4 characters or more) will do.
+/// A turn is one prompt and its answer. Prints at most --limit turns. Through a pipe, the columns
+/// are separated by tabs and not shortened: id, state, session, agent, time of acceptance,
+/// duration, prompt. An ID may be shortened to a unique prefix of at least 4 characters.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
-    /// Only of this session
+    /// Only turns of this session
     #[arg(long, value_name = "SELECTOR")]
     session: Option<String>,
-    /// Only in this state: queued, running, succeeded, failed, cancelled, interrupted
+    /// Only turns in this state: queued, running, succeeded, failed, cancelled, interrupted
     #[arg(long, value_parser = state)]
     state: Option<TurnState>,
-    /// Turns a page, 1 to 500
+    /// Maximum number of turns, 1 to 500
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
-    /// Go on where the page with this cursor ended
+    /// Continue after the page that ended with this cursor
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
 }
@@ -36,25 +36,25 @@ pub(crate) struct Args {
 enum Action {
     /// Show everything about one turn
     Show {
-        /// The turn
+        /// Id of the turn
         id: String,
     },
-    /// Print what came of a turn, from its start, and go on until it has ended
+    /// Print the output of a turn from its start, until the turn has ended
     Follow {
-        /// The turn
+        /// Id of the turn
         id: String,
-        /// Only what came after the event with this number
+        /// Only output after the event with this number
         #[arg(long, value_name = "SEQ", default_value_t = 0)]
         after: i64,
         #[command(flatten)]
         how: How,
     },
-    /// End a turn that waits or runs
+    /// Stop a queued or running turn
     ///
-    /// One that waits never begins. The provider of one that runs is asked to end, and is killed
-    /// two seconds later. A turn that has ended stays as it is.
+    /// A queued turn is never started. The provider of a running turn is asked to exit, and killed
+    /// two seconds later. A finished turn is not changed.
     Cancel {
-        /// The turn
+        /// Id of the turn
         id: String,
     },
 }
@@ -66,7 +66,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         Some(Action::Show { id }) => {
             let request = TurnsRequest { turn_id: Some(id), ..TurnsRequest::default() };
             let turn = client.turns(request)?.turns.pop();
-            let turn = turn.ok_or_else(|| Fault::internal("a turn vanished"))?;
+            let turn = turn.ok_or_else(|| Fault::internal("the daemon returned no turn"))?;
             return show(context, &turn);
         }
         Some(Action::Follow { id, after, how }) => {
@@ -92,7 +92,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         context.output.table(&head, &rows)?;
     }
     if let Some(next) = page.next.filter(|_| context.output.is_terminal()) {
-        context.output.note(&format!("more: `sessctl turns … --after {next}`"));
+        context.output.note(&format!("more: `{}`", next_page(&next)));
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ fn row(context: &Context, turn: &Turn) -> Vec<String> {
     ]
 }
 
-/// How long the provider took.
+/// Returns how long the provider took, in seconds.
 fn took(turn: &Turn) -> String {
     match (turn.started_at, turn.finished_at) {
         (Some(started), Some(finished)) => {

@@ -6,12 +6,12 @@ use sessd_proto::change::SelectorsRequest;
 use super::change;
 use crate::Context;
 
-/// Take sessions out of the trash, or lift a time to live that has passed
+/// Restore sessions from the trash, or lift an expired time to live
 ///
-/// The whole id also brings back what has left the trash, while its transcript exists.
+/// A full id also restores a session that has left the trash, as long as its transcript exists.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sessions: `sessctl list --trash`
+    /// Sessions to restore; `sessctl list --trash` lists them
     #[arg(required = true, value_name = "SELECTOR")]
     selectors: Vec<String>,
 }

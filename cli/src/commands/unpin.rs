@@ -6,10 +6,10 @@ use sessd_proto::change::SelectorsRequest;
 use super::change;
 use crate::Context;
 
-/// End the protection of a pin
+/// Remove the pin from sessions
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The sessions
+    /// Sessions to unpin
     #[arg(required = true, value_name = "SELECTOR")]
     selectors: Vec<String>,
 }

@@ -6,12 +6,12 @@ use sessd_proto::change::TagRequest;
 use super::change;
 use crate::Context;
 
-/// Take labels from a session
+/// Remove tags from a session
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session
+    /// Session to change
     selector: String,
-    /// The labels; those it does not have are ignored
+    /// Tags to remove; others are ignored
     #[arg(required = true, value_name = "TAG")]
     tags: Vec<String>,
 }

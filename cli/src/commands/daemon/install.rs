@@ -1,5 +1,5 @@
-//! `sessctl daemon install` and `uninstall`: user units, so that systemd starts the daemon on
-//! the first call and keeps it alive. May be repeated; what was edited by hand is kept.
+//! `sessctl daemon install` and `uninstall`: user units, with which systemd starts the daemon on
+//! the first call and keeps it running. Repeatable; files that were edited by hand are kept.
 
 use std::io;
 use std::path::Path;
@@ -11,24 +11,25 @@ use sessd_proto::status::StatusRequest;
 use sessd_proto::{Fault, FaultCode};
 
 use super::units::{self, Found, UnitFile};
+use crate::output::count;
 use crate::systemd::{self, Manager, SERVICE, SOCKET};
 use crate::{Context, connect};
 
-/// What to do instead of editing a unit.
-const TO_CUSTOMISE: &str = "to take the new one, delete it first, and put changes of your own \
-                            into a drop-in: `systemctl --user edit sessd.service`";
+/// Advice for a unit file that was edited.
+const TO_CUSTOMISE: &str = "to get the new version, delete the file, install again, and put your \
+                            changes into a drop-in: `systemctl --user edit sessd.service`";
 
-/// Have systemd start the daemon and keep it alive
+/// Let systemd start the daemon and keep it running
 ///
-/// Writes two user units and a drop-in with the present PATH, enables them, and starts to listen:
-/// the first call starts the daemon, and so does every login. Files that you have edited are
+/// Writes two user units and a drop-in with the current PATH, enables them and starts listening.
+/// The daemon then starts on the first call and at every login. Files that you have edited are
 /// kept.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Start at boot already, and go on after the last logout
+    /// Also start at boot, and keep running after the last logout
     #[arg(long)]
     linger: bool,
-    /// Print the files, write nothing
+    /// Print the files and write nothing
     #[arg(long)]
     print: bool,
 }
@@ -41,9 +42,9 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
     let manager = Manager::find(&context.env).ok_or_else(systemd::no_manager)?;
     let paths = context.paths()?;
     if paths.socket != manager.socket() {
-        let what =
-            format!("the unit listens on {}, not on another socket", manager.socket().display());
-        return Err(Fault::new(FaultCode::Usage, what).hint("leave --socket and SESSD_SOCKET out"));
+        let what = format!("the unit can only listen on {}", manager.socket().display());
+        return Err(Fault::new(FaultCode::Usage, what)
+            .hint("use that socket: `env -u SESSD_SOCKET sessctl daemon install`"));
     }
     let found = found(&files)?;
     let is_stale = |unit, found: &[Found]| {
@@ -60,38 +61,42 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
     for (file, found) in files.iter().zip(found) {
         write(file, found, &mut done)?;
     }
-    // Nobody may start a daemon of their own between the end of the old one and the unit's.
+    // Until the unit has taken over, no other client may start a daemon.
     let _lock = connect::start_lock(&paths)?;
-    // Before systemd reads the files: an install that is interrupted here is made good by the
-    // next one, which sees that systemd has not read them.
+    // Stop it before systemd reads the files: if this command is interrupted in between, the next
+    // install sees that systemd has not read them and finishes the work.
     if let Some(pid) = connect::process(&paths).filter(is_to_end) {
         connect::stop(&paths, &context.env)?;
         done.say("stopped", format!("the daemon (process {pid})"));
     }
     if socket_is_stale && manager.property(SOCKET, "ActiveState") == "active" {
-        // Whoever comes meanwhile waits for the lock.
+        // Clients that call now wait for the lock.
         manager.call(&["stop", SOCKET])?;
         done.say("stopped", format!("{SOCKET}, which has changed"));
     }
     manager.call(&["daemon-reload"])?;
     if service_is_stale {
-        // A caller may have had the old unit start one more.
+        // A call may just have started another daemon from the old unit.
         manager.call(&["try-restart", SERVICE])?;
     }
-    // From the next login on it runs by itself: checks and cleanups wait for nobody's call.
+    // Enable the service too, so that checks and cleanups run from login on without a call.
     manager.call(&["enable", SOCKET, SERVICE])?;
     done.say("enabled", format!("{SOCKET} and {SERVICE}"));
     manager.call(&["start", SOCKET])?;
     done.say("started", format!("{SOCKET}; the first call starts the daemon"));
     let lingers = if args.linger { linger(&manager) } else { Ok(()) };
     if args.linger && lingers.is_ok() {
-        done.say("enabled", "lingering: it starts at boot and goes on after logout".to_owned());
+        done.say(
+            "enabled",
+            "lingering: the daemon starts at boot and keeps running after logout".to_owned(),
+        );
     }
     done.print(context)?;
     lingers
 }
 
-/// Names the user: without that, who is in no session of logind's is refused.
+/// Enables lingering. Names the user, because logind refuses callers outside its sessions
+/// otherwise.
 fn linger(manager: &Manager) -> Result<(), Fault> {
     let user = rustix::process::getuid().as_raw().to_string();
     let lingers = manager.run("loginctl", &["enable-linger", &user]);
@@ -109,28 +114,29 @@ fn print(context: &Context, files: &[UnitFile]) -> Result<(), Fault> {
     context.output.data(&files.iter().map(file).collect::<String>())
 }
 
-/// Refuses to end a daemon with turns to finish. One that cannot say is ended in any case.
+/// Refuses to stop a daemon that has unfinished turns. One that does not respond is stopped.
 fn refuse_if_busy(paths: &Paths) -> Result<(), Fault> {
     let status = Client::connect(&paths.socket).ok();
     let status = status.and_then(|mut client| client.status(StatusRequest {}).ok());
     match status.map_or(0, |status| status.turns_pending) {
         0 => Ok(()),
         turns => {
-            let what = format!("the daemon, which must end for that, has {turns} turns to finish");
+            let turns = count(turns, "unfinished turn");
+            let what = format!("the daemon has to stop for this, but has {turns}");
             Err(Fault::new(FaultCode::Busy, what)
-                .hint("repeat it later, or interrupt them: `sessctl daemon stop`"))
+                .hint("try again later, or interrupt them: `sessctl daemon stop`"))
         }
     }
 }
 
-/// What is on disk in the place of each file.
+/// Compares each file with what is on disk.
 fn found(files: &[UnitFile; 3]) -> Result<Vec<Found>, Fault> {
     let found = |file: &UnitFile| file.found().map_err(|error| not_written(file, &error));
     files.iter().map(found).collect()
 }
 
 pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {
-    // Which program the files name does not matter, and it may be gone already.
+    // The program does not matter here, and may already be gone.
     let files = files(context, Path::new("sessd"))?;
     let manager = Manager::find(&context.env);
     let mut done = Done::default();
@@ -148,7 +154,7 @@ pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {
     for (file, found) in files.iter().zip(found) {
         match found {
             Found::Missing => {}
-            Found::Edited => done.say("kept", format!("{}: it was edited", file.path.display())),
+            Found::Edited => done.say("kept", format!("{}: edited by hand", file.path.display())),
             Found::Same | Found::Earlier => {
                 file.remove().map_err(|error| not_written(file, &error))?;
                 done.say("removed", file.path.display().to_string());
@@ -159,7 +165,7 @@ pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {
         manager.call(&["daemon-reload"])?;
     }
     done.print(context)?;
-    context.output.note("the registry stays; sessctl starts the daemon by itself again");
+    context.output.note("the registry is kept; sessctl starts the daemon by itself again");
     Ok(())
 }
 
@@ -178,7 +184,7 @@ fn write(file: &UnitFile, found: Found, done: &mut Done) -> Result<(), Fault> {
     match found {
         Found::Same => done.say("unchanged", shown.to_string()),
         Found::Edited => {
-            let how = format!("{shown}: it was edited; {TO_CUSTOMISE}");
+            let how = format!("{shown}: edited by hand; {TO_CUSTOMISE}");
             done.say("kept", how);
         }
         Found::Missing | Found::Earlier => {
@@ -191,10 +197,11 @@ fn write(file: &UnitFile, found: Found, done: &mut Done) -> Result<(), Fault> {
 
 fn not_written(file: &UnitFile, error: &io::Error) -> Fault {
     let what = format!("cannot write {}: {error}", file.path.display());
-    Fault::new(FaultCode::Environment, what).hint("print the units instead: `--print`")
+    Fault::new(FaultCode::Environment, what)
+        .hint("print the units instead: `sessctl daemon install --print`")
 }
 
-/// What was done, to be printed at the end.
+/// The steps that were done, printed at the end.
 #[derive(Default)]
 struct Done(Vec<(&'static str, String)>);
 

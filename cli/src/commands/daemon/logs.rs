@@ -1,4 +1,4 @@
-//! `sessctl daemon logs`: from the journal if the unit runs, else from the daemon's own files.
+//! `sessctl daemon logs`: from the journal if systemd runs the daemon, else from its log files.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,21 +13,21 @@ use sessd_proto::{Fault, FaultCode};
 use crate::systemd::{self, Manager, SERVICE};
 use crate::{Context, connect};
 
-/// Show what the daemon has said
+/// Show the log of the daemon
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The newest lines only
+    /// Number of lines to show, counted from the end
     #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 50)]
     lines: usize,
-    /// Go on with what it says from now on
+    /// Keep printing new lines until interrupted
     #[arg(short, long)]
     follow: bool,
 }
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
     if args.follow && context.output.is_json() {
-        return Err(Fault::new(FaultCode::Usage, "what has no end is no JSON document")
-            .hint("leave --json or --follow out"));
+        return Err(Fault::new(FaultCode::Usage, "`--follow` cannot be combined with `--json`")
+            .hint("`sessctl daemon logs --follow`, or `sessctl daemon logs --json`"));
     }
     let paths = context.paths()?;
     let count = args.lines.to_string();
@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
     show(context, command, args.follow)
 }
 
-/// The manager that collects the log: the unit runs, or would be what runs.
+/// Returns the manager that collects the log, if the daemon runs, or would run, as its unit.
 fn journal(context: &Context, paths: &Paths) -> Option<Manager> {
     match connect::process(paths) {
         Some(pid) => Manager::find(&context.env).filter(|_| systemd::runs(pid)),
@@ -62,7 +62,7 @@ fn show(context: &Context, mut command: Command, follow: bool) -> Result<(), Fau
         Fault::new(FaultCode::Environment, format!("cannot run {name}: {error}"))
     };
     if follow {
-        // By name, as the log's file is replaced by a new one when it is full.
+        // By name, because a full log file is replaced by a new one.
         command.arg(if name == "tail" { "--follow=name" } else { "--follow" });
         return Err(failed(command.exec()));
     }
@@ -81,7 +81,7 @@ fn print(context: &Context, lines: &[String]) -> Result<(), Fault> {
     context.output.data(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())
 }
 
-/// The newest lines of the log, from its present file and as many older ones as it takes.
+/// Returns the last lines of the log, from the current file and as many older ones as needed.
 fn newest(log: &Path, count: usize) -> Result<Vec<String>, Fault> {
     let older = (1..).map(|age| log.with_extension(format!("log.{age}")));
     let mut lines = VecDeque::new();

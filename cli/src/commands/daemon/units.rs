@@ -1,5 +1,5 @@
-//! The unit files as `install` writes them: their text, and a seal that tells a file which
-//! somebody has edited from one that an earlier version has written.
+//! The unit files that `install` writes. The first line of each is a checksum of the rest, which
+//! tells a file that was edited by hand from one that an earlier version has written.
 
 use std::fs;
 use std::io::{self, Write};
@@ -14,33 +14,33 @@ use crate::systemd::{SERVICE, SOCKET};
 const SOCKET_TEXT: &str = include_str!("../../../../systemd/sessd.socket");
 const SERVICE_TEXT: &str = include_str!("../../../../systemd/sessd.service");
 
-/// What decides where the daemon looks for programs, and where its registry is.
+/// Environment variables that decide where the daemon finds programs, registry and configuration.
 const RECORDED: &[&str] = &["PATH", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "SESSD_CONFIG"];
 
-/// Begins the line that seals a file.
+/// Start of the line with the checksum.
 const SEAL: &str = "# Written by `sessctl daemon install`, seal ";
 
-/// A file of ours below the folder of the user's units.
+/// A file in the directory of the user's units.
 #[derive(Debug)]
 pub(super) struct UnitFile {
     pub(super) path: PathBuf,
     text: String,
 }
 
-/// What is on disk in a file's place.
+/// Comparison of a file on disk with the one to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Nothing.
+    /// It does not exist.
     Missing,
-    /// What would be written.
+    /// It is identical.
     Same,
-    /// What another version has written, or this one in another environment.
+    /// It was written by another version, or in another environment.
     Earlier,
-    /// What somebody has edited or made.
+    /// It was edited or made by hand.
     Edited,
 }
 
-/// Every file that is written, the socket's first.
+/// Returns every file to write, the socket unit first.
 pub(super) fn all(dir: &Path, program: &Path, env: &Environment) -> [UnitFile; 3] {
     let exec = format!("ExecStart={} --foreground", quoted(&program.to_string_lossy()));
     let line = |line| if str::starts_with(line, "ExecStart=") { &*exec } else { line };
@@ -48,22 +48,22 @@ pub(super) fn all(dir: &Path, program: &Path, env: &Environment) -> [UnitFile; 3
     let recorded = RECORDED.iter().filter_map(|name| Some((name, env.get(name)?)));
     let recorded = recorded
         .map(|(name, value)| format!("Environment={}\n", quoted(&format!("{name}={value}"))));
-    let surroundings = "[Service]\n".to_owned() + &recorded.collect::<String>();
+    let environment = "[Service]\n".to_owned() + &recorded.collect::<String>();
     let file = |name: &str, text: &str| UnitFile { path: dir.join(name), text: sealed(text) };
     [
         file(SOCKET, SOCKET_TEXT),
         file(SERVICE, &service),
-        file(&format!("{SERVICE}.d/10-installed.conf"), &surroundings),
+        file(&format!("{SERVICE}.d/10-installed.conf"), &environment),
     ]
 }
 
 impl UnitFile {
-    /// What is written.
+    /// Returns the text to write.
     pub(super) fn text(&self) -> &str {
         &self.text
     }
 
-    /// Looks at what is on disk in its place.
+    /// Compares it with the file on disk.
     pub(super) fn found(&self) -> io::Result<Found> {
         match fs::read_to_string(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
@@ -74,7 +74,7 @@ impl UnitFile {
         }
     }
 
-    /// Writes it as a whole: systemd may read it at any time.
+    /// Writes it atomically, because systemd may read it at any time.
     pub(super) fn write(&self) -> io::Result<()> {
         fs::create_dir_all(self.path.parent().unwrap_or(Path::new("/")))?;
         let partial = self.path.with_extension("partial");
@@ -85,11 +85,11 @@ impl UnitFile {
         fs::rename(partial, &self.path)
     }
 
-    /// Removes it, and its folder if that was made for it and is empty now.
+    /// Removes it, and its drop-in directory if that is empty now.
     pub(super) fn remove(&self) -> io::Result<()> {
         fs::remove_file(&self.path)?;
         if let Some(dir) = self.path.parent().filter(|dir| dir.extension().is_some()) {
-            // Somebody's own drop-ins stay.
+            // Fails while the user's own drop-ins are in it.
             let _ = fs::remove_dir(dir);
         }
         Ok(())
@@ -109,7 +109,7 @@ fn seal(text: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes())
 }
 
-/// A word as systemd reads it in a unit file: quoted, without specifiers.
+/// Quotes a word for a unit file, with specifiers escaped.
 fn quoted(word: &str) -> String {
     let mut text = String::from("\"");
     for character in word.chars() {
@@ -129,12 +129,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_quoted_as_systemd_reads_it() {
+    fn words_are_quoted_for_unit_files() {
         assert_eq!(quoted(r#"/a b/100%/"x"\"#), r#""/a b/100%%/\"x\"\\""#);
     }
 
     #[test]
-    fn an_edited_file_has_lost_its_seal() {
+    fn an_edited_file_fails_its_checksum() {
         let text = sealed("[Service]\nExecStart=/x\n");
         assert!(is_sealed(&text));
         assert!(!is_sealed(&text.replace("/x", "/y")));
@@ -142,12 +142,12 @@ mod tests {
     }
 
     #[test]
-    fn the_program_and_the_surroundings_are_filled_in() {
+    fn program_and_environment_are_filled_in() {
         let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let env = Environment([set("PATH", "/a:/b c"), set("HOME", "/h")].into());
-        let [_, service, surroundings] = all(Path::new("/u"), Path::new("/opt/sessd"), &env);
+        let [_, service, environment] = all(Path::new("/u"), Path::new("/opt/sessd"), &env);
         assert!(service.text().contains("\nExecStart=\"/opt/sessd\" --foreground\n"));
         assert!(!service.text().contains("%h"));
-        assert!(surroundings.text().ends_with("\n[Service]\nEnvironment=\"PATH=/a:/b c\"\n"));
+        assert!(environment.text().ends_with("\n[Service]\nEnvironment=\"PATH=/a:/b c\"\n"));
     }
 }
