@@ -23,7 +23,7 @@ pub mod jobs;
 mod limits;
 pub mod listener;
 mod log;
-mod mcp;
+mod mcp_client;
 pub mod process;
 pub mod providers;
 pub mod registry;

@@ -60,10 +60,22 @@ const RULES: &[Rule] = &[
         why: "a launch plan is run blindly",
     },
     Rule {
-        place: "daemon/src/mcp/",
+        place: "daemon/src/mcp_client/",
         forbidden: &["crate::providers", "crate::store", "crate::registry", "crate::listener"],
         except: &[],
         why: "a server is asked in the same way for whoever uses it",
+    },
+    Rule {
+        place: "daemon/src/config/",
+        forbidden: &[
+            "crate::jobs",
+            "crate::registry",
+            "crate::store",
+            "crate::listener",
+            "crate::runner",
+        ],
+        except: &[],
+        why: "the configuration is read before anything else exists",
     },
     Rule {
         place: "daemon/src/registry/",
@@ -121,7 +133,7 @@ const NAMED: &[(&str, &str)] = &[
     // The process of the built-in agent is sessd itself.
     ("daemon/src/lib.rs", "providers::echo"),
     // A word of the protocol, for the place in a list.
-    ("daemon/src/mcp/mod.rs", "\"cursor\""),
+    ("daemon/src/mcp_client/mod.rs", "\"cursor\""),
 ];
 
 const FILE_LINES_MAX: usize = 400;

@@ -14,15 +14,14 @@ use sessd_proto::{Fault, FaultCode, Json, Timestamp};
 use tokio_cron_scheduler::JobScheduler;
 
 use crate::clock::now;
+use crate::config::schedule::{self, Schedule};
 use crate::registry::Registry;
 use crate::store::job_runs;
 use crate::system;
-use schedule::Schedule;
 
 pub mod cleanup;
 pub mod discovery;
 pub mod heartbeat;
-pub mod schedule;
 
 type Work = fn(Arc<Registry>) -> Pin<Box<dyn Future<Output = Result<Value, Fault>> + Send>>;
 

@@ -12,10 +12,11 @@ use toml::{Table, Value};
 use crate::providers::{self, McpServer};
 
 mod agents;
+pub mod schedule;
 
 pub use agents::{Agent, Flags};
 
-const DEFAULTS: &str = include_str!("../config.default.toml");
+const DEFAULTS: &str = include_str!("../../config.default.toml");
 
 /// Sections whose keys are names of the user's own.
 const OPEN: &[&str] = &["homes", "programs", "environment", "agents", "mcp_servers"];
@@ -184,13 +185,13 @@ impl Config {
                 return Err(invalid(format!("environment.{id}: `{name}` cannot be passed on")));
             }
         }
-        for (job, schedule) in [
+        for (job, expression) in [
             ("discovery", &self.discovery.schedule),
             ("heartbeat", &self.heartbeat.schedule),
             ("cleanup", &self.cleanup.schedule),
         ] {
-            crate::jobs::schedule::parse(schedule)
-                .map_err(|why| invalid(format!("{job}.schedule: `{schedule}`: {why}")))?;
+            schedule::parse(expression)
+                .map_err(|why| invalid(format!("{job}.schedule: `{expression}`: {why}")))?;
         }
         if self.turns.per_provider == 0 || self.heartbeat.batch == 0 {
             return Err(invalid("turns.per_provider and heartbeat.batch must be at least 1"));
