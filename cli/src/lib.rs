@@ -65,7 +65,7 @@ impl Context {
     fn connect(&self) -> Result<sessd_proto::client::Client, Fault> {
         let (paths, env) = (self.paths()?, self.env.clone());
         let client = connect::connect(&paths, &env)?;
-        Ok(client.reconnecting(move || connect::connect(&paths, &env)))
+        Ok(client.recovering(move |error| connect::recover(error, &paths, &env)))
     }
 
     /// The caller's variables, as far as providers declared an interest in them.

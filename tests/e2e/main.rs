@@ -23,6 +23,7 @@ mod environment;
 mod failed_calls;
 mod failpoints;
 mod fallback;
+mod first_byte;
 mod free_checks;
 mod gone;
 mod hostile;

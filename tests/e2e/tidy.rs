@@ -90,6 +90,12 @@ const RULES: &[Rule] = &[
         why: "the listener speaks to the registry and the jobs only",
     },
     Rule {
+        place: "daemon/src/listener/",
+        forbidden: &["crate::registry", "crate::jobs"],
+        except: &["daemon/src/listener/dispatch.rs", "daemon/src/listener/service.rs"],
+        why: "a dialect reaches the registry only through dispatch",
+    },
+    Rule {
         place: "daemon/src/jobs/",
         forbidden: &["crate::providers", "crate::runner", "crate::listener"],
         except: &[],

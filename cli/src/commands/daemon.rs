@@ -49,9 +49,10 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
 }
 
 fn start(context: &Context) -> Result<(), Fault> {
-    let client = context.connect()?;
+    let paths = context.paths()?;
+    let client = connect::connect_and_greet(&paths, &context.env)?;
     // The lock knows better than the socket, which the service manager may have made.
-    let pid = connect::process(&context.paths()?).unwrap_or_else(|| client.daemon_pid());
+    let pid = connect::process(&paths).unwrap_or_else(|| client.daemon_pid());
     report(context, Some(pid), "running")
 }
 
