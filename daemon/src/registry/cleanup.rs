@@ -12,7 +12,7 @@ use sessd_proto::{Fault, Status, Timestamp};
 
 use super::leases::is_leased;
 use super::{Registry, agents};
-use crate::clock::{self, Hold, Look, now};
+use crate::clock::{self, ClockSample, Hold, now};
 use crate::config::Config;
 use crate::failpoint;
 use crate::store::sessions::{self, Stored};
@@ -41,7 +41,7 @@ impl Registry {
         request: CleanupRequest,
     ) -> Result<CleanupReport, Fault> {
         let _one_at_a_time = self.cleaning.lock().await;
-        let look = Look::now();
+        let look = ClockSample::now();
         let earlier = self.store.read(looks::all).await?;
         let horizon = clock::horizon(&earlier, &look);
         let (config, until) = (self.config.clone(), horizon.clone().ok());
@@ -56,7 +56,7 @@ impl Registry {
             report.actions = plan.actions();
             return Ok(report);
         }
-        if earlier.last().is_none_or(|last| look.tells_more_than(last)) {
+        if earlier.last().is_none_or(|last| look.adds_to(last)) {
             self.store.write(move |tx| looks::append(tx, &look)).await?;
         }
         failpoint::reach("cleanup.planned");
@@ -176,7 +176,7 @@ fn describe(hold: Hold) -> String {
                 "the clock was set: nothing goes by its age for {hours} h {minutes} min of uptime"
             )
         }
-        Hold::FirstLook => {
+        Hold::FirstSample => {
             "nothing goes by its age before two cleanups, an hour of uptime apart, agree".to_owned()
         }
     }

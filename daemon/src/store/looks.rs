@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use sessd_proto::Timestamp;
 
 use super::Result;
-use crate::clock::Look;
+use crate::clock::ClockSample;
 
 /// Looks that are kept: more than two days of those that tell something new.
 const KEPT: u32 = 300;
@@ -13,11 +13,11 @@ const KEPT: u32 = 300;
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn all(connection: &Connection) -> Result<Vec<Look>> {
+pub fn all(connection: &Connection) -> Result<Vec<ClockSample>> {
     let mut statement =
         connection.prepare_cached("SELECT at, boot_id, uptime_ms FROM looks ORDER BY seq")?;
     let rows = statement.query_map([], |row| {
-        Ok(Look { at: Timestamp(row.get(0)?), boot_id: row.get(1)?, uptime_ms: row.get(2)? })
+        Ok(ClockSample { at: Timestamp(row.get(0)?), boot_id: row.get(1)?, uptime_ms: row.get(2)? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -26,7 +26,7 @@ pub fn all(connection: &Connection) -> Result<Vec<Look>> {
 ///
 /// # Errors
 /// Those of SQLite.
-pub fn append(connection: &Connection, look: &Look) -> Result<()> {
+pub fn append(connection: &Connection, look: &ClockSample) -> Result<()> {
     let mut statement = connection
         .prepare_cached("INSERT INTO looks (at, boot_id, uptime_ms) VALUES (?1, ?2, ?3)")?;
     let seq = statement.insert((look.at.0, &look.boot_id, look.uptime_ms))?;
