@@ -80,7 +80,7 @@ pub(crate) fn prepare_child(command: &mut Command, inherited: Option<Inherited>)
 /// stay locked as long as we live. To be called before we open anything ourselves.
 pub(crate) fn close_inherited() {
     // SAFETY: no owner of a descriptor beyond the standard three exists yet in this process.
-    #[expect(unsafe_code, reason = "closing descriptors that nobody owns has no safe form")]
+    #[expect(unsafe_code, reason = "closing descriptors without an owner has no safe form")]
     unsafe {
         libc::close_range(3, libc::c_uint::MAX, 0);
     }

@@ -73,7 +73,7 @@ pub struct Client {
     recover: Option<Recover>,
 }
 
-/// How to get a client when connecting has failed.
+/// Returns another client after connecting has failed.
 struct Recover(Box<dyn FnMut(ConnectError) -> Result<Client, Fault> + Send>);
 
 impl fmt::Debug for Recover {
@@ -82,7 +82,7 @@ impl fmt::Debug for Recover {
     }
 }
 
-/// Why a call has no response.
+/// The error of a call.
 enum CallError {
     /// Prefaces were not exchanged, so nothing was done.
     Connect(ConnectError),

@@ -96,6 +96,12 @@ const RULES: &[Rule] = &[
         why: "a dialect reaches the registry only through dispatch",
     },
     Rule {
+        place: "daemon/src/listener/tarpc",
+        forbidden: &["registry", "Service", ".ready()"],
+        except: &[],
+        why: "a dialect reaches the registry only through dispatch",
+    },
+    Rule {
         place: "daemon/src/jobs/",
         forbidden: &["crate::providers", "crate::runner", "crate::listener"],
         except: &[],

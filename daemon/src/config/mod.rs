@@ -65,7 +65,7 @@ pub struct Config {
 pub struct Discovery {
     /// Cron expression.
     pub schedule: String,
-    /// Whether to watch the homes.
+    /// True to watch the homes for changes.
     pub watch: bool,
 }
 

@@ -1,11 +1,11 @@
-//! Why there is no connection to a daemon, and the faults that say so.
+//! Errors of connecting to a daemon, and the faults they become.
 
 use std::io;
 
 use crate::preface::{Preface, Version};
 use crate::{Fault, FaultCode, PROTOCOL_VERSION};
 
-/// Why there is no connection.
+/// An error of connecting to a daemon.
 #[derive(Debug)]
 pub enum ConnectError {
     /// No process listens: the socket is missing or refuses, or its daemon is about to exit.
@@ -14,7 +14,7 @@ pub enum ConnectError {
     Refused(Fault),
     /// A daemon of another protocol.
     Mismatch {
-        /// What the daemon said of itself.
+        /// The daemon's preface.
         daemon: Preface,
     },
 }
