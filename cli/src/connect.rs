@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
-use sessd_proto::client::{Client, ConnectError};
+use sessd_proto::client::{Client, ConnectError, mismatch};
 use sessd_proto::environment::is_supervisors;
 use sessd_proto::paths::{self, Paths};
-use sessd_proto::preface::{Preface, Version};
+use sessd_proto::preface::Preface;
 use sessd_proto::turn::TURN_VARIABLE;
 use sessd_proto::{Environment, Fault, FaultCode, PROTOCOL_VERSION};
 
@@ -33,22 +33,46 @@ const STARTS_MAX: u32 = 3;
 /// Pause between two looks at a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Connects to the daemon, starting it if there is none.
+/// Connects to the daemon, starting it if there is none. Whether it speaks our protocol is known
+/// after the first call; a caller that sees a mismatch then calls [`recover`].
 ///
 /// # Errors
 /// [`FaultCode::DaemonUnreachable`] if it does not respond or cannot be started,
-/// [`FaultCode::ProtocolMismatch`] if it speaks another protocol and cannot be replaced,
 /// [`FaultCode::Environment`] if a folder is missing, unwritable or not private.
 pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
-    match Client::connect(&paths.socket) {
-        Ok(client) => Ok(client),
-        Err(ConnectError::Refused(fault)) => wait_for_hung(fault, paths, env),
-        Err(ConnectError::NoDaemon(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+    Client::connect(&paths.socket).or_else(|error| recover(error, paths, env))
+}
+
+/// Like [`connect`], but waits for the daemon's preface.
+///
+/// # Errors
+/// As [`connect`], and [`FaultCode::ProtocolMismatch`] if the daemon speaks another protocol and
+/// cannot be replaced.
+pub fn connect_and_greet(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
+    greeted(&paths.socket).or_else(|error| recover(error, paths, env))
+}
+
+/// Returns a connection after connecting has failed: waits for a daemon that hangs, replaces an
+/// older one, starts one if there is none.
+///
+/// # Errors
+/// Fails if the daemon cannot be reached or started, or must not be replaced.
+pub fn recover(error: ConnectError, paths: &Paths, env: &Environment) -> Result<Client, Fault> {
+    match error {
+        ConnectError::Refused(fault) => wait_for_hung(fault, paths, env),
+        ConnectError::NoDaemon(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(no_permission(&paths.socket))
         }
-        Err(ConnectError::Mismatch { daemon, .. }) if !makes_room(daemon) => Err(mismatch(daemon)),
-        Err(ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. }) => start(paths, env),
+        ConnectError::Mismatch { daemon } if !makes_room(daemon) => Err(mismatch(daemon)),
+        ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. } => start(paths, env),
     }
+}
+
+/// Connects and exchanges prefaces.
+fn greeted(socket: &Path) -> Result<Client, ConnectError> {
+    let mut client = Client::connect(socket)?;
+    client.greet()?;
+    Ok(client)
 }
 
 /// Waits for a busy or hung daemon: until it answers, or systemd's watchdog has replaced it.
@@ -64,7 +88,7 @@ fn wait_for_hung(fault: Fault, paths: &Paths, env: &Environment) -> Result<Clien
         if without > 1 {
             break;
         }
-        match Client::connect(&paths.socket) {
+        match greeted(&paths.socket) {
             Ok(client) => return Ok(client),
             Err(ConnectError::Refused(again)) => fault = again,
             Err(ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. }) => {
@@ -123,11 +147,11 @@ pub fn process(paths: &Paths) -> Option<u32> {
 fn connect_running(paths: &Paths, env: &Environment) -> Result<Option<Client>, Fault> {
     let named = holder(paths).map(|(_, socket)| socket);
     for socket in [Some(paths.socket.clone()), named].into_iter().flatten() {
-        match Client::connect(&socket) {
+        match greeted(&socket) {
             Ok(client) => return Ok(Some(client)),
             Err(ConnectError::NoDaemon(_)) => {}
             Err(ConnectError::Refused(fault)) => return Err(explained(fault, paths, env)),
-            Err(ConnectError::Mismatch { daemon, .. }) => replace(paths, env, daemon)?,
+            Err(ConnectError::Mismatch { daemon }) => replace(paths, env, daemon)?,
         }
     }
     Ok(None)
@@ -277,20 +301,6 @@ fn makes_room(daemon: Preface) -> bool {
     daemon.protocol < PROTOCOL_VERSION && !daemon.busy
 }
 
-fn mismatch(daemon: Preface) -> Fault {
-    let ours = Version::current();
-    let what = format!(
-        "the daemon has version {} (protocol {}), this sessctl version {ours} (protocol {})",
-        daemon.version, daemon.protocol, PROTOCOL_VERSION
-    );
-    let fault = Fault::new(FaultCode::ProtocolMismatch, what);
-    if daemon.protocol > PROTOCOL_VERSION {
-        fault.hint("install the sessctl that came with the daemon")
-    } else {
-        fault.hint("when its turns have finished: `sessctl daemon restart`")
-    }
-}
-
 fn no_permission(socket: &Path) -> Fault {
     let what = format!("no permission to connect to {}", socket.display());
     Fault::new(FaultCode::DaemonUnreachable, what)
@@ -328,14 +338,5 @@ mod tests {
         assert_eq!(fault.hint.as_deref(), Some("make some"));
         assert_eq!(fault.code.exit_code(), 1);
         assert_eq!(repeat("boom", None).code, FaultCode::DaemonUnreachable);
-    }
-
-    #[test]
-    fn mismatch_names_both_versions_and_the_side_to_change() {
-        let other = |protocol| Preface { version: Version(9, 8, 7), busy: true, protocol };
-        let newer = mismatch(other(u32::MAX));
-        assert!(newer.message.contains("9.8.7") && newer.message.contains("4294967295"));
-        assert!(newer.hint.unwrap().contains("sessctl that came with"));
-        assert!(mismatch(other(0)).hint.unwrap().contains("daemon restart"));
     }
 }

@@ -68,7 +68,7 @@ impl Context {
     fn connect(&self) -> Result<sessd_proto::client::Client, Fault> {
         let (paths, env) = (self.paths()?, self.env.clone());
         let client = connect::connect(&paths, &env)?;
-        Ok(client.reconnecting(move || connect::connect(&paths, &env)))
+        Ok(client.recovering(move |error| connect::recover(error, &paths, &env)))
     }
 
     /// Returns the caller's environment variables that providers have declared.

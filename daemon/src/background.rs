@@ -1,7 +1,8 @@
-//! Going to the background, so that the parent's exit status is the truth.
+//! `--daemonize`: runs the daemon in the background. The parent exits once the child serves, or
+//! with the child's fault.
 //!
 //! The process forks before any thread or runtime exists, as threads do not survive a fork. The
-//! child says through a pipe that it answers, or why it cannot; the parent repeats that.
+//! child reports through a pipe.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,10 +16,10 @@ use crate::environment::DaemonEnvironment;
 use crate::supervisor::Supervisor;
 use crate::{daemon, log, system};
 
-/// What the child writes when it answers.
+/// Written by the child once it serves.
 const READY: &str = "ready";
 
-/// Runs the daemon in the background; returns in the parent once the child answers, and in the
+/// Runs the daemon in the background. Returns in the parent once the child serves, and in the
 /// child once it ends.
 pub(crate) fn run(paths: Paths, env: Environment) -> Result<(), Fault> {
     system::close_inherited();
@@ -30,26 +31,28 @@ pub(crate) fn run(paths: Paths, env: Environment) -> Result<(), Fault> {
     match fork.execute() {
         Outcome::Parent(Ok(_)) => {
             drop(writer);
-            hear(reader, &paths)
+            wait_until_ready(reader, &paths)
         }
         Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => Err(Fault::internal(error)),
         Outcome::Child(Ok(_)) => {
             drop(reader);
             log::to_file(&paths.log());
-            let told = writer.try_clone();
-            // Whatever manages our caller, it does not manage us.
+            let for_fault = writer.try_clone();
+            // A service manager of our caller does not manage us.
             let supervisor = Supervisor::default();
             let env = DaemonEnvironment::borrowed(env);
-            let result = daemon::run(paths, env, supervisor, move || say(&mut writer, READY));
-            if let (Err(fault), Ok(mut told)) = (&result, told) {
-                say(&mut told, &serde_json::to_string(fault).unwrap_or_default());
+            let result = daemon::run(paths, env, supervisor, move || {
+                report_to_parent(&mut writer, READY);
+            });
+            if let (Err(fault), Ok(mut writer)) = (&result, for_fault) {
+                report_to_parent(&mut writer, &serde_json::to_string(fault).unwrap_or_default());
             }
             result
         }
     }
 }
 
-/// The log is opened by the parent, so that a folder that cannot be written is its own fault.
+/// Opens the log in the parent, so that the parent reports a folder that is not writable.
 fn log_file(paths: &Paths) -> Result<File, Fault> {
     daemon::make_state(paths)?;
     log::open(&paths.log()).map_err(|error| {
@@ -58,28 +61,28 @@ fn log_file(paths: &Paths) -> Result<File, Fault> {
     })
 }
 
-fn say(pipe: &mut File, text: &str) {
-    // The parent may have been killed; the daemon runs all the same.
+fn report_to_parent(pipe: &mut File, text: &str) {
+    // Fails if the parent has been killed, which does not concern the daemon.
     let _ = pipe.write_all(text.as_bytes());
 }
 
-fn hear(mut pipe: File, paths: &Paths) -> Result<(), Fault> {
-    let mut said = Vec::new();
+fn wait_until_ready(mut pipe: File, paths: &Paths) -> Result<(), Fault> {
+    let mut received = Vec::new();
     let mut chunk = [0; 4096];
     loop {
         let length = pipe.read(&mut chunk).map_err(Fault::internal)?;
-        said.extend_from_slice(&chunk[..length]);
-        // The child keeps its end open for as long as it lives.
-        if said == READY.as_bytes() {
+        received.extend_from_slice(&chunk[..length]);
+        // The child keeps its end open as long as it lives, so there is no end of file to wait for.
+        if received == READY.as_bytes() {
             return Ok(());
         }
         if length == 0 {
             let died = || {
-                let what = "the daemon died while it started";
+                let what = "the daemon exited during startup";
                 let log = paths.log();
                 Fault::new(FaultCode::Internal, what).hint(format!("its log: {}", log.display()))
             };
-            return Err(serde_json::from_slice(&said).unwrap_or_else(|_| died()));
+            return Err(serde_json::from_slice(&received).unwrap_or_else(|_| died()));
         }
     }
 }

@@ -1,11 +1,11 @@
-//! The wall clock, read in one place, and the time up to which deletions may trust it.
+//! The wall clock, read in one place, and how far it can be trusted with deletions.
 //!
-//! Deleting by age is safe only if the clock is right, and a clock that was set ahead by a month
-//! looks right when it is read once. So samples of wall clock and uptime are kept (see
-//! `store/clock_samples.rs`): where the two advance by different amounts, the clock was set, and
-//! nothing is deleted for a day of uptime. And what is deleted must have been due at two samples
-//! that are an hour of uptime apart, so that a short mistake deletes nothing. Suspend counts as
-//! uptime (`CLOCK_BOOTTIME`). Across boots only the new uptime is known to have passed.
+//! Sessions are removed by age, and a wall clock may be set: by a user, by NTP after a boot with
+//! an empty battery, by a restored virtual machine. Each cleanup therefore stores a sample of the
+//! wall clock next to the boot time clock, which counts suspend and cannot be set. If the two
+//! have advanced by different amounts between two samples, the clock was set, and nothing is
+//! removed for a day of uptime. Otherwise an item is removed only if it was already due at a
+//! sample taken at least an hour of uptime ago. Pure functions; knows no registry.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,16 +17,16 @@ use crate::process;
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
-/// A difference between wall clock and uptime that no drift explains.
+/// A difference between the two clocks that drift does not explain: the wall clock was set.
 const CLOCK_SET_MS: i64 = 5 * MINUTE_MS;
 
-/// Uptime without deletions after the clock was set.
+/// Uptime after the clock was set in which nothing is deleted.
 const HOLD_MS: i64 = 24 * HOUR_MS;
 
 /// Uptime between the two samples at which an item must have been due.
 const AGREEMENT_MS: i64 = HOUR_MS;
 
-/// Shortest uptime between two samples that are kept.
+/// Uptime between samples that are kept.
 const SAMPLE_INTERVAL_MS: i64 = 10 * MINUTE_MS;
 
 /// Returns the current time.
@@ -36,19 +36,19 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The wall clock, and the uptime at the same moment, which cannot be set.
+/// The wall clock next to the uptime, which cannot be set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClockSample {
     /// The wall clock.
     pub at: Timestamp,
-    /// The id of the boot.
+    /// The kernel's id of the boot.
     pub boot_id: String,
     /// Time since that boot, suspend included, in milliseconds.
     pub uptime_ms: i64,
 }
 
 impl ClockSample {
-    /// Samples both clocks now.
+    /// Reads both clocks.
     #[must_use]
     pub fn now() -> Self {
         let uptime = clock_gettime(ClockId::Boottime);
@@ -56,7 +56,7 @@ impl ClockSample {
         Self { at: now(), boot_id: process::boot_id(), uptime_ms }
     }
 
-    /// True if it should be kept although there is an earlier one.
+    /// True if this sample is worth keeping after an earlier one.
     #[must_use]
     pub fn is_worth_keeping_after(&self, earlier: &Self) -> bool {
         earlier.boot_id != self.boot_id
@@ -70,27 +70,26 @@ impl ClockSample {
         if self.boot_id == later.boot_id {
             wall.abs_diff(later.uptime_ms - self.uptime_ms) > CLOCK_SET_MS.unsigned_abs()
         } else {
-            // The machine was off for an unknown time, but the clock cannot have gone back.
+            // The machine was off in between, for an unknown time that is not negative.
             wall < later.uptime_ms - CLOCK_SET_MS
         }
     }
 }
 
-/// A reason for which nothing may be deleted now.
+/// Why nothing may be deleted now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// The clock was set; nothing is deleted for this many more milliseconds of uptime.
+    /// The clock was set; so many milliseconds of uptime are left.
     ClockSet(i64),
-    /// There is no earlier sample that is at least an hour of uptime old.
+    /// There is no sample that is at least an hour of uptime old.
     FirstSample,
 }
 
-/// Returns the latest time up to which expired items may be deleted: two samples at least an
-/// hour of uptime apart must agree. `samples` are the earlier ones, oldest first.
+/// Returns the latest time up to which expired items may be deleted: two samples at least an hour
+/// of uptime apart must agree. `samples` are the earlier ones, oldest first.
 ///
 /// # Errors
-/// [`Hold::ClockSet`] for a day of uptime after the clock was set, and [`Hold::FirstSample`] while
-/// there is no earlier sample to agree with.
+/// Fails if the clock was set within the last day of uptime, or if there is no sample old enough.
 pub fn horizon(samples: &[ClockSample], now: &ClockSample) -> Result<Timestamp, Hold> {
     let all: Vec<&ClockSample> = samples.iter().chain([now]).collect();
     let set = all.windows(2).rposition(|pair| pair[0].was_set_before(pair[1]));
@@ -106,7 +105,8 @@ pub fn horizon(samples: &[ClockSample], now: &ClockSample) -> Result<Timestamp, 
     Ok(agreed.map(|at| trusted[at].at).ok_or(Hold::FirstSample)?.min(now.at))
 }
 
-/// Returns the uptime that is known to have passed from the first sample to the last.
+/// Returns the uptime in milliseconds that has passed from the first sample to the last; at least
+/// that, as there may have been boots in between.
 fn uptime_since(samples: &[&ClockSample]) -> i64 {
     let step = |pair: &[&ClockSample]| {
         let same_boot = pair[0].boot_id == pair[1].boot_id;
@@ -121,7 +121,7 @@ mod tests {
 
     const DAY_MS: i64 = 24 * HOUR_MS;
 
-    /// Returns a sample of a wall clock and an uptime in hours.
+    /// A sample with a wall clock and an uptime in hours.
     fn sample(wall: i64, boot: &str, uptime: i64) -> ClockSample {
         ClockSample {
             at: Timestamp(wall * HOUR_MS),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_item_was_due_an_hour_of_uptime_before() {
+    fn deleted_items_were_due_an_hour_of_uptime_before() {
         assert_eq!(horizon(&[], &sample(100, "a", 5)), Err(Hold::FirstSample));
         let first = sample(100, "a", 5);
         let mut soon = first.clone();
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_set_by_thirty_days_holds_for_a_day_of_uptime() {
+    fn clock_set_by_thirty_days_holds_for_a_day_of_uptime() {
         for jump in [720, -720] {
             let before = sample(1_000, "a", 5);
             let after = sample(1_001 + jump, "a", 6);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_starts_a_new_hold() {
+    fn clock_set_back_again_starts_another_hold() {
         let samples = [sample(1_000, "a", 5), sample(1_721, "a", 6)];
         assert_eq!(horizon(&samples, &sample(1_002, "a", 7)), Err(Hold::ClockSet(DAY_MS)));
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_was_off_counts_its_uptime_only() {
+    fn time_switched_off_does_not_count() {
         let before = sample(100, "a", 5);
         let mut early = sample(2_000, "b", 0);
         early.uptime_ms = MINUTE_MS;
@@ -192,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_lasts_over_boots() {
+    fn hold_lasts_across_boots() {
         let samples = [sample(1_000, "a", 5), sample(1_721, "a", 6)];
         assert_eq!(horizon(&samples, &sample(1_800, "b", 10)), Err(Hold::ClockSet(14 * HOUR_MS)));
         assert_eq!(horizon(&samples, &sample(1_800, "b", 24)), until(1_721));
     }
 
     #[test]
-    fn daylight_saving_does_not_matter() {
+    fn daylight_saving_changes_nothing() {
         // Both clocks count UTC.
         let at = |text| Timestamp::parse(text).unwrap();
         let before =

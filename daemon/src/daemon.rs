@@ -1,4 +1,5 @@
-//! One run of the daemon: configuration, lock, registry, socket, jobs, and the way back.
+//! One run of the daemon: takes the lock, opens the registry, serves, starts the jobs, shuts
+//! down. Knows no session and no provider.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -20,20 +21,21 @@ use crate::registry::Registry;
 use crate::store;
 use crate::supervisor::{Passed, Supervisor};
 
-/// How long clients that came to a socket of the service manager are sent to another daemon.
-const ASIDE: Duration = Duration::from_secs(10);
+/// How long clients of the service manager's socket are redirected to a daemon already running.
+const STAND_ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a registry is tried that could not be read or written.
-const RETRY: Duration = Duration::from_secs(1);
+/// Interval for opening a registry again that could not be read or written.
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the lock is looked at meanwhile.
-const INTERVAL: Duration = Duration::from_millis(10);
+/// Interval for trying the lock while standing aside.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Runs the daemon until it is told to end. `ready` is called once it answers.
+/// Runs the daemon until it is told to end. `ready` is called once it serves.
 ///
 /// # Errors
-/// Why it cannot start. A broken configuration or a damaged registry is no such reason: the
-/// daemon then starts degraded, and every call says why.
+/// Fails if another daemon has the lock, or if the state folder or the socket cannot be used.
+/// With an invalid configuration or a damaged registry it starts degraded, and every call
+/// returns the reason.
 pub fn run(
     paths: Paths,
     env: DaemonEnvironment,
@@ -50,17 +52,17 @@ pub fn run(
         }
         (lock, _) => lock?,
     };
-    // Never released by us: whoever waits for it finds the whole process gone, the store's
-    // threads and their locks too.
+    // Released by the kernel only, so that the next holder finds this process gone together with
+    // the store's threads and their locks.
     std::mem::forget(lock);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Enough for several homes and disks that hang: each keeps at most three for itself.
+        // Enough for several homes and disks that hang: each occupies at most three.
         .max_blocking_threads(64)
         .build()
         .map_err(Fault::internal)?;
     let ended = runtime.block_on(serve(paths, env, passed, &supervisor, ready));
-    // Not waited for: whatever reads such a disk.
+    // Does not wait for threads that read from such a disk.
     runtime.shutdown_background();
     ended
 }
@@ -84,7 +86,7 @@ async fn serve(
         None => Socket::bind(&service.paths.socket)?,
     };
     end_on_signals(&service)?;
-    tokio::spawn(go_on(Arc::clone(&service), env));
+    tokio::spawn(start_jobs(Arc::clone(&service), env));
     tracing::info!("listening on {}", service.paths.socket.display());
     supervisor.tell_ready(&status);
     ready();
@@ -96,21 +98,21 @@ async fn serve(
     Ok(())
 }
 
-/// A daemon that was started by hand has the registry, and keeps it. Clients that came to the
-/// service manager's socket all the same are sent away, whereupon they find that daemon by its
-/// lock or by the name, which it takes again. Answers the lock if that daemon ends meanwhile.
+/// Leaves the registry to a daemon that was started by hand. Clients of the service manager's
+/// socket are disconnected; they then find the running daemon through its lock file, or by the
+/// socket's name, which it takes again. Returns the lock if that daemon exits in the meantime.
 fn stand_aside(
     paths: &Paths,
     supervisor: &Supervisor,
     passed: &Passed,
     fault: &Fault,
 ) -> Option<File> {
-    tracing::warn!("{fault}; it is left to it");
-    // Nothing has failed: a failure would be repeated for as long as the other one lives.
+    tracing::warn!("{fault}; leaving it to that one");
+    // Not a failure: the service manager would restart us as long as the other daemon runs.
     supervisor.tell_ready(&fault.message);
     let Passed { listener, path } = passed;
     listener.set_nonblocking(true).ok()?;
-    let give_up = Instant::now() + ASIDE;
+    let give_up = Instant::now() + STAND_ASIDE_TIMEOUT;
     loop {
         if let Ok(lock) = lock(paths) {
             return Some(lock);
@@ -120,20 +122,20 @@ fn stand_aside(
         if over {
             return None;
         }
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(LOCK_POLL_INTERVAL);
     }
 }
 
-/// Opens the registry as soon as it can be opened, and has the jobs run.
-async fn go_on(service: Arc<Service>, env: DaemonEnvironment) {
+/// Retries opening the registry while its disk cannot be read or written, then starts the jobs.
+async fn start_jobs(service: Arc<Service>, env: DaemonEnvironment) {
     while service.ready().is_err_and(|fault| fault.code == FaultCode::Storage) {
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(REOPEN_INTERVAL).await;
         service.replace(open(&service.paths, env.clone()).await);
     }
     if let Ok((_, jobs)) = service.ready()
         && let Err(fault) = jobs.start().await
     {
-        tracing::error!("the jobs do not run: {fault}");
+        tracing::error!("cannot start the jobs: {fault}");
     }
 }
 
@@ -149,8 +151,8 @@ async fn open(paths: &Paths, env: DaemonEnvironment) -> Result<(Arc<Registry>, A
     }
 }
 
-/// A damaged registry is kept under another name and reported; a new one is made only when
-/// somebody who has read this starts the daemon again.
+/// Renames a damaged registry and returns the fault that reports it. A new one is made only when
+/// the daemon is restarted, so that a user has read the report.
 fn put_aside(paths: &Paths, error: &store::Error) -> Fault {
     let database = paths.database();
     match store::put_aside(&database, now().0) {
@@ -170,7 +172,7 @@ fn put_aside(paths: &Paths, error: &store::Error) -> Fault {
     }
 }
 
-/// Makes the directory of the registry, private to us.
+/// Creates the state folder, private to this user.
 pub(crate) fn make_state(paths: &Paths) -> Result<(), Fault> {
     let state = &paths.state;
     paths::check_state(state)?;
@@ -185,7 +187,8 @@ fn not_writable(paths: &Paths, error: &std::io::Error) -> Fault {
         .hint("the registry lives there; make it writable, or set XDG_STATE_HOME")
 }
 
-/// Makes this daemon the only one of its registry, for as long as the file lives.
+/// Takes the lock that makes this daemon the only one of its registry, as long as the file is
+/// open.
 fn lock(paths: &Paths) -> Result<File, Fault> {
     make_state(paths)?;
     let failed = |error| not_writable(paths, &error);

@@ -1,8 +1,7 @@
-//! Named places in operations of several steps, at which a test can end the process as a crash
-//! would, one where it can hang, one where it can panic, and one where two can meet. Without the
-//! feature `failpoints` they are nothing.
+//! Places at which a test can kill the process, make it hang or panic, or hold two tasks until
+//! both have come. Without the feature `failpoints` they do nothing.
 
-/// Ends the process if `SESSD_FAILPOINT` names this place.
+/// Kills the process if `SESSD_FAILPOINT` names this place.
 #[cfg(feature = "failpoints")]
 pub(crate) fn reach(name: &str) {
     if std::env::var_os("SESSD_FAILPOINT").is_some_and(|asked| asked == name) {
@@ -11,12 +10,12 @@ pub(crate) fn reach(name: &str) {
     }
 }
 
-/// Nothing.
+/// Does nothing.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn reach(_: &str) {}
 
-/// Never returns if there is a file that `SESSD_HANG` names, which is taken away first: the next
-/// process goes on.
+/// Never returns if the file named by `SESSD_HANG` exists. The file is removed first, so that the
+/// next process does not hang.
 #[cfg(feature = "failpoints")]
 pub(crate) fn hang() {
     if std::env::var_os("SESSD_HANG").is_some_and(|file| std::fs::remove_file(file).is_ok()) {
@@ -26,11 +25,11 @@ pub(crate) fn hang() {
     }
 }
 
-/// Nothing.
+/// Does nothing.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn hang() {}
 
-/// Panics if there is a file that `SESSD_PANIC` names, which is taken away first.
+/// Panics if the file named by `SESSD_PANIC` exists, which is removed first.
 #[cfg(feature = "failpoints")]
 pub(crate) fn trip() {
     if std::env::var_os("SESSD_PANIC").is_some_and(|file| std::fs::remove_file(file).is_ok()) {
@@ -38,11 +37,11 @@ pub(crate) fn trip() {
     }
 }
 
-/// Nothing.
+/// Does nothing.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) fn trip() {}
 
-/// Waits until a second one has come to this place, if `SESSD_MEET` names it.
+/// Waits until a second task has reached this place, if `SESSD_MEET` names it.
 #[cfg(feature = "failpoints")]
 pub(crate) async fn meet(name: &str) {
     use std::sync::LazyLock;
@@ -52,6 +51,6 @@ pub(crate) async fn meet(name: &str) {
     }
 }
 
-/// Nothing.
+/// Does nothing.
 #[cfg(not(feature = "failpoints"))]
 pub(crate) async fn meet(_: &str) {}

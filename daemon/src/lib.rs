@@ -25,7 +25,7 @@ mod launch_files;
 mod limits;
 pub mod listener;
 mod log;
-mod mcp;
+mod mcp_client;
 pub mod process;
 pub mod providers;
 mod redact;
@@ -45,11 +45,11 @@ struct Args {
     /// The socket to listen on [default: $SESSD_SOCKET, else in $XDG_RUNTIME_DIR]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Go to the background once it answers; the exit status tells whether it does
+    /// Run in the background; the exit status tells whether it serves
     #[arg(long, conflicts_with = "foreground")]
     daemonize: bool,
     /// Stay in the foreground and log to standard error (the default)
-    // Never read: a unit file may say `sessd --foreground`, and --daemonize refuses it.
+    // Never read. For unit files that say `sessd --foreground`; conflicts with --daemonize.
     #[arg(long)]
     foreground: bool,
     /// Print every option of the configuration with its default
@@ -61,22 +61,22 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Agent {
-    /// The built-in agent, as sessd starts it
+    /// The built-in agent, started by sessd itself
     #[command(hide = true)]
     Echo {
-        /// Where its transcripts are
+        /// Folder of its transcripts
         #[arg(long)]
         home: PathBuf,
-        /// Its session
+        /// Id of its session
         #[arg(long)]
         session: String,
-        /// Answer standard input as a whole, once
+        /// Read one prompt from standard input, answer it and exit
         #[arg(long)]
         once: bool,
     },
 }
 
-/// Runs the daemon.
+/// Runs `sessd` with the arguments of this process.
 #[must_use]
 pub fn main() -> ExitCode {
     let args = Args::parse();

@@ -1,5 +1,5 @@
-//! What the daemon sets for itself, and its children get back as it was: a private umask, more
-//! descriptors, no core dump. Only the process as a whole is concerned; knows no sessions.
+//! The daemon's process limits: a private umask, more file descriptors, no core dump. Children
+//! get back what the daemon was started with. Knows no sessions.
 
 use std::io;
 use std::sync::OnceLock;
@@ -9,8 +9,8 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
 };
 
-/// Descriptors enough for every connection, every child and every file that is read at once.
-const DESCRIPTORS: u64 = 8192;
+/// File descriptors for every connection, every child and every file that is open at once.
+const DESCRIPTORS_WANTED: u64 = 8192;
 
 static INHERITED: OnceLock<Inherited> = OnceLock::new();
 
@@ -22,7 +22,7 @@ pub(crate) struct Inherited {
     core: Rlimit,
 }
 
-/// Sets the daemon's own limits. To be called once, before there is any thread.
+/// Sets the daemon's own limits. To be called once, before there are threads.
 pub(crate) fn set() {
     let inherited = Inherited {
         umask: umask(Mode::RWXG | Mode::RWXO),
@@ -30,25 +30,25 @@ pub(crate) fn set() {
         core: getrlimit(Resource::Core),
     };
     let Inherited { descriptors, core, .. } = inherited;
-    let most = descriptors.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    let most = descriptors.maximum.map_or(DESCRIPTORS_WANTED, |most| most.min(DESCRIPTORS_WANTED));
     let wanted = descriptors.current.map(|current| current.max(most));
-    // None of these may be refused, as nothing is raised beyond what we may have; if one is,
-    // the daemon is as good as before.
+    // Nothing is raised beyond the hard limit, so none of these should fail; if one does, the
+    // daemon works with the old limit.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: wanted, ..descriptors });
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), ..core });
-    // Transcripts and other people's keys pass through our memory: nobody may read it.
+    // Transcripts and API keys pass through our memory, so no other process may read it.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let _ = INHERITED.set(inherited);
 }
 
-/// What a child is to get back; `None` if the daemon has set nothing.
+/// Returns the limits a child gets back; `None` if [`set`] was not called.
 pub(crate) fn inherited() -> Option<Inherited> {
     INHERITED.get().copied()
 }
 
 impl Inherited {
-    /// Applies to this process. Made of system calls only, as a fork of a process with threads
-    /// may do nothing else.
+    /// Applies them to this process. Makes system calls only: nothing else is allowed after the
+    /// fork of a process with threads.
     pub(crate) fn restore(self) -> io::Result<()> {
         umask(self.umask);
         setrlimit(Resource::Nofile, self.descriptors)?;

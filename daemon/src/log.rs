@@ -1,5 +1,5 @@
-//! The daemon's log: lines with their time on standard error; with their priority if that is the
-//! journal; in the background in a file that is private and never grows without end.
+//! The daemon's log. In the foreground: lines on standard error, with a time, or with a priority
+//! if that is the journal. In the background: a private file that is rotated by size.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -16,10 +16,10 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// A file of the log is full beyond this many bytes.
+/// Size at which the log file is rotated, in bytes.
 const FILE_BYTES_MAX: u64 = 5 * 1024 * 1024;
 
-/// Files of the log, the present one included.
+/// Log files kept, including the current one.
 const FILES_MAX: usize = 5;
 
 /// Logs to standard error, in the journal's form if it is the journal.
@@ -32,7 +32,7 @@ pub(crate) fn to_stderr(is_journal: bool) {
     }
 }
 
-/// Logs to a file; where it cannot be opened any more, to what is standard error.
+/// Logs to a file, or to standard error if it cannot be opened.
 pub(crate) fn to_file(path: &Path) {
     match LogFile::open(path) {
         Ok(file) => {
@@ -43,10 +43,10 @@ pub(crate) fn to_file(path: &Path) {
     }
 }
 
-/// Logs our own messages. Libraries are left out: tarpc logs every call.
+/// Logs our own messages only, since tarpc logs every call.
 fn log(lines: impl Layer<Registry> + Send + Sync) {
     let ours = Targets::new().with_target("sessd", LevelFilter::INFO);
-    // A second subscriber in one process is refused; then somebody else's is in place.
+    // Fails if a subscriber is already set, as in tests that run in one process.
     let _ = tracing_subscriber::registry().with(lines.with_filter(ours)).try_init();
 }
 
@@ -55,7 +55,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Lines as the journal takes them: a priority, no time.
+/// Formats lines for the journal: with a priority, without a time.
 struct Journal;
 
 impl<S, N> FormatEvent<S, N> for Journal
@@ -81,8 +81,8 @@ where
     }
 }
 
-/// The present file of the log. What panics is written to standard error by others, so that is
-/// kept the same file.
+/// The current log file. Panics are written to standard error, so that is redirected to the same
+/// file after each rotation.
 struct LogFile {
     path: PathBuf,
     file: File,
@@ -96,7 +96,7 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), file, length })
     }
 
-    /// Every file gets the name of the next older one, and a new one is begun.
+    /// Renames every file to the next older name and opens a new one.
     fn rotate(&mut self) -> io::Result<()> {
         let name = |age: usize| match age {
             0 => self.path.clone(),
@@ -118,7 +118,7 @@ impl LogFile {
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.length > FILE_BYTES_MAX {
-            // A log that cannot be rotated goes on growing, which is better than none.
+            // If it cannot be rotated, keep logging to the same file.
             let _ = self.rotate();
         }
         let written = self.file.write(line)?;

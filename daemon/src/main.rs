@@ -1,4 +1,4 @@
-//! The daemon; everything is in the library.
+//! The program `sessd`; everything is in the library.
 
 fn main() -> std::process::ExitCode {
     sessd::main()

@@ -1,4 +1,4 @@
-//! What the kernel tells about processes, and the one thing we may ask of them. Starts none.
+//! Facts about processes from `/proc`, and signals to them. Starts none and knows no session.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,14 +10,14 @@ use rustix::process::{
     pidfd_send_signal, test_kill_process_group,
 };
 
-/// How long a process may take to obey SIGTERM.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a process may take to obey SIGTERM before it is killed.
+const TERM_GRACE: Duration = Duration::from_secs(2);
 
-/// How often we look for what is to end.
-const ROUNDS: usize = 3;
+/// Scans for processes to end; one that is being forked may be missed by the first.
+const SCANS_MAX: usize = 3;
 
-/// When a process was started, in clock ticks since boot: with the pid it names one process
-/// for good, as pids are used again. `None` if there is no such process, or only its zombie.
+/// Returns when a process was started, in clock ticks since boot. Pids are reused; a pid with
+/// its start time is not. `None` if there is no such process, or only its zombie.
 #[must_use]
 pub fn start_ticks(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -30,7 +30,7 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-/// True if a process descends from another one.
+/// True if a process descends from `ancestor`.
 #[must_use]
 pub fn is_below(pid: u32, ancestor: u32) -> bool {
     std::iter::successors(parent(pid), |pid| parent(*pid)).any(|parent| parent == ancestor)
@@ -40,38 +40,38 @@ fn parent(pid: u32) -> Option<u32> {
     field(pid, 1).filter(|parent| *parent > 0)
 }
 
-/// A field of what the kernel says of a process, counted from its state.
+/// Returns a field of `/proc/<pid>/stat`, counted from the state.
 fn field(pid: u32, at: usize) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(at)?.parse().ok()
 }
 
-/// Asks a process to end, with the group that it leads, if it does.
+/// Sends SIGTERM to a process, or to its whole group if it leads one.
 pub fn ask_to_end(pid: u32) {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
-    // Some launchers pass no signal on; a shell's job leads its own group.
+    // Some launchers do not pass signals on; a shell's job leads a group of its own.
     let leads = getpgid(Some(pid)) == Ok(pid);
     let _ =
         if leads { kill_process_group(pid, Signal::TERM) } else { kill_process(pid, Signal::TERM) };
 }
 
-/// True while a group that was led by this process has members.
+/// True while the process group with this leader has members.
 #[must_use]
 pub fn has_group(leader: u32) -> bool {
     let leader = i32::try_from(leader).ok().and_then(Pid::from_raw);
     leader.is_some_and(|leader| test_kill_process_group(leader).is_ok())
 }
 
-/// Ends what has this variable in its environment, wherever it has gone; answers what that was.
-/// First it is asked to, as it may have something to write down.
+/// Ends every process with this `NAME=value` in its environment, in whatever process group it
+/// is, with SIGTERM first. Returns their pids.
 pub fn end_marked(variable: &str) -> Vec<u32> {
     let is_marked = |pid: u32| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environ.split(|byte| *byte == 0).any(|it| it == variable.as_bytes())
     };
     let mut ended = Vec::new();
-    // What begins while we look has been begun by what we then end.
-    for _ in 0..ROUNDS {
+    // A process that starts during a scan has a parent that this scan ends.
+    for _ in 0..SCANS_MAX {
         let (pids, found): (Vec<_>, Vec<_>) = others().filter(|(pid, _)| is_marked(*pid)).unzip();
         if found.is_empty() {
             break;
@@ -82,8 +82,8 @@ pub fn end_marked(variable: &str) -> Vec<u32> {
     ended
 }
 
-/// Ends whoever else has a pipe open that we read, wherever that process has gone; first it is
-/// asked to.
+/// Ends every other process that has this pipe open, in whatever process group it is, with
+/// SIGTERM first.
 pub fn end_holders(pipe: impl AsFd) {
     let Ok(stat) = rustix::fs::fstat(pipe) else { return };
     let name = format!("pipe:[{}]", stat.st_ino);
@@ -92,21 +92,21 @@ pub fn end_holders(pipe: impl AsFd) {
         let mut links = open.filter_map(|fd| fs::read_link(fd.path()).ok());
         links.any(|link| link.as_os_str() == &*name)
     };
-    // Between its fork and its exec a child of ours has everything open that we have; it runs our
-    // own program still, under our own name.
+    // Between fork and exec a child of ours has all of our files open. It is recognised by our
+    // own command line.
     let ours = (std::process::id(), command(std::process::id()));
-    let begins = |pid: u32| (parent(pid), command(pid)) == (Some(ours.0), ours.1.clone());
-    let is_holder = |pid: u32| !begins(pid) && holds(pid);
+    let is_forking = |pid: u32| (parent(pid), command(pid)) == (Some(ours.0), ours.1.clone());
+    let is_holder = |pid: u32| !is_forking(pid) && holds(pid);
     let found: Vec<OwnedFd> = others().filter(|(pid, _)| is_holder(*pid)).map(|it| it.1).collect();
     end_all(&found);
 }
 
-/// Asks processes to end, and kills those that have not in time.
+/// Sends SIGTERM to processes, and SIGKILL to those that have not ended in time.
 fn end_all(processes: &[OwnedFd]) {
     for process in processes {
         let _ = pidfd_send_signal(process, Signal::TERM);
     }
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + TERM_GRACE;
     for process in processes {
         let left = give_up.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).ok();
@@ -116,8 +116,8 @@ fn end_all(processes: &[OwnedFd]) {
     }
 }
 
-/// Every process but this one. A pidfd is opened before anybody looks at it, so that what is sent
-/// to it hits nobody else.
+/// Returns every process but this one. Its pidfd is opened before the process is examined, so
+/// that a signal cannot reach another process with a reused pid.
 fn others() -> impl Iterator<Item = (u32, OwnedFd)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -128,14 +128,14 @@ fn others() -> impl Iterator<Item = (u32, OwnedFd)> {
     })
 }
 
-/// The kernel's name of this boot.
+/// Returns the kernel's id of this boot.
 #[must_use]
 pub fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
 }
 
-/// The command line of a process, for people.
+/// Returns the command line of a process for display, at most 200 characters.
 #[must_use]
 pub fn command(pid: u32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

@@ -1,5 +1,5 @@
-//! The service manager that started us, if one did: the socket it passes, what it wants to be
-//! told, and whether it collects our log. The protocols are systemd's; others speak them too.
+//! The service manager that started us, if any: the socket it passes, the notifications it
+//! expects, and whether it collects our log. The protocols are systemd's.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
@@ -10,7 +10,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use sessd_proto::{Environment, Fault, FaultCode};
 
-/// The service manager; by default none.
+/// The service manager; the default is none.
 #[derive(Debug, Default)]
 pub struct Supervisor {
     socket: Option<Passed>,
@@ -18,20 +18,20 @@ pub struct Supervisor {
     watchdog: Option<Duration>,
 }
 
-/// A socket that the service manager made, and keeps when we end.
+/// A socket that the service manager made, and keeps open when we exit.
 #[derive(Debug)]
 pub struct Passed {
-    /// It listens already.
+    /// Already listening.
     pub listener: UnixListener,
-    /// Its name.
+    /// Its path.
     pub path: PathBuf,
 }
 
 impl Supervisor {
-    /// What the environment says. To be called once, before there is any thread.
+    /// Reads the environment. To be called once, before there are threads.
     ///
     /// # Errors
-    /// When what was passed is no Unix socket with a name.
+    /// Fails if the descriptors passed are not one Unix socket with a path.
     pub fn of_process(env: &Environment) -> Result<Self, Fault> {
         Ok(Self {
             socket: passed()?,
@@ -40,51 +40,51 @@ impl Supervisor {
         })
     }
 
-    /// The socket that was passed, once.
+    /// Returns the socket that was passed, on the first call.
     pub fn take_socket(&mut self) -> Option<Passed> {
         self.socket.take()
     }
 
-    /// The name of the socket that was passed.
+    /// Returns the path of the socket that was passed.
     #[must_use]
     pub fn socket_path(&self) -> Option<PathBuf> {
         self.socket.as_ref().map(|passed| passed.path.clone())
     }
 
-    /// How often it must hear that we are well.
+    /// Returns the interval at which the watchdog is notified; half of what it allows.
     #[must_use]
     pub fn pulse(&self) -> Option<Duration> {
         self.watchdog.map(|period| period / 2)
     }
 
-    /// We answer; the status is for people.
+    /// Reports that the daemon serves; `status` is shown by `systemctl status`.
     pub fn tell_ready(&self, status: &str) {
         self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
     }
 
-    /// We are well. Whoever says so must be who would hang.
+    /// Notifies the watchdog. To be called from the loop that serves, so that a hang is noticed.
     pub fn tell_alive(&self) {
         if self.watchdog.is_some() {
             self.tell(&[NotifyState::Watchdog]);
         }
     }
 
-    /// We take no more requests.
+    /// Reports that the daemon is shutting down.
     pub fn tell_ending(&self) {
         self.tell(&[NotifyState::Stopping]);
     }
 
-    /// The crate looks up in the environment whom to tell; whether to tell anybody is a value.
+    /// Sends a notification. `sd_notify` finds the address in the environment by itself.
     fn tell(&self, states: &[NotifyState<'_>]) {
         if self.is_told
             && let Err(error) = sd_notify::notify(states)
         {
-            tracing::warn!("the service manager cannot be told: {error}");
+            tracing::warn!("cannot notify the service manager: {error}");
         }
     }
 }
 
-/// All that was passed is taken, so that no child gets it; one of it is served.
+/// Takes all sockets that were passed, so that no child inherits them, and returns the only one.
 fn passed() -> Result<Option<Passed>, Fault> {
     let unusable = |why: String| {
         Fault::new(FaultCode::Environment, format!("the socket of the service manager: {why}"))
@@ -97,7 +97,7 @@ fn passed() -> Result<Option<Passed>, Fault> {
         sockets.extend(taken.map_err(|error| unusable(error.to_string()))?);
     }
     if sockets.len() > 1 {
-        return Err(unusable(format!("there are {} of them", sockets.len())));
+        return Err(unusable(format!("{} were passed", sockets.len())));
     }
     let Some(listener) = sockets.pop() else { return Ok(None) };
     let address = listener.local_addr().map_err(Fault::internal)?;
@@ -105,14 +105,14 @@ fn passed() -> Result<Option<Passed>, Fault> {
     Ok(Some(Passed { path: path.to_owned(), listener }))
 }
 
-/// True if standard error goes to the journal, which keeps the time and takes priorities.
+/// True if standard error is connected to the journal.
 #[must_use]
 pub fn has_journal(env: &Environment) -> bool {
     let stream = env.get("JOURNAL_STREAM").and_then(|stream| stream.split_once(':'));
     let named = stream.and_then(|(device, inode)| {
         Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?))
     });
-    // A child of a unit inherits the variable, but may have another standard error.
+    // A child of a unit inherits the variable, but its standard error may be something else.
     let actual = std::fs::metadata("/proc/self/fd/2").map(|meta| (meta.dev(), meta.ino())).ok();
     named.is_some() && named == actual
 }

@@ -1,5 +1,5 @@
-//! What the system offers only without safety: the one module with `unsafe`, each with its
-//! reason. Knows nothing of sessions.
+//! System calls without a safe wrapper: the only module with `unsafe`, each use with its reason.
+//! Knows nothing of sessions.
 
 use std::io;
 
@@ -12,10 +12,11 @@ use tokio::process::Command;
 
 use crate::limits::Inherited;
 
-/// Returns when a process has ended that need not be our child; at once if it is not there.
+/// Waits until a process has ended, which need not be our child. Returns at once if there is no
+/// such process.
 ///
 /// # Errors
-/// When there are no descriptors left to watch it with.
+/// Fails if there is no file descriptor left to watch it with.
 pub async fn process_ended(pid: u32) -> io::Result<()> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(()) };
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -31,8 +32,8 @@ pub async fn process_ended(pid: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets threads share what they allocate from, before there are any: by default each of a large
-/// piece of work has its own, which keeps what the others could use.
+/// Limits malloc to a few arenas; to be called before there are threads. By default each thread
+/// gets an arena, and memory freed in one cannot be used by the others.
 pub(crate) fn share_memory() {
     // SAFETY: the function takes no pointer and may be called at any time from any thread.
     #[expect(unsafe_code, reason = "a function of the C library")]
@@ -42,29 +43,28 @@ pub(crate) fn share_memory() {
     }
 }
 
-/// Gives memory that was freed back to the kernel. The allocator keeps what a large piece of
-/// work needed, as if the next one came at once.
+/// Returns freed memory to the kernel, which malloc would keep for the next large job.
 pub fn give_back_memory() {
     // SAFETY: the functions take no pointer and may be called at any time from any thread.
     #[expect(unsafe_code, reason = "functions of the C library")]
     #[cfg(target_env = "gnu")]
     unsafe {
-        // What it keeps at the end of each arena but the first, up to 64 MB once a large block was
-        // freed, is not given back by the next call. From now on that is what it began with.
+        // malloc_trim leaves the top of every arena but the first. malloc raises this threshold,
+        // and with it the size of that top, up to 64 MB when large blocks are freed. Reset it.
         libc::mallopt(libc::M_TRIM_THRESHOLD, 128 * 1024);
         libc::malloc_trim(0);
     }
 }
 
-/// Has a child, once it is started, get the limits back that the daemon was started with, and
-/// asked to end by the kernel if the daemon dies before it. The thread that starts it must live as
-/// long as the daemon.
+/// Prepares a child: it gets back the limits that the daemon was started with, and the kernel
+/// sends it SIGTERM if the daemon dies first. The thread that spawns it must live as long as the
+/// daemon.
 pub(crate) fn prepare_child(command: &mut Command, inherited: Option<Inherited>) {
     let parent = getpid();
     let prepare = move || {
         set_parent_process_death_signal(Some(Signal::TERM))?;
         if getppid() != Some(parent) {
-            // It died before it was asked.
+            // The daemon died before this call.
             return Err(Errno::SRCH.into());
         }
         inherited.map_or(Ok(()), Inherited::restore)
@@ -76,11 +76,11 @@ pub(crate) fn prepare_child(command: &mut Command, inherited: Option<Inherited>)
     }
 }
 
-/// Closes what a caller has left open for us without wanting to, such as the lock of a script
-/// that would wait for our end. To be called before anything of our own is open.
+/// Closes descriptors inherited from the caller, such as the lock file of a script, which would
+/// stay locked as long as we live. To be called before we open anything ourselves.
 pub(crate) fn close_inherited() {
     // SAFETY: no owner of a descriptor beyond the standard three exists yet in this process.
-    #[expect(unsafe_code, reason = "closing descriptors that nobody owns has no safe form")]
+    #[expect(unsafe_code, reason = "closing descriptors without an owner has no safe form")]
     unsafe {
         libc::close_range(3, libc::c_uint::MAX, 0);
     }

@@ -1,7 +1,7 @@
-//! The bytes of a frame: bincode, reached only through tarpc's feature. Does no I/O.
+//! The body of a frame: bincode, reached only through tarpc's feature. Does no I/O.
 //!
-//! A frame is a big-endian u32 length and that many bytes. The codec is one alias, so that
-//! another format can replace it.
+//! A frame is a big-endian u32 length and that many bytes. The format is named in one alias, so
+//! that another one can replace it.
 
 use std::io;
 use std::pin::pin;
@@ -21,25 +21,25 @@ pub const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// The largest frame a client accepts, in bytes.
 pub const RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What tarpc answers to a request beyond the limit of a connection. It writes the kind of such
-/// an error as i32 and reads it as u32, which bincode spells differently: only the text arrives.
+/// The text of tarpc's error for a request above the limit of a connection. Its kind does not
+/// arrive: tarpc writes it as i32 and reads it as u32, which bincode encodes differently.
 pub const THROTTLED: &str = "server throttled the request.";
 
-/// What a daemon answers in the place of a frame above [`RESPONSE_BYTES_MAX`].
+/// The text of the daemon's error for a response above [`RESPONSE_BYTES_MAX`].
 pub const TOO_LARGE: &str = "the answer is larger than 8 MiB";
 
 /// Encodes the body of a frame.
 ///
 /// # Errors
-/// When the value cannot be represented, e.g. a map without a known length.
+/// Fails if the value cannot be represented, e.g. a map without a known length.
 pub fn encode<T: Serialize>(value: &T) -> io::Result<Bytes> {
     pin!(Codec::<(), T>::default()).serialize(value)
 }
 
-/// Decodes the body of a frame from somebody we trust to send sane deadlines.
+/// Decodes the body of a frame without checking its deadline: for responses.
 ///
 /// # Errors
-/// When the bytes are not exactly one such value.
+/// Fails if the bytes are not exactly one such value.
 pub fn decode<T: DeserializeOwned>(body: &BytesMut) -> io::Result<T> {
     pin!(Codec::<T, ()>::default()).deserialize(body)
 }
@@ -47,9 +47,9 @@ pub fn decode<T: DeserializeOwned>(body: &BytesMut) -> io::Result<T> {
 /// Decodes a request, refusing deadlines beyond [`DEADLINE_MS_MAX`].
 ///
 /// # Errors
-/// When the bytes are not exactly one request with a sane deadline.
+/// Fails if the bytes are not exactly one request, or its deadline is above the limit.
 pub fn decode_request<T: DeserializeOwned>(body: &BytesMut) -> io::Result<T> {
-    // tarpc adds the deadline to the present moment while it decodes; an absurd one panics.
+    // tarpc adds the deadline to the current time while it decodes; a huge one panics.
     match deadline_secs(body) {
         Some(secs) if secs > DEADLINE_MS_MAX / 1000 => {
             Err(io::Error::new(io::ErrorKind::InvalidData, "the deadline is over an hour away"))
@@ -58,7 +58,7 @@ pub fn decode_request<T: DeserializeOwned>(body: &BytesMut) -> io::Result<T> {
     }
 }
 
-/// The whole seconds of a request's deadline: the variant 0, then a bincode varint.
+/// Returns the whole seconds of a request's deadline: after the variant 0, a bincode varint.
 fn deadline_secs(body: &[u8]) -> Option<u64> {
     let (&0, rest) = body.split_first()? else { return None };
     let (&first, rest) = rest.split_first()?;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_peeked_deadline_is_the_encoded_one() {
+    fn peeked_deadline_is_the_encoded_one() {
         for secs in [1, 200, 251, 3_600, 70_000, 5_000_000_000] {
             let peeked = deadline_secs(&request(Duration::from_millis(secs * 1000 + 900))).unwrap();
             assert_eq!(peeked, secs);
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_deadlines_are_refused_before_tarpc_sees_them() {
+    fn huge_deadlines_are_refused_before_tarpc_sees_them() {
         let sane = request(Duration::from_secs(5));
         assert!(decode_request::<ClientMessage<String>>(&sane).is_ok());
         let absurd = request(Duration::from_secs(4_000));
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_an_error() {
+    fn garbage_is_refused() {
         for body in [&b""[..], b"\0", b"\xff\xff\xff", b"GET / HTTP/1.1"] {
             assert!(decode_request::<ClientMessage<String>>(&BytesMut::from(body)).is_err());
         }

@@ -1,4 +1,4 @@
-//! Who is at the other end of a Unix socket, told by the kernel. Sends nothing.
+//! The process at the other end of a Unix socket, as reported by the kernel. Sends nothing.
 
 use std::os::fd::AsFd;
 
@@ -14,10 +14,10 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Asks the kernel for the other end's credentials and refuses other users.
+    /// Returns the process at the other end, if it belongs to this user.
     ///
     /// # Errors
-    /// [`FaultCode::Environment`] when the other end belongs to another user.
+    /// [`FaultCode::Environment`] if the other end belongs to another user.
     pub fn of(socket: impl AsFd) -> Result<Self, Fault> {
         let credentials = rustix::net::sockopt::socket_peercred(socket).map_err(Fault::internal)?;
         let peer = Self {

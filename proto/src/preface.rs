@@ -1,25 +1,29 @@
 //! The first sixteen bytes each side sends, before any RPC. Their form never changes.
 //!
 //! `00 "sessd"`, then version major, minor (u8), patch (u16), flags (u16), protocol (u32); all
-//! big-endian. A client reads the daemon's before it sends its first frame, so two sides that
-//! do not understand each other find out before anything is asked for.
+//! big-endian. The client speaks first, and sends its first request together with its preface.
+//! A daemon of another protocol answers with its own preface, does not read the request, and
+//! hangs up, so both sides learn what is wrong and nothing is done.
 
 use std::fmt;
 
 /// Length of a preface in bytes.
 pub const LENGTH: usize = 16;
 
+/// The first byte of a preface, which tells it from the other dialects on the socket.
+pub const FIRST_BYTE: u8 = MAGIC[0];
+
 const MAGIC: &[u8; 6] = b"\0sessd";
 const FLAG_BUSY: u16 = 1;
 
-/// Who is speaking.
+/// The program at one end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preface {
     /// The program's version.
     pub version: Version,
-    /// Set by a daemon that has turns to finish: a newer client must not restart it.
+    /// True for a daemon that has turns to finish: a newer client must not restart it.
     pub busy: bool,
-    /// The protocol it speaks.
+    /// The version of its protocol, see [`crate::PROTOCOL_VERSION`].
     pub protocol: u32,
 }
 
@@ -28,7 +32,7 @@ pub struct Preface {
 pub struct Version(pub u8, pub u8, pub u16);
 
 impl Version {
-    /// The version of this build.
+    /// Returns the version of this build.
     #[must_use]
     pub fn current() -> Self {
         let part = |text: &str| text.parse().unwrap_or_default();
@@ -47,13 +51,13 @@ impl fmt::Display for Version {
 }
 
 impl Preface {
-    /// The preface of this build.
+    /// Returns the preface of this build.
     #[must_use]
     pub fn current(busy: bool) -> Self {
         Self { version: Version::current(), busy, protocol: crate::PROTOCOL_VERSION }
     }
 
-    /// The bytes to send.
+    /// Returns the bytes to send.
     #[must_use]
     pub fn to_bytes(self) -> [u8; LENGTH] {
         let mut bytes = [0; LENGTH];
@@ -66,7 +70,7 @@ impl Preface {
         bytes
     }
 
-    /// Reads a preface; `None` if the other side is no sessd at all.
+    /// Parses a preface; `None` if the bytes are not one.
     #[must_use]
     pub fn from_bytes(bytes: [u8; LENGTH]) -> Option<Self> {
         let [_, _, _, _, _, _, major, minor, p1, p0, f1, f0, a, b, c, d] = bytes;
@@ -83,14 +87,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_form_never_changes() {
+    fn form_never_changes() {
         let preface = Preface { version: Version(1, 2, 0x304), busy: true, protocol: 7 };
         assert_eq!(preface.to_bytes(), *b"\0sessd\x01\x02\x03\x04\0\x01\0\0\0\x07");
         assert_eq!(Preface::from_bytes(preface.to_bytes()), Some(preface));
     }
 
     #[test]
-    fn other_protocols_are_no_preface() {
+    fn http_is_not_a_preface() {
         assert_eq!(Preface::from_bytes(*b"GET /v1/list HTT"), None);
     }
 }

@@ -52,11 +52,11 @@ pub(crate) fn frame(id: u64, message: SessdRequest, deadline: Duration) -> Vec<u
     [&length.to_be_bytes()[..], &body].concat()
 }
 
-fn status(id: u64) -> Vec<u8> {
+pub(crate) fn status(id: u64) -> Vec<u8> {
     frame(id, SessdRequest::Status { request: StatusRequest {} }, Duration::from_secs(5))
 }
 
-fn answer(stream: &mut UnixStream) -> Response<SessdResponse> {
+pub(crate) fn answer(stream: &mut UnixStream) -> Response<SessdResponse> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).unwrap();
     let mut body = vec![0; u32::from_be_bytes(length) as usize];

@@ -23,6 +23,7 @@ mod environment;
 mod failed_calls;
 mod failpoints;
 mod fallback;
+mod first_byte;
 mod floors;
 mod free_checks;
 mod gone;

@@ -58,10 +58,22 @@ const RULES: &[Rule] = &[
         why: "a launch plan is run blindly",
     },
     Rule {
-        place: "daemon/src/mcp/",
+        place: "daemon/src/mcp_client/",
         forbidden: &["crate::providers", "crate::store", "crate::registry", "crate::listener"],
         except: &[],
         why: "a server is asked in the same way for whoever uses it",
+    },
+    Rule {
+        place: "daemon/src/config/",
+        forbidden: &[
+            "crate::jobs",
+            "crate::registry",
+            "crate::store",
+            "crate::listener",
+            "crate::runner",
+        ],
+        except: &[],
+        why: "the configuration is read before anything else exists",
     },
     Rule {
         place: "daemon/src/registry/",
@@ -74,6 +86,18 @@ const RULES: &[Rule] = &[
         forbidden: &["crate::store", "crate::providers", "crate::runner"],
         except: &[],
         why: "the listener speaks to the registry and the jobs only",
+    },
+    Rule {
+        place: "daemon/src/listener/",
+        forbidden: &["crate::registry", "crate::jobs"],
+        except: &["daemon/src/listener/dispatch.rs", "daemon/src/listener/service.rs"],
+        why: "a dialect reaches the registry only through dispatch",
+    },
+    Rule {
+        place: "daemon/src/listener/tarpc",
+        forbidden: &["registry", "Service", ".ready()"],
+        except: &[],
+        why: "a dialect reaches the registry only through dispatch",
     },
     Rule {
         place: "daemon/src/jobs/",
@@ -119,7 +143,7 @@ const NAMED: &[(&str, &str)] = &[
     // The process of the built-in agent is sessd itself.
     ("daemon/src/lib.rs", "providers::echo"),
     // A word of the protocol, for the place in a list.
-    ("daemon/src/mcp/mod.rs", "\"cursor\""),
+    ("daemon/src/mcp_client/mod.rs", "\"cursor\""),
 ];
 
 /// All that a provider may use of the daemon, so that `providers/` can be lifted out whole.

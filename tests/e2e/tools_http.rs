@@ -75,7 +75,7 @@ fn tools_of_a_real_server_over_http_are_those_that_it_has_on_its_standard_stream
     assert!(remote["tools"].as_array().unwrap().contains(&"echo".into()), "{remote}");
     assert_eq!(remote["tools"], local["tools"]);
     let why = (&lost["state"], &lost["detail"]);
-    assert_eq!(why, (&"failed".into(), &"it answers 404 Not Found".into()));
+    assert_eq!(why, (&"failed".into(), &"the server answered 404 Not Found".into()));
     wait_until("the end of the session", DEADLINE, || {
         let log = fs::read_to_string(&log).unwrap();
         log.contains("session termination request").then_some(())
@@ -113,10 +113,10 @@ fn a_server_that_wants_to_know_who_asks_gets_nobody_to_tell() {
     let server: &Value = &told["servers"][0];
     assert_eq!(server["state"], "needs-auth");
     let why = server["detail"].as_str().unwrap();
-    assert!(why.starts_with("it answers 401 Unauthorized: who is POST /***/mcp"), "{why}");
+    assert!(why.starts_with("the server answered 401 Unauthorized: who is POST /***/mcp"), "{why}");
     assert!(why.contains("authorization: ***"), "the server did not get it: {why}");
     let table = sandbox.sessctl(&["tools", "helper"]);
-    assert!(table.stdout.contains("guarded\tneeds-auth\t(it answers 401"), "{table:?}");
+    assert!(table.stdout.contains("guarded\tneeds-auth\t(the server answered 401"), "{table:?}");
     for said in [told.to_string(), format!("{table:?}")] {
         assert!(!said.contains(SECRET), "{said}");
     }

@@ -50,9 +50,10 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
 }
 
 fn start(context: &Context) -> Result<(), Fault> {
-    let client = context.connect()?;
+    let paths = context.paths()?;
+    let client = connect::connect_and_greet(&paths, &context.env)?;
     // Ask the lock first: the other end of the socket may be the service manager.
-    let pid = connect::process(&context.paths()?).unwrap_or_else(|| client.daemon_pid());
+    let pid = connect::process(&paths).unwrap_or_else(|| client.daemon_pid());
     report(context, Some(pid), "running")
 }
 

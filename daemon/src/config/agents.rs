@@ -1,5 +1,5 @@
-//! Agents and MCP servers as the user writes them down, and what is wrong with them. Knows what
-//! providers accept, not what they make of it.
+//! Agents and MCP servers: reads their sections and checks them. Knows which options a provider
+//! accepts, not how it passes them on.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,45 +27,45 @@ const AGENT: &[&str] = &[
 /// The options of an MCP server.
 const SERVER: &[&str] = &["command", "args", "env", "cwd", "url", "headers"];
 
-/// More of a system prompt than fits into one argument of a program, in bytes.
+/// Limit for a system prompt, in bytes: it must fit into one program argument.
 const SYSTEM_PROMPT_MAX: usize = 100 * 1024;
 
 /// A named launch profile.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Agent {
-    /// Whom it starts.
+    /// Id of the provider it starts.
     pub provider: String,
-    /// Where its new sessions start, unless the caller says where.
+    /// Directory in which new sessions start, unless the caller names one.
     pub directory: Option<PathBuf>,
-    /// Variables to set.
+    /// Environment variables to set.
     pub env: Environment,
-    /// What is asked of the provider.
+    /// Options that the provider must support.
     #[serde(flatten)]
     pub flags: Flags,
-    /// False for a provider's name without a section.
+    /// False for a provider's name that has no section.
     #[serde(skip)]
     pub is_written: bool,
 }
 
-/// What is asked of a provider, and stored with each session: it is asked again at every start.
-/// Nothing in it is secret; MCP servers are looked up by name at every start.
+/// Options for a provider. They are stored with each session and applied at every start. Nothing
+/// in them is secret: MCP servers are stored by name and looked up at every start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Flags {
-    /// The model.
+    /// Model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// What it may do without asking.
+    /// Actions allowed without asking.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permission: Option<Permission>,
-    /// What it is told besides its own system prompt.
+    /// Text added to the provider's system prompt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
-    /// An agent or profile of the provider's own.
+    /// Agent or profile that the provider's own files define.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// More arguments.
+    /// Additional program arguments.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// Names of MCP servers.
@@ -73,7 +73,7 @@ pub struct Flags {
     pub mcp_servers: Vec<String>,
 }
 
-/// Reads the agents; every provider's name is one, with or without a section.
+/// Reads the agents; every provider's name is an agent, with or without a section.
 pub(super) fn agents(
     table: &Table,
     servers: &BTreeMap<String, McpServer>,
@@ -131,7 +131,7 @@ fn check_agent(
     }
 }
 
-/// The first thing that is asked of a provider which it cannot do.
+/// Returns the first option that the provider does not support, with the reason.
 fn not_accepted(provider: &dyn Provider, flags: &Flags) -> Option<(&'static str, String)> {
     let accepts = provider.launcher().accepts();
     let asked = [
@@ -155,7 +155,7 @@ fn not_accepted(provider: &dyn Provider, flags: &Flags) -> Option<(&'static str,
 
 /// Reads the MCP servers.
 pub(super) fn servers(table: &Table) -> Result<BTreeMap<String, McpServer>, Fault> {
-    /// As it is written down.
+    /// A section of the file.
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Written {
@@ -177,7 +177,9 @@ pub(super) fn servers(table: &Table) -> Result<BTreeMap<String, McpServer>, Faul
             }
             (None, Some(url)) if args.is_empty() && env.0.is_empty() && cwd.is_none() => {
                 if !url.starts_with("https://") && !url.starts_with("http://") {
-                    return Err(invalid(format!("{section}.url: `{url}` is no http address")));
+                    return Err(invalid(format!(
+                        "{section}.url: `{url}` is not an http or https URL"
+                    )));
                 }
                 McpServer::Http { url, headers }
             }
@@ -191,7 +193,7 @@ pub(super) fn servers(table: &Table) -> Result<BTreeMap<String, McpServer>, Faul
     Ok(servers)
 }
 
-/// Reads one section of the user's own name.
+/// Reads one section whose name the user has chosen.
 fn read<T: serde::de::DeserializeOwned>(
     section: &str,
     options: &Value,
@@ -205,7 +207,7 @@ fn read<T: serde::de::DeserializeOwned>(
         return Err(unknown("option", &name, &qualified(section, known)));
     }
     for (option, value) in table {
-        // One option at a time, so that what is wrong can be named.
+        // One option at a time, so that the fault can name it.
         let one = Table::from_iter([(option.clone(), value.clone())]);
         if let Err(error) = one.try_into::<T>() {
             return Err(invalid(format!("{section}.{option}: {}", error.message())));
@@ -214,14 +216,15 @@ fn read<T: serde::de::DeserializeOwned>(
     options.clone().try_into().map_err(|error: toml::de::Error| invalid(error.message()))
 }
 
-/// Names become arguments, parts of tools' names and of variables.
+/// Checks a name that becomes part of program arguments, tool names and variable names.
 fn check_name(section: &str, name: &str) -> Result<(), Fault> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     if begins && name.chars().all(plain) && !name.contains("__") {
         return Ok(());
     }
-    let what = "a name is made of letters, digits and single - and _, and begins with no -";
+    let what =
+        "a name consists of letters, digits and single - and _, and starts with a letter or digit";
     Err(invalid(format!("{section}: {what}")))
 }
 
@@ -240,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_provider_is_an_agent_and_a_section_of_its_name_changes_it() {
+    fn every_provider_is_an_agent_and_its_section_changes_it() {
         let config = read("[agents.claude]\nmodel = \"opus\"").unwrap();
         let model = |name: &str| config.agents[name].flags.model.clone();
         assert_eq!(model("claude").as_deref(), Some("opus"));
@@ -250,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_not_known_names_the_nearest() {
+    fn unknown_names_suggest_the_nearest() {
         let helper = "[agents.helper]\nprovider = \"claude\"\n";
         let cases = [
             ("modle = \"x\"", "unknown option `agents.helper.modle`", "agents.helper.model"),
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_by_name() {
+    fn invalid_sections_are_refused_by_name() {
         let cases = [
             ("[agents.a]\nmodel = \"x\"", "agents.a.provider: it must be set"),
             ("[agents.codex]\nprovider = \"claude\"", "must be one of codex"),
@@ -279,9 +282,9 @@ mod tests {
             ("[agents.claude]\npermission = \"yolo\"", "agents.claude.permission: unknown variant"),
             ("[agents.claude]\ndirectory = \"here\"", "`here` is not an absolute path"),
             ("[agents.claude]\nargs = 1", "agents.claude.args: invalid type"),
-            ("[agents.\"a b\"]\nprovider = \"echo\"", "a name is made of"),
+            ("[agents.\"a b\"]\nprovider = \"echo\"", "a name consists of"),
             ("agents.a = 1", "`agents.a` is a section"),
-            ("[mcp_servers.m]\nurl = \"ftp://x\"", "is no http address"),
+            ("[mcp_servers.m]\nurl = \"ftp://x\"", "is not an http or https URL"),
             ("[mcp_servers.m]\nurl = \"http://x\"\ncommand = \"x\"", "either a command"),
             ("[mcp_servers.m]", "either a command"),
         ];
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_session_stores_is_read_again_also_when_it_was_nothing() {
+    fn stored_flags_are_read_back_even_if_empty() {
         let flags = Flags { model: Some("m".to_owned()), ..Flags::default() };
         let text = serde_json::to_string(&flags).unwrap();
         assert_eq!(text, r#"{"model":"m"}"#);

@@ -1,4 +1,4 @@
-//! The job that empties what is past its time; its runs keep the numbers, the event log each step.
+//! The job that removes expired items. Its result counts them; the event log has each step.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

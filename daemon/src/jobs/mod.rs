@@ -1,7 +1,13 @@
 //! Recurring work: idempotent functions without input, one run at a time, last result visible.
 //!
-//! tokio-cron-scheduler fires them; what was missed through sleep or downtime happens once.
-//! Jobs call the registry only.
+//! A job takes no input and looks at everything: it compares what is there with what should be,
+//! and acts on the difference. So a run that was missed, repeated or cut off by a crash needs no
+//! repair, the next one does its work. File notifications, which overflow and get lost, are only
+//! hints to run earlier. Per job one run at a time, so that two never act on the same state, and
+//! its last result is stored, so that `sessctl jobs` shows what it did or why it failed.
+//!
+//! tokio-cron-scheduler starts them; runs missed during sleep or downtime are made up for once.
+//! Jobs call the registry; only this file calls the store, for the runs.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,15 +20,14 @@ use sessd_proto::{Fault, FaultCode, Json, Timestamp};
 use tokio_cron_scheduler::JobScheduler;
 
 use crate::clock::now;
+use crate::config::schedule::{self, Schedule};
 use crate::registry::Registry;
 use crate::store::job_runs;
 use crate::system;
-use schedule::Schedule;
 
 pub mod cleanup;
 pub mod discovery;
 pub mod heartbeat;
-pub mod schedule;
 
 type Work = fn(Arc<Registry>) -> Pin<Box<dyn Future<Output = Result<Value, Fault>> + Send>>;
 
@@ -42,10 +47,10 @@ struct Entry {
 }
 
 impl Jobs {
-    /// The jobs of a registry, by its configuration.
+    /// Returns the jobs of a registry, with the schedules of its configuration.
     ///
     /// # Errors
-    /// For an expression that the configuration should not have let through.
+    /// Fails if a schedule is invalid, which reading the configuration has ruled out.
     pub fn new(registry: Arc<Registry>) -> Result<Arc<Self>, Fault> {
         let config = registry.config();
         let table = vec![
@@ -56,23 +61,23 @@ impl Jobs {
         Ok(Arc::new(Self { registry, table }))
     }
 
-    /// Sweeps at once, makes up for missed runs, then follows the schedules for ever.
+    /// Sweeps at once, makes up for missed runs, then follows the schedules.
     ///
     /// # Errors
-    /// When the scheduler does not start.
+    /// Fails if the scheduler does not start.
     pub async fn start(self: &Arc<Self>) -> Result<(), Fault> {
         let (sweeps, others): (Vec<_>, Vec<_>) =
             self.table.iter().partition(|entry| entry.name == "discovery");
-        // The others judge by what a sweep has seen.
+        // First, as the other jobs rely on what a sweep has found.
         for entry in sweeps.into_iter().chain(others) {
             let last = self.last_due(entry).await.unwrap_or_default();
-            // What happened while no daemon ran is only known after a sweep.
+            // Even if it is not due: changes made while no daemon ran are known after a sweep.
             let at_once = (entry.name == "discovery").then(now);
             if let Some(due) = entry.schedule.missed(last, now()).or(at_once) {
                 self.fire(entry, due).await;
             }
         }
-        // Lists wait for the first sweep of this daemon, even if the last one's was a moment ago.
+        // Lists wait for the first sweep of this daemon, so it must not be left out.
         if !self.registry.discovery.has_swept() {
             let swept = self.registry.discovery.sweep().await;
             let _ = swept.inspect_err(|fault| tracing::error!("first sweep: {fault}"));
@@ -97,7 +102,7 @@ impl Jobs {
         scheduler.start().await.map_err(Fault::internal)
     }
 
-    /// Runs a job that is due; trouble is in its result and in the log.
+    /// Runs a job that is due; a failure is stored as its result and logged.
     async fn fire(&self, entry: &Entry, due: Timestamp) {
         let _one_at_a_time = entry.one_at_a_time.lock().await;
         if let Err(fault) = self.run_entry(entry, due).await {
@@ -134,10 +139,10 @@ impl Jobs {
         Ok(last.map(|run| run.due))
     }
 
-    /// Every job with its last result.
+    /// Returns every job with its last result.
     ///
     /// # Errors
-    /// Those of the store.
+    /// Fails if the registry cannot be read.
     pub async fn list(&self) -> Result<JobsResponse, Fault> {
         let mut jobs = Vec::new();
         for entry in &self.table {
@@ -146,10 +151,10 @@ impl Jobs {
         Ok(JobsResponse { jobs })
     }
 
-    /// Runs a job now, after the run that may be under way.
+    /// Runs a job now, waiting for a run in progress first, and returns it with its result.
     ///
     /// # Errors
-    /// When there is no such job, or what went wrong in it.
+    /// [`FaultCode::NotFound`] if there is no such job; else the fault of the run.
     pub async fn run(self: &Arc<Self>, request: RunJobRequest) -> Result<Job, Fault> {
         let index = self.table.iter().position(|entry| entry.name == request.job);
         let index = index.ok_or_else(|| {
@@ -159,7 +164,7 @@ impl Jobs {
         })?;
         let one_at_a_time = Arc::clone(&self.table[index].one_at_a_time).lock_owned().await;
         let jobs = Arc::clone(self);
-        // What has begun ends, and is seen to end, even if the caller goes away.
+        // In a task of its own, so that it ends, and is recorded, even if the caller goes away.
         let run = async move {
             let _one_at_a_time = one_at_a_time;
             jobs.run_entry(&jobs.table[index], now()).await
@@ -200,12 +205,12 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_run_ends_even_if_its_caller_goes_away() {
+    async fn run_ends_even_if_its_caller_goes_away() {
         let dir = tempfile::tempdir().unwrap();
         let jobs = Jobs::new(Registry::of_folder(dir.path()).await).unwrap();
         let cleanup = || RunJobRequest { job: "cleanup".to_owned() };
         timeout(Duration::ZERO, jobs.run(cleanup())).await.unwrap_err();
-        // After the one before it.
+        // Waits for the run before it.
         jobs.run(cleanup()).await.unwrap();
         let runs = "SELECT count(*) FROM job_runs WHERE finished IS NOT NULL";
         let count =

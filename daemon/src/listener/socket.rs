@@ -1,6 +1,6 @@
-//! The socket and its name. Ours is bound, private and listening before it has its public name;
-//! a socket that the service manager passed keeps the manager's name, which is never touched as
-//! long as it leads to us.
+//! The listening socket and its path. Ours is bound, private and listening before it is renamed
+//! to its public path. A socket that the service manager passed keeps the manager's path, which
+//! is not touched as long as it leads to us. Knows no connection.
 
 use std::fs;
 use std::io;
@@ -16,25 +16,25 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::supervisor::Passed;
 
-/// Connections that may wait to be accepted; the kernel has a limit of its own.
+/// Connections that may wait to be accepted; the kernel may allow fewer.
 const BACKLOG: i32 = 4096;
 
-/// Where clients come in. Whoever has one holds the lock that makes the daemon single.
+/// The listening socket. Only made by the process that holds the daemon's lock.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// What the name leads to while it leads to us.
+    /// Inode of the path while it leads to us.
     inode: Option<u64>,
-    /// False while it is the service manager's.
+    /// False for a socket of the service manager.
     is_ours: bool,
 }
 
 impl Socket {
-    /// Takes the public name.
+    /// Listens on a path.
     ///
     /// # Errors
-    /// When the folder is not ours alone, or the name cannot be taken.
+    /// Fails if the folder is not private to this user, or the path cannot be taken.
     pub fn bind(path: &Path) -> Result<Self, Fault> {
         let folder = path.parent().unwrap_or(Path::new("/"));
         paths::check_folder(folder)?;
@@ -60,41 +60,41 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), inode: inode(path), is_ours: true })
     }
 
-    /// Takes over a socket that the service manager passed; a name of our own if that has lost
-    /// its name.
+    /// Takes over a socket that the service manager passed; binds one of our own if that socket
+    /// has lost its path.
     ///
     /// # Errors
-    /// When the folder is not ours alone, or the socket is unusable.
+    /// Fails if the folder is not private to this user, or the socket is unusable.
     pub fn passed(Passed { listener, path }: Passed) -> Result<Self, Fault> {
         paths::check_folder(path.parent().unwrap_or(Path::new("/")))?;
         let leads_here = leads_here(&listener, &path);
         listener.set_nonblocking(true).map_err(Fault::internal)?;
         let listener = UnixListener::from_std(listener).map_err(Fault::internal)?;
         if !leads_here {
-            tracing::warn!("the service manager's socket has lost its name {}", path.display());
+            tracing::warn!("the service manager's socket has lost its path {}", path.display());
             return Self::bind(&path);
         }
         Ok(Self { listener, inode: inode(&path), path, is_ours: false })
     }
 
-    /// The next client.
+    /// Accepts the next connection.
     ///
     /// # Errors
-    /// When descriptors are out.
+    /// Fails if the process is out of file descriptors.
     pub async fn accept(&self) -> io::Result<UnixStream> {
         self.listener.accept().await.map(|(stream, _)| stream)
     }
 
-    /// Takes the name again if it was taken away; answers who had still come by the old one.
-    /// Nobody else can rightly have it, as we have the lock.
+    /// Binds the path again if it no longer leads to us, and returns the connections that were
+    /// still waiting on the old socket. No other daemon can have it, as we hold the lock.
     ///
     /// # Errors
-    /// When it cannot be taken.
+    /// Fails if the path cannot be taken.
     pub fn keep_name(&mut self) -> Result<Vec<UnixStream>, Fault> {
         if inode(&self.path) == self.inode {
             return Ok(Vec::new());
         }
-        tracing::warn!("{} was taken away, and is taken again", self.path.display());
+        tracing::warn!("{} was removed or replaced; binding it again", self.path.display());
         let former = std::mem::replace(self, Self::bind(&self.path)?);
         let mut waiting = Vec::new();
         while let Some(Ok(stream)) = former.accept().now_or_never() {
@@ -103,8 +103,8 @@ impl Socket {
         Ok(waiting)
     }
 
-    /// Ends listening. A name of ours goes; the service manager's stays, and whoever comes now
-    /// waits there for the next daemon.
+    /// Stops listening. Our own path is removed; the service manager's stays, and new clients
+    /// wait there for the next daemon.
     pub fn release(self) {
         if self.is_ours && inode(&self.path) == self.inode {
             let _ = fs::remove_file(&self.path);
@@ -112,8 +112,8 @@ impl Socket {
     }
 }
 
-/// True if who connects to this name comes out at this listener. Clients are told whoever
-/// listened last, so from now on they see us and not the service manager.
+/// True if connecting to `path` reaches this very listener. Calls `listen` again, as the kernel
+/// tells clients the process that did so last, which must be us and not the service manager.
 #[must_use]
 pub fn leads_here(listener: &std::os::unix::net::UnixListener, path: &Path) -> bool {
     let connect = || -> io::Result<Option<Peer>> {
@@ -125,12 +125,12 @@ pub fn leads_here(listener: &std::os::unix::net::UnixListener, path: &Path) -> b
     };
     match connect() {
         Ok(peer) => peer.is_some_and(|peer| peer.pid == std::process::id()),
-        // So many wait that it can only be one that lives.
+        // The backlog is full, so the socket is in use.
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     }
 }
 
-/// A short name in the same folder: the path of a socket may hardly grow.
+/// Returns a short name in the same folder, as the length of a socket's path is limited.
 fn partial_name(socket: &Path) -> PathBuf {
     socket.with_file_name(format!(".{}", std::process::id()))
 }
@@ -140,7 +140,7 @@ fn cannot_bind(socket: &Path, error: &io::Error) -> Fault {
         .hint("choose another socket with --socket or SESSD_SOCKET")
 }
 
-/// What tells our socket from another one of the same name.
+/// Returns the inode of a path, which tells our socket from another one of the same name.
 fn inode(socket: &Path) -> Option<u64> {
     fs::symlink_metadata(socket).ok().map(|meta| meta.ino())
 }

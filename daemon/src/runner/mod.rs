@@ -1,5 +1,5 @@
-//! Starts a launch plan in a process group of its own, feeds it a prompt, hands out its lines,
-//! and ends the whole group by a deadline. Knows no provider and no session.
+//! Runs a launch plan in a process group of its own: writes a prompt to its standard input, hands
+//! out its lines, and ends the whole group by a deadline. Knows no provider and no session.
 
 use std::future::pending;
 use std::io;
@@ -11,25 +11,24 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use sessd_proto::environment::is_supervisors;
 use sessd_proto::{Environment, LaunchPlan};
-use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use self::pipes::{hand_out, keep_end, patience, text_of};
+use self::pipes::{feed, grace_after, hand_out, keep_end, text_of};
 use crate::{limits, process, system};
 
 mod pipes;
 
-/// How long a group may take to obey SIGTERM, and to close its pipes after its leader's end.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a group may take to end after SIGTERM, and to close its pipes after its leader's end.
+const END_GRACE: Duration = Duration::from_secs(2);
 
-/// What a process may use.
+/// Limits of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// From start to end.
+    /// Time from start to end.
     pub deadline: Duration,
-    /// On standard output, in bytes.
+    /// Bytes on standard output.
     pub output_bytes_max: usize,
 }
 
@@ -40,12 +39,12 @@ pub struct Process {
     pid: u32,
 }
 
-/// How a process ended.
+/// The result of a process.
 #[derive(Debug)]
 pub struct Ended {
     /// Its exit status; `None` if we ended it.
     pub status: Option<ExitStatus>,
-    /// Why we ended it.
+    /// Why we ended it; `None` if it ended by itself.
     pub cause: Option<Cause>,
     /// The end of its standard error.
     pub stderr: String,
@@ -60,18 +59,18 @@ pub enum Cause {
     Flood,
     /// Its pipes failed.
     Io,
-    /// Nobody listens to it any more.
-    Unheard,
-    /// Somebody asked for it.
+    /// The receiver of its lines is gone.
+    ReceiverGone,
+    /// The caller's `stop` has completed.
     Stopped,
 }
 
 impl Process {
-    /// Starts a plan. The environment is the base, cleaned of our supervisor's variables, with
-    /// the plan's changes.
+    /// Starts a plan. The environment is `base` without our supervisor's variables, with the
+    /// plan's changes.
     ///
     /// # Errors
-    /// When the program or the directory is not there.
+    /// Fails if the program or the directory does not exist, or must not be used.
     pub fn start(plan: &LaunchPlan, base: &Environment) -> io::Result<Self> {
         let mut command = Command::new(&plan.program);
         command
@@ -95,14 +94,19 @@ impl Process {
         Ok(Self { child, pid })
     }
 
-    /// Its pid, which is also its group.
+    /// Returns its pid, which is also the id of its group.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Writes the input, hands out every line of standard output, some at a time, and returns
-    /// when the whole group has ended, on its own or by us, or because it is to stop.
+    /// Writes the input, hands out every line of standard output, several at a time, and returns
+    /// when the whole group has ended: by itself, at a limit, or because `stop` has completed.
+    ///
+    /// A process that ends by itself first closes its pipes, or leaves them to others for
+    /// [`END_GRACE`] at most; then its exit status is collected. In every case what is left of the
+    /// group is ended, and then every process outside of the group that still has the output pipe,
+    /// which it can only have inherited.
     pub async fn talk<T>(
         mut self,
         input: String,
@@ -110,63 +114,67 @@ impl Process {
         lines: mpsc::Sender<Vec<String>>,
         stop: impl Future<Output = T>,
     ) -> Ended {
-        let stdin = self.child.stdin.take();
-        let stdout = self.child.stdout.take();
-        let stderr = self.child.stderr.take();
-        // Kept open until nobody else has it, so that its name stays its own.
-        let pipe = stdout.as_ref().and_then(|stdout| stdout.as_fd().try_clone_to_owned().ok());
-        let mut said = Vec::new();
-        let feed = async {
-            if let Some(mut stdin) = stdin {
-                // A process that does not read its input says why by its exit status.
-                let _ = stdin.write_all(input.as_bytes()).await;
-            }
+        let stdout = self.child.stdout.as_ref();
+        // Kept open until no other process has it, so that its inode number is not reused.
+        let pipe = stdout.and_then(|stdout| stdout.as_fd().try_clone_to_owned().ok());
+        let mut stderr = Vec::new();
+        let served = self.serve_pipes(&input, limits.output_bytes_max, lines, &mut stderr);
+        let (cause, is_closed) = tokio::select! {
+            served = timeout(limits.deadline, served) => match served {
+                Err(_) => (Some(Cause::Deadline), false),
+                Ok(Err(cause)) => (Some(cause), false),
+                Ok(Ok(is_closed)) => (None, is_closed),
+            },
+            _ = stop => (Some(Cause::Stopped), false),
         };
-        // What the leader left in the background may keep the pipes open for ever.
+        let status = match cause {
+            None => timeout(END_GRACE, self.child.wait()).await.ok().and_then(Result::ok),
+            Some(_) => None,
+        };
+        self.end_group().await;
+        if let Some(pipe) = pipe.filter(|_| !is_closed) {
+            let _ = tokio::task::spawn_blocking(move || process::end_holders(&pipe)).await;
+        }
+        Ended { status, cause, stderr: text_of(&stderr) }
+    }
+
+    /// Serves the three pipes at the same time. Returns true once all are closed, or false if
+    /// [`END_GRACE`] after the leader's end some are not: a background process has inherited them
+    /// and may keep them open for ever.
+    async fn serve_pipes(
+        &mut self,
+        input: &str,
+        output_bytes_max: usize,
+        lines: mpsc::Sender<Vec<String>>,
+        stderr_end: &mut Vec<u8>,
+    ) -> Result<bool, Cause> {
+        let Child { stdin, stdout, stderr, .. } = &mut self.child;
+        let (stdin, stdout, stderr) = (stdin.take(), stdout.take(), stderr.take());
+        // Dropping `alive` tells the two below that the leader has ended.
         let (alive, end) = watch::channel(());
         let leader = async {
             let _ = self.child.wait().await;
             drop(alive);
             pending().await
         };
-        let read = async {
+        let output = async {
             match stdout {
-                Some(out) => hand_out(out, limits.output_bytes_max, lines, end.clone()).await,
+                Some(stdout) => hand_out(stdout, output_bytes_max, lines, end.clone()).await,
                 None => Ok(true),
             }
         };
-        let rest = async {
-            let rest = async { tokio::join!(feed, keep_end(stderr, &mut said)) };
-            Ok(tokio::select! { _ = rest => true, () = patience(end.clone(), PATIENCE) => false })
+        let others = async {
+            let done = async { tokio::join!(feed(stdin, input), keep_end(stderr, stderr_end)) };
+            let over = grace_after(end.clone(), END_GRACE);
+            Ok(tokio::select! { _ = done => true, () = over => false })
         };
-        let all = async {
-            tokio::select! {
-                all = async { tokio::try_join!(read, rest) } => all,
-                never = leader => never,
-            }
-        };
-        let (cause, is_closed) = tokio::select! {
-            talked = timeout(limits.deadline, all) => match talked {
-                Err(_) => (Some(Cause::Deadline), false),
-                Ok(Err(cause)) => (Some(cause), false),
-                Ok(Ok((read, rest))) => (None, read && rest),
-            },
-            _ = stop => (Some(Cause::Stopped), false),
-        };
-        let status = match cause {
-            None => timeout(PATIENCE, self.child.wait()).await.ok().and_then(Result::ok),
-            Some(_) => None,
-        };
-        self.end_group().await;
-        if let Some(pipe) = pipe.filter(|_| !is_closed) {
-            // Whoever left the group but kept our pipe belongs to it all the same.
-            let _ = tokio::task::spawn_blocking(move || process::end_holders(&pipe)).await;
-        }
-        Ended { status, cause, stderr: text_of(&said) }
+        let pipes = async { tokio::try_join!(output, others) };
+        let closed = tokio::select! { closed = pipes => closed, never = leader => never };
+        closed.map(|(output, others)| output && others)
     }
 
-    /// Lets somebody talk with it, and ends the whole group when they are done, by the deadline
-    /// at the latest. Answers what they say, and the end of standard error.
+    /// Gives its pipes to `talk`, and ends the whole group when that is done, or at the deadline.
+    /// Returns the result of `talk` and the end of standard error.
     pub async fn dialogue<T, F: Future<Output = io::Result<T>>>(
         mut self,
         deadline: Duration,
@@ -189,7 +197,7 @@ impl Process {
             let (mut ended, mut stderr) = (pin!(ended), pin!(stderr));
             tokio::select! {
                 said = &mut ended => {
-                    let _ = timeout(PATIENCE, stderr).await;
+                    let _ = timeout(END_GRACE, stderr).await;
                     said
                 }
                 () = &mut stderr => ended.await,
@@ -198,7 +206,7 @@ impl Process {
         (said, text_of(&kept))
     }
 
-    /// Ends the whole group without having talked to it.
+    /// Kills the whole group without having served its pipes.
     pub async fn end(mut self) {
         end_group(self.pid, Signal::KILL);
         let _ = self.child.wait().await;
@@ -206,13 +214,13 @@ impl Process {
 
     async fn end_group(&mut self) {
         end_group(self.pid, Signal::TERM);
-        let _ = timeout(PATIENCE, self.child.wait()).await;
+        let _ = timeout(END_GRACE, self.child.wait()).await;
         end_group(self.pid, Signal::KILL);
         let _ = self.child.wait().await;
     }
 }
 
-/// Sends a signal to a whole process group; one that is gone is no error.
+/// Sends a signal to a whole process group, if it still exists.
 pub fn end_group(pgid: u32, signal: Signal) {
     if let Some(pgid) = i32::try_from(pgid).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(pgid, signal);
@@ -234,7 +242,7 @@ mod tests {
         run_slowly(script, limits, Duration::ZERO).await
     }
 
-    /// The listener takes so long until it listens.
+    /// Starts to receive after `stalls_for`.
     async fn run_slowly(
         script: &str,
         limits: Limits,
@@ -262,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_prompt_goes_in_and_lines_come_out() {
+    async fn prompt_goes_in_and_lines_come_out() {
         let (ended, lines) =
             run("cat; printf 'torn'; printf '\\033[91mwhy\\033[0m\\n' >&2; exit 3", LIMITS).await;
         assert_eq!(lines, ["the prompt", "torn"]);
@@ -271,13 +279,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_environment_is_the_base_with_the_plans_changes() {
+    async fn environment_is_the_base_with_the_plans_changes() {
         let (_, lines) = run("echo $GONE,$KEPT,$NEW,$NOTIFY_SOCKET", LIMITS).await;
         assert_eq!(lines, [",x,n,"]);
     }
 
     #[tokio::test]
-    async fn a_process_that_hangs_is_ended_with_its_children() {
+    async fn hanging_process_is_ended_with_its_children() {
         // Ample for its first line, on a busy machine too.
         let limits = Limits { deadline: Duration::from_secs(3), ..LIMITS };
         let (ended, lines) = run("sleep 1000 & echo $!; trap '' TERM; wait; wait", limits).await;
@@ -287,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_process_leaves_behind_does_not_delay_its_end() {
+    async fn background_process_is_ended_without_delay() {
         let (ended, lines) = run("sleep 1000 & echo $!", LIMITS).await;
         assert_eq!((ended.cause, ended.status.unwrap().code()), (None, Some(0)));
         let left = lines[0].parse().unwrap();
@@ -296,20 +304,20 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(LIMITS.deadline, gone).await.expect("what it left is ended");
+        timeout(LIMITS.deadline, gone).await.expect("the background process is ended");
     }
 
     #[tokio::test]
-    async fn what_was_said_before_the_end_is_read_however_slow_the_listener_is() {
+    async fn all_output_is_read_however_slow_the_receiver_is() {
         let script = "head -c 60000 /dev/zero | tr '\\0' 'x' | fold -w 99; echo; echo last";
-        let slow = PATIENCE + Duration::from_millis(500);
+        let slow = END_GRACE + Duration::from_millis(500);
         let (ended, lines) = run_slowly(script, LIMITS, slow).await;
         assert_eq!((ended.cause, ended.status.unwrap().code()), (None, Some(0)));
         assert_eq!(lines.last().unwrap(), "last");
     }
 
     #[tokio::test]
-    async fn what_chatters_on_in_the_background_does_not_delay_the_end_for_long() {
+    async fn background_output_does_not_delay_the_end_for_long() {
         let chatter = "(while :; do echo on; sleep 0.1; done) & echo off";
         let started = Instant::now();
         let (ended, _) = run(chatter, LIMITS).await;
@@ -318,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_process_that_floods_is_ended() {
+    async fn flooding_process_is_ended() {
         let limits = Limits { output_bytes_max: 100_000, ..LIMITS };
         let (ended, _) =
             run("while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done", limits).await;

@@ -1,29 +1,38 @@
-//! Pipes of a child process: its lines are handed out, of its standard error the end is kept.
-//! Knows neither processes nor sessions.
+//! Pipes of a child process: hands out the lines of standard output, and keeps the end of
+//! standard error. Knows neither processes nor sessions.
 
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::{Cause, PATIENCE};
+use super::{Cause, END_GRACE};
 
-/// The end of standard error that is kept, in bytes.
+/// Bytes kept of the end of standard error.
 const STDERR_BYTES_MAX: usize = 4096;
 
-/// A longer line is cut, in bytes: with everything that is no text in it replaced, it still fits
-/// into one answer.
+/// Longer lines are cut, in bytes. Even if every byte is replaced by a three-byte U+FFFD, such a
+/// line fits into one response.
 const LINE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Returns so long after the leader's end.
-pub(super) async fn patience(mut end: watch::Receiver<()>, left: Duration) {
-    while end.changed().await.is_ok() {}
-    sleep(left).await;
+/// Writes the input and closes the pipe. A process that does not read it reports why by its exit
+/// status, so errors are ignored.
+pub(super) async fn feed(stdin: Option<impl AsyncWrite + Unpin>, input: &str) {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
 }
 
-/// Answers whether the pipe was closed. After the leader's end that is not waited for long, but
-/// what the leader has left in it is read however long the listener takes.
+/// Waits for the leader's end, and then for `grace`.
+pub(super) async fn grace_after(mut end: watch::Receiver<()>, grace: Duration) {
+    while end.changed().await.is_ok() {}
+    sleep(grace).await;
+}
+
+/// Hands out lines until the pipe is closed, and returns true; or until [`END_GRACE`] after the
+/// leader's end, and returns false. What the leader itself has written is read in any case,
+/// however slow the receiver is.
 pub(super) async fn hand_out(
     mut stdout: impl AsyncRead + Unpin,
     bytes_max: usize,
@@ -33,23 +42,23 @@ pub(super) async fn hand_out(
     let mut chunk = vec![0; 64 * 1024];
     let mut line = Vec::new();
     let mut total = 0;
-    // Since when there can be only what others have written since the leader's end.
+    // Since then the pipe has only held what others wrote after the leader's end.
     let mut emptied = None;
     let is_closed = loop {
         if lines.is_closed() {
-            return Err(Cause::Unheard);
+            return Err(Cause::ReceiverGone);
         }
         let has_ended = end.has_changed().is_err();
         let left =
-            PATIENCE.saturating_sub(emptied.map_or(Duration::ZERO, |at: Instant| at.elapsed()));
+            END_GRACE.saturating_sub(emptied.map_or(Duration::ZERO, |at: Instant| at.elapsed()));
         if left.is_zero() {
             break false;
         }
         let length = tokio::select! {
             biased;
             length = stdout.read(&mut chunk) => length.map_err(|_| Cause::Io)?,
-            () = lines.closed() => return Err(Cause::Unheard),
-            () = patience(end.clone(), left) => break false,
+            () = lines.closed() => return Err(Cause::ReceiverGone),
+            () = grace_after(end.clone(), left) => break false,
         };
         if has_ended && length < chunk.len() {
             emptied.get_or_insert_with(Instant::now);
@@ -85,13 +94,13 @@ fn push(line: &mut Vec<u8>, bytes: &[u8]) {
 
 async fn hand_over(whole: Vec<String>, lines: &mpsc::Sender<Vec<String>>) {
     if !whole.is_empty() {
-        // That nobody listens any more is seen before the next read.
+        // A receiver that is gone is noticed before the next read.
         let _ = lines.send(whole).await;
     }
 }
 
-/// What was said, without the colours that some give it even where nobody sees them, and without
-/// the rest of a word whose beginning was not kept.
+/// Returns the kept bytes as text, without escape sequences, and without a first word whose
+/// beginning was cut off.
 pub(super) fn text_of(bytes: &[u8]) -> String {
     let is_blank = |byte: &u8| byte.is_ascii_whitespace();
     let whole = match bytes.len() {
@@ -108,6 +117,7 @@ pub(super) fn text_of(bytes: &[u8]) -> String {
     plain.trim().to_owned()
 }
 
+/// Reads standard error to its end and keeps the last [`STDERR_BYTES_MAX`] bytes.
 pub(super) async fn keep_end(stderr: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let mut chunk = vec![0; STDERR_BYTES_MAX];
     if let Some(mut stderr) = stderr {

@@ -1,4 +1,4 @@
-//! One typed method for each RPC, and how long each may take. Knows no socket.
+//! One typed method for each RPC, with its deadline. Knows no socket.
 
 use std::time::Duration;
 
@@ -30,21 +30,21 @@ macro_rules! calls {
                 stringify!($name), ").")]
             ///
             /// # Errors
-            /// What the daemon answers, or that it does not.
+            /// The fault that the daemon returned, or why there is no response.
             pub fn $name(&mut self, request: $request) -> Result<$answer, Fault> {
                 let deadline = Duration::from_millis(request.deadline_ms());
                 match self.call(SessdRequest::$variant { request }, deadline)? {
                     SessdResponse::$variant(answer) => answer,
-                    _ => Err(Fault::internal("the answer belongs to another call")),
+                    _ => Err(Fault::internal("the response belongs to another call")),
                 }
             }
         )+}
     };
 }
 
-/// How long a request may take.
+/// The deadline of a request.
 trait Deadline {
-    /// In milliseconds.
+    /// Returns the time that the daemon may take, in milliseconds.
     fn deadline_ms(&self) -> u64 {
         DEADLINE_MS
     }
@@ -67,7 +67,7 @@ impl Deadline for KeyRequest {}
 impl Deadline for DropKeyRequest {}
 impl Deadline for AgentsRequest {}
 
-/// Stealing waits for a process to end.
+/// Stealing a lease waits for a process to end.
 impl Deadline for ResumeRequest {
     fn deadline_ms(&self) -> u64 {
         let stealing = if self.steal { STEAL_MS } else { 0 };
@@ -94,14 +94,14 @@ impl Deadline for TurnOutputRequest {
     }
 }
 
-/// A check reads transcripts, a job reads whole homes.
+/// A check reads transcripts.
 impl Deadline for CheckRequest {
     fn deadline_ms(&self) -> u64 {
         12 * DEADLINE_MS
     }
 }
 
-/// Programs start, and servers of theirs.
+/// Starts a provider and its MCP servers.
 impl Deadline for ToolsRequest {
     fn deadline_ms(&self) -> u64 {
         12 * DEADLINE_MS
@@ -114,6 +114,7 @@ impl Deadline for CleanupRequest {
     }
 }
 
+/// A job may read whole homes.
 impl Deadline for RunJobRequest {
     fn deadline_ms(&self) -> u64 {
         120 * DEADLINE_MS

@@ -15,7 +15,7 @@ use super::Launches;
 use super::create::first_home;
 use super::secrets;
 use crate::launch_files;
-use crate::mcp::{self, Refusal};
+use crate::mcp_client::{self, Refusal};
 use crate::providers::{Launch, McpServer, Provider};
 use crate::redact::Secrets;
 use crate::registry::homes::KnownHome;
@@ -182,9 +182,9 @@ async fn ask_server(name: &str, server: &McpServer, cwd: &str, base: Environment
                 cwd: own.clone().unwrap_or_else(|| cwd.to_owned()),
                 env: env.collect(),
             };
-            mcp::stdio::tools(&plan, &base).await
+            mcp_client::stdio::tools(&plan, &base).await
         }
-        McpServer::Http { url, headers } => mcp::http::tools(url, headers, &base).await,
+        McpServer::Http { url, headers } => mcp_client::http::tools(url, headers, &base).await,
     };
     let (state, detail, tools) = match asked {
         Ok(tools) => ("connected", None, tools),

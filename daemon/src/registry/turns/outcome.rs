@@ -143,7 +143,7 @@ pub(crate) fn judge(
                 .hint(format!("{hint}; longer: --timeout, turns.deadline_s")))
         }
         (Some(Cause::Flood), _) => failed(format!("{name} printed too much and was ended")),
-        (Some(Cause::Io | Cause::Unheard | Cause::Stopped), _) => {
+        (Some(Cause::Io | Cause::ReceiverGone | Cause::Stopped), _) => {
             failed(format!("{name} could not be read"))
         }
         (None, None) => failed(format!("{name} closed its output but did not end")),

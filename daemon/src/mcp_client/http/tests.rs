@@ -1,4 +1,4 @@
-//! What servers on loopback say and do, and what we make of it.
+//! Listing tools of servers on loopback that answer well, badly or not at all.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ const AMPLE: Duration = Duration::from_secs(60);
 
 const SECRET: &str = "Bearer 0123456789";
 
-/// What a server was sent.
+/// A request that a server has received.
 struct Seen {
     /// Lines in lower case.
     head: String,
@@ -30,7 +30,7 @@ impl Seen {
         self.body["method"].as_str().unwrap_or("-")
     }
 
-    /// The answer to it.
+    /// The response to it.
     fn answer(&self, result: &Value) -> Value {
         json!({ "jsonrpc": "2.0", "id": self.body["id"], "result": result })
     }
@@ -69,7 +69,7 @@ impl Server {
         Self { url, seen }
     }
 
-    /// Answers every message in the same words.
+    /// Gives the same answer to every message.
     fn saying(answer: impl Into<String>) -> Self {
         let answer = answer.into();
         Self::start(move |_, stream| stream.write_all(answer.as_bytes()))
@@ -144,7 +144,7 @@ fn two_pages(seen: &Seen, stream: &mut TcpStream) -> io::Result<()> {
 }
 
 #[tokio::test]
-async fn all_pages_of_tools_are_read_in_one_session_which_is_ended() {
+async fn all_pages_are_read_in_one_session_which_is_ended() {
     let server = Server::start(two_pages);
     assert_eq!(server.ask().await.unwrap(), ["a", "b"]);
     let seen = server.seen();
@@ -161,7 +161,7 @@ async fn all_pages_of_tools_are_read_in_one_session_which_is_ended() {
 }
 
 #[tokio::test]
-async fn an_answer_is_found_in_a_stream_that_goes_on() {
+async fn response_is_found_in_a_stream_that_goes_on() {
     let server = Server::start(|seen, stream| {
         let result = json!({ "tools": [{ "name": "a" }] });
         let answer = serde_json::to_string_pretty(&seen.answer(&result)).unwrap();
@@ -180,7 +180,7 @@ async fn an_answer_is_found_in_a_stream_that_goes_on() {
 }
 
 #[tokio::test]
-async fn a_server_without_tools_is_not_asked_for_them() {
+async fn server_without_tools_is_not_asked_for_them() {
     let server = Server::start(|seen, stream| {
         let answer = seen.answer(&json!({ "capabilities": { "prompts": {} } }));
         stream.write_all(document(&answer.to_string()).as_bytes())
@@ -190,25 +190,25 @@ async fn a_server_without_tools_is_not_asked_for_them() {
 }
 
 #[tokio::test]
-async fn who_asks_has_to_be_known() {
+async fn refused_authentication_is_reported_as_such() {
     for status in ["401 Unauthorized", "403 Forbidden"] {
         let body = r#"{"error":"invalid_token","error_description":"it has\nexpired"}"#;
         let server = Server::saying(respond(status, "", body));
-        let why = format!("it answers {status}: it has expired");
+        let why = format!("the server answered {status}: it has expired");
         assert_eq!(server.ask().await, Err(Refusal::NeedsAuth(why)));
     }
 }
 
 #[tokio::test]
-async fn what_a_server_refuses_is_told_in_a_line() {
+async fn refusals_are_explained_on_one_line() {
     let cases = [
         (respond("500 Internal Server Error", "", "out\n of\x1b memory"), ": out of memory"),
         (respond("404 Not Found", "", r#"{"error":{"code":-1,"message":"no"}}"#), "Found: no"),
-        (respond("404 Not Found", "", "<html>lost</html>"), "it answers 404 Not Found"),
-        (respond("302 Found", "location: /login\r\n", ""), "it answers 302 Found"),
+        (respond("404 Not Found", "", "<html>lost</html>"), "the server answered 404 Not Found"),
+        (respond("302 Found", "location: /login\r\n", ""), "the server answered 302 Found"),
         (
             document(r#"{"id":0,"error":{"code":-1,"message":"too old"}}"#),
-            "initialize with: too old",
+            "refused initialize: too old",
         ),
     ];
     for (answer, wanted) in cases {
@@ -218,15 +218,15 @@ async fn what_a_server_refuses_is_told_in_a_line() {
 }
 
 #[tokio::test]
-async fn garbage_is_no_answer() {
-    let none = "what it says has no answer in it";
+async fn garbage_is_not_taken_for_a_response() {
+    let none = "the response does not answer the request";
     let cases = [
         (document("garbage"), none),
         (document(r#"{"id":7,"result":{}}"#), none),
         (document(r#"{"id":0}"#), none),
         (respond("200 OK", "content-type: text/event-stream\r\n", "data: {}\n\n"), none),
-        (respond("200 OK", "content-type: text/html\r\n", "<html>"), "it answers with text/html"),
-        (respond("202 Accepted", "", ""), "it answers with nothing"),
+        (respond("200 OK", "content-type: text/html\r\n", "<html>"), "the response is text/html"),
+        (respond("202 Accepted", "", ""), "the response is empty"),
         ("garbage\r\n\r\n".to_owned(), "protocol: "),
     ];
     for (answer, wanted) in cases {
@@ -236,7 +236,7 @@ async fn garbage_is_no_answer() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_too_much_is_not_heard_to_the_end() {
+async fn oversized_responses_are_not_read_to_the_end() {
     for kind in ["text/event-stream", "application/json"] {
         let server = Server::start(move |_, stream| {
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\n\r\n")?;
@@ -244,18 +244,18 @@ async fn a_server_that_says_too_much_is_not_heard_to_the_end() {
                 stream.write_all(": and so on and on\n\n".repeat(1000).as_bytes())?;
             }
         });
-        assert_eq!(server.why().await, "it says too much");
+        assert_eq!(server.why().await, "the response is too large");
     }
     let server = Server::start(|seen, stream| {
         let rest = "x".repeat(1024 * 1024);
         let page = json!({ "tools": [{ "name": "a" }], "nextCursor": "2", "rest": rest });
         stream.write_all(document(&seen.answer(&page).to_string()).as_bytes())
     });
-    assert_eq!(server.why().await, "it says too much");
+    assert_eq!(server.why().await, "the response is too large");
 }
 
 #[tokio::test]
-async fn pages_without_end_are_left() {
+async fn endless_pages_are_left() {
     let server = Server::start(|seen, stream| {
         let page = json!({ "tools": [{ "name": "a" }], "nextCursor": "2" });
         stream.write_all(document(&seen.answer(&page).to_string()).as_bytes())
@@ -264,7 +264,7 @@ async fn pages_without_end_are_left() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_too_long_is_left() {
+async fn slow_servers_are_left_at_the_deadline() {
     let silence = |_: &Seen, _: &mut TcpStream| Ok(());
     let half = |_: &Seen, stream: &mut TcpStream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: {")
@@ -279,12 +279,12 @@ async fn a_server_that_takes_too_long_is_left() {
     for server in [Server::start(silence), Server::start(half), Server::start(chatter)] {
         let asked = ask(&server.url, Duration::from_millis(300));
         let asked = tokio::time::timeout(AMPLE, asked).await.expect("the deadline holds");
-        assert_eq!(asked, Err(Refusal::Failed("it did not answer in time".to_owned())));
+        assert_eq!(asked, Err(Refusal::Failed("the server did not answer in time".to_owned())));
     }
 }
 
 #[tokio::test]
-async fn a_redirect_is_followed_on_the_same_host_only() {
+async fn redirects_are_followed_on_the_same_host_only() {
     let server = Server::start(|seen, stream| {
         let is_there = seen.head.starts_with("post /mcp/ ") || seen.head.starts_with("delete");
         let host = seen.head.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
@@ -300,14 +300,14 @@ async fn a_redirect_is_followed_on_the_same_host_only() {
     let other = Server::start(two_pages);
     let there = format!("location: {}\r\n", other.url);
     let server = Server::saying(respond("308 Permanent Redirect", &there, ""));
-    assert_eq!(server.why().await, "it leads to another host");
+    assert_eq!(server.why().await, "the server redirects to another host");
     assert_eq!(other.seen().len(), 0);
     let round = respond("308 Permanent Redirect", "location: /mcp\r\n", "");
-    assert_eq!(Server::saying(round).why().await, "it leads from one address to the next");
+    assert_eq!(Server::saying(round).why().await, "too many redirects");
 }
 
 #[tokio::test]
-async fn a_session_is_ended_also_when_it_went_wrong() {
+async fn session_is_ended_after_a_failure_too() {
     let server = Server::start(|seen, stream| match seen.method() {
         "tools/list" => stream.write_all(respond("500 Oh", "", "").as_bytes()),
         _ => two_pages(seen, stream),
@@ -317,7 +317,7 @@ async fn a_session_is_ended_also_when_it_went_wrong() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_is_told_from_a_url_that_is_none() {
+async fn unreachable_server_and_invalid_url_are_told_apart() {
     let refused = ask("http://127.0.0.1:1/", AMPLE).await;
     let Err(Refusal::Failed(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("refused"), "{why}");
@@ -327,7 +327,7 @@ async fn a_server_that_cannot_be_reached_is_told_from_a_url_that_is_none() {
 }
 
 #[test]
-fn a_proxy_is_that_of_the_scheme_unless_the_host_is_exempt() {
+fn proxy_follows_the_scheme_unless_the_host_is_exempt() {
     let variables = [
         ("https_proxy", "http://secure:1"),
         ("ALL_PROXY", "http://all:2"),

@@ -1,5 +1,5 @@
-//! Frames of one connection, with patience: a frame that began must complete, and what is
-//! written must be read. Knows no RPC.
+//! Frames of one connection, with timeouts: a frame that has begun must be completed, and a
+//! client must read what is written. Knows no RPC.
 
 use std::future::Future;
 use std::io;
@@ -18,15 +18,15 @@ use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder, Framed, LengthDelimitedCodec};
 
-/// A frame completes within this time.
-const FRAME: Duration = Duration::from_secs(5);
+/// How long a client may take to complete a frame.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A peer takes what is written within this time.
-const STALL: Duration = Duration::from_secs(10);
+/// How long a client may leave a response unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Frames = Framed<UnixStream, Codec>;
 
-/// Frames have a length before them, and another limit for each direction.
+/// Length-prefixed frames with a size limit for each direction.
 struct Codec {
     inbound: LengthDelimitedCodec,
     outbound: LengthDelimitedCodec,
@@ -49,31 +49,31 @@ impl Encoder<Bytes> for Codec {
     }
 }
 
-/// Frames of `In` and `Out` over a socket.
+/// Reads frames of `In` and writes frames of `Out`.
 pub(super) struct Transport<In, Out> {
     frames: Frames,
-    reading: Patience,
-    writing: Patience,
+    reading: Timeout,
+    writing: Timeout,
     types: PhantomData<fn(Out) -> In>,
 }
 
-/// A deadline that runs only while something is unfinished.
-struct Patience {
+/// A timeout that runs only while something is unfinished.
+struct Timeout {
     limit: Duration,
     timer: Pin<Box<Sleep>>,
     running: bool,
 }
 
-impl Patience {
+impl Timeout {
     fn new(limit: Duration) -> Self {
         Self { limit, timer: Box::pin(sleep(limit)), running: false }
     }
 
-    fn rest(&mut self) {
+    fn stop(&mut self) {
         self.running = false;
     }
 
-    /// Starts the deadline if it does not run; an error once it is over.
+    /// Starts the timeout if it is not running; fails with `what` once it has passed.
     fn poll(&mut self, cx: &mut Context<'_>, what: &str) -> io::Result<()> {
         if !self.running {
             self.running = true;
@@ -87,7 +87,7 @@ impl Patience {
 }
 
 impl<In, Out> Transport<In, Out> {
-    /// Frames over a socket whose prefaces have been exchanged.
+    /// Wraps a socket on which prefaces have been exchanged.
     #[must_use]
     pub(super) fn new(stream: UnixStream) -> Self {
         let limit = |bytes| LengthDelimitedCodec::builder().max_frame_length(bytes).new_codec();
@@ -95,8 +95,8 @@ impl<In, Out> Transport<In, Out> {
             Codec { inbound: limit(REQUEST_BYTES_MAX), outbound: limit(RESPONSE_BYTES_MAX) };
         Self {
             frames: Framed::new(stream, codec),
-            reading: Patience::new(FRAME),
-            writing: Patience::new(STALL),
+            reading: Timeout::new(FRAME_TIMEOUT),
+            writing: Timeout::new(WRITE_TIMEOUT),
             types: PhantomData,
         }
     }
@@ -108,7 +108,7 @@ impl<In, Out> Transport<In, Out> {
     ) -> Poll<io::Result<()>> {
         let polled = poll(Pin::new(&mut self.frames), cx);
         if polled.is_ready() {
-            self.writing.rest();
+            self.writing.stop();
         } else {
             self.writing.poll(cx, "the client does not read")?;
         }
@@ -122,11 +122,11 @@ impl<In: DeserializeOwned, Out> Stream for Transport<In, Out> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         match Pin::new(&mut self.frames).poll_next(cx) {
             Poll::Ready(frame) => {
-                self.reading.rest();
+                self.reading.stop();
                 Poll::Ready(frame.map(|frame| codec::decode_request(&frame?)))
             }
             Poll::Pending if self.frames.read_buffer().is_empty() => {
-                self.reading.rest();
+                self.reading.stop();
                 Poll::Pending
             }
             Poll::Pending => {

@@ -1,5 +1,12 @@
-//! The configuration: the embedded defaults, the user's file over them, the environment over
-//! both. An option that the defaults do not have is a fault that names the nearest one.
+//! The configuration: reads it and checks it. Knows no registry and no job.
+//!
+//! Three layers, each over the one before: the defaults (`config.default.toml`, embedded, the only
+//! place of defaults), the user's file, and environment variables `SESSD_<SECTION>_<OPTION>`. They
+//! are merged as TOML tables and only then converted to structs, so a struct has no defaults of
+//! its own and an option is missing nowhere. The defaults also tell which options exist: any other
+//! one is a fault that names the nearest. In the sections in [`OPEN`] users choose the keys;
+//! agents and MCP servers among them are read one by one (`agents.rs`), so that a fault can name
+//! the section and the option.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,15 +19,16 @@ use toml::{Table, Value};
 use crate::providers::{self, McpServer};
 
 mod agents;
+pub mod schedule;
 
 pub use agents::{Agent, Flags};
 
-const DEFAULTS: &str = include_str!("../config.default.toml");
+const DEFAULTS: &str = include_str!("../../config.default.toml");
 
-/// Sections whose keys are names of the user's own.
+/// Sections whose keys are chosen by the user.
 const OPEN: &[&str] = &["homes", "programs", "environment", "agents", "mcp_servers"];
 
-/// More turns at a time than this are a slip of the pen.
+/// Limit for `turns.per_provider`; a larger number is taken for a typing error.
 const PER_PROVIDER_MAX: usize = 64;
 
 /// Every option; see `config.default.toml` for their meaning.
@@ -35,18 +43,18 @@ pub struct Config {
     pub turns: Turns,
     /// Cleanups.
     pub cleanup: Cleanup,
-    /// What the registry keeps of its own.
+    /// How long the registry keeps its own records.
     pub retention: Retention,
-    /// More homes, by provider.
+    /// Additional homes, by provider.
     pub homes: BTreeMap<String, Vec<PathBuf>>,
     /// Programs, by provider.
     pub programs: BTreeMap<String, PathBuf>,
-    /// More variables of the caller's, by provider.
+    /// Additional variables of the caller's environment, by provider.
     pub environment: BTreeMap<String, Vec<String>>,
-    /// Launch profiles, by name; every provider's name is one.
+    /// Launch profiles, by name; every provider's name is also one.
     #[serde(skip)]
     pub agents: BTreeMap<String, Agent>,
-    /// Tool servers that agents may have, by name.
+    /// MCP servers that agents may use, by name.
     #[serde(skip)]
     pub mcp_servers: BTreeMap<String, McpServer>,
 }
@@ -57,7 +65,7 @@ pub struct Config {
 pub struct Discovery {
     /// Cron expression.
     pub schedule: String,
-    /// Whether to watch the homes.
+    /// True to watch the homes for changes.
     pub watch: bool,
 }
 
@@ -67,11 +75,11 @@ pub struct Discovery {
 pub struct Heartbeat {
     /// Cron expression.
     pub schedule: String,
-    /// Sessions a run.
+    /// Sessions checked per run, at most.
     pub batch: u32,
-    /// Seconds that a check stays fresh.
+    /// Seconds within which a check is not repeated.
     pub fresh_s: u32,
-    /// Seconds before a predicted expiry in which it is announced.
+    /// Seconds before a predicted expiry at which the session is announced as expiring.
     pub expiring_s: u32,
 }
 
@@ -79,11 +87,11 @@ pub struct Heartbeat {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Turns {
-    /// Turns at a time for one provider.
+    /// Turns of one provider that run at the same time, at most.
     pub per_provider: usize,
-    /// Seconds a turn may take.
+    /// Seconds after which a turn is ended.
     pub deadline_s: u64,
-    /// Bytes of output that are kept.
+    /// Bytes of output after which a turn is ended.
     pub output_bytes_max: usize,
 }
 
@@ -93,13 +101,13 @@ pub struct Turns {
 pub struct Cleanup {
     /// Cron expression.
     pub schedule: String,
-    /// Days between a session's end at its provider and the trash.
+    /// Days after which a session that is gone at its provider goes to the trash.
     pub grace_days: u32,
-    /// Days in the trash.
+    /// Days after which a session leaves the trash for good.
     pub trash_days: u32,
 }
 
-/// What the registry keeps of its own.
+/// How long the registry keeps its own records.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
@@ -116,10 +124,10 @@ pub struct Retention {
 }
 
 impl Config {
-    /// Reads the configuration.
+    /// Reads the configuration; a missing file means the defaults.
     ///
     /// # Errors
-    /// [`FaultCode::ConfigInvalid`] with the file, the line or the option that is wrong.
+    /// [`FaultCode::ConfigInvalid`], which names the file and the line or the option.
     pub fn load(file: &Path, env: &Environment) -> Result<Self, Fault> {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
@@ -132,10 +140,10 @@ impl Config {
         })
     }
 
-    /// The defaults.
+    /// Returns the defaults.
     ///
     /// # Errors
-    /// Never, as a test shows.
+    /// Never fails, as a test shows.
     pub fn defaults() -> Result<Self, Fault> {
         Self::merged("", &Environment::default())
     }
@@ -184,13 +192,13 @@ impl Config {
                 return Err(invalid(format!("environment.{id}: `{name}` cannot be passed on")));
             }
         }
-        for (job, schedule) in [
+        for (job, expression) in [
             ("discovery", &self.discovery.schedule),
             ("heartbeat", &self.heartbeat.schedule),
             ("cleanup", &self.cleanup.schedule),
         ] {
-            crate::jobs::schedule::parse(schedule)
-                .map_err(|why| invalid(format!("{job}.schedule: `{schedule}`: {why}")))?;
+            schedule::parse(expression)
+                .map_err(|why| invalid(format!("{job}.schedule: `{expression}`: {why}")))?;
         }
         if self.turns.per_provider == 0 || self.heartbeat.batch == 0 {
             return Err(invalid("turns.per_provider and heartbeat.batch must be at least 1"));
@@ -209,7 +217,7 @@ fn parse(text: &str) -> Result<Table, Fault> {
     })
 }
 
-/// Puts one section of the user's over the defaults.
+/// Overrides the defaults with one section of the user's file.
 fn overlay(table: &mut Table, section: &str, options: Value) -> Result<(), Fault> {
     let Some(Value::Table(known)) = table.get_mut(section) else {
         return Err(unknown("section", section, table.keys()));
@@ -272,7 +280,7 @@ fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a Strin
     }
 }
 
-/// The known name that is most like this one.
+/// Returns the known name that is most similar to `name`.
 pub(crate) fn nearest<'a>(
     name: &str,
     known: impl IntoIterator<Item = &'a String>,
@@ -282,10 +290,10 @@ pub(crate) fn nearest<'a>(
 
 fn invalid(what: impl Into<String>) -> Fault {
     Fault::new(FaultCode::ConfigInvalid, what)
-        .hint("correct it, then `sessctl daemon restart`; every option: `sessd --print-config`")
+        .hint("correct it, then `sessctl daemon restart`; for all options: `sessd --print-config`")
 }
 
-/// The defaults, as the user may read them.
+/// Returns `config.default.toml`.
 #[must_use]
 pub fn defaults_text() -> &'static str {
     DEFAULTS
@@ -300,12 +308,12 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_complete() {
+    fn defaults_are_complete() {
         Config::defaults().unwrap();
     }
 
     #[test]
-    fn the_file_wins_over_the_defaults_and_the_environment_over_both() {
+    fn file_overrides_defaults_and_environment_overrides_both() {
         let file = "[heartbeat]\nbatch = 7\n[programs]\nclaude = \"/c\"\n";
         let config = Config::merged(file, &Environment::default()).unwrap();
         assert_eq!((config.heartbeat.batch, config.turns.per_provider), (7, 3));
@@ -315,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_option_names_the_nearest_one() {
+    fn unknown_option_names_the_nearest_one() {
         let fault = Config::merged("[heartbeat]\nbach = 7", &Environment::default()).unwrap_err();
         assert_eq!(fault.message, "unknown option `heartbeat.bach`");
         assert_eq!(fault.hint.unwrap(), "did you mean `heartbeat.batch`?");
@@ -324,14 +332,14 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_provider_names_the_nearest_one() {
+    fn unknown_provider_names_the_nearest_one() {
         let fault = Config::merged("[homes]\ncluade = []", &Environment::default()).unwrap_err();
         assert_eq!(fault.message, "unknown provider `cluade`");
         assert_eq!(fault.hint.unwrap(), "did you mean `claude`?");
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn invalid_options_are_named() {
         let message = |text: &str, pairs: &[(&str, &str)]| {
             Config::merged(text, &env(pairs)).unwrap_err().message
         };

@@ -1,5 +1,5 @@
-//! Talks with an MCP server over streamable HTTP: each message is a request of its own, and its
-//! answer is a document or comes in a stream of events. Knows nothing of what is said.
+//! Talks to an MCP server over streamable HTTP: each message is an HTTP request, and its response
+//! is a JSON document or arrives in a stream of events. Knows no method of the protocol.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::str::FromStr;
@@ -15,27 +15,28 @@ use ureq::http::{Method, Request, Response, StatusCode, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, AsSendBody, Body, Proxy, ProxyProtocol};
 
-use super::{ANSWERS_MAX, Channel, DEADLINE, Refusal, is_answer, one_line};
+use super::{Channel, DEADLINE, RESPONSE_BYTES_MAX, Refusal, is_answer, one_line};
 
 #[cfg(test)]
 mod tests;
 
-/// How long a server may take to hear that we are done.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// How long a server may take to end its session.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Addresses that a message is sent to, one after the other, until it is taken.
+/// Addresses tried for one message, redirects included.
 const ADDRESSES_MAX: usize = 4;
 
-/// What is read of the reason for a refusal, in bytes.
-const REASON_MAX: u64 = 64 * 1024;
+/// Limit for the body of an error response, in bytes.
+const REASON_BYTES_MAX: u64 = 64 * 1024;
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 
-/// Asks a server for the names of its tools, as somebody with these variables.
+/// Lists the tools of a server, through the proxy that the environment names.
 ///
 /// # Errors
-/// Why they could not be had. It may repeat what was sent.
+/// Fails if the server cannot be reached, refuses or takes too long. The text may repeat what was
+/// sent, secrets included.
 pub(crate) async fn tools(
     url: &str,
     headers: &Environment,
@@ -48,12 +49,12 @@ pub(crate) async fn tools(
 fn refusal(error: io::Error) -> Refusal {
     match error.kind() {
         io::ErrorKind::PermissionDenied => Refusal::NeedsAuth(error.to_string()),
-        io::ErrorKind::TimedOut => Refusal::Failed("it did not answer in time".to_owned()),
+        io::ErrorKind::TimedOut => Refusal::Failed("the server did not answer in time".to_owned()),
         _ => Refusal::Failed(error.to_string()),
     }
 }
 
-/// Requests to one server. They block.
+/// Requests to one server. They block the thread.
 struct Requests {
     agent: Agent,
     address: Uri,
@@ -69,8 +70,8 @@ impl Requests {
         env: &Environment,
         deadline: Duration,
     ) -> io::Result<Self> {
-        // It is not repeated: there may be a key in it.
-        let address = Uri::from_str(url).map_err(|_| io::Error::other("its url is none"))?;
+        // The error does not repeat the URL, as there may be a key in it.
+        let address = Uri::from_str(url).map_err(|_| io::Error::other("the url is invalid"))?;
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::PlatformVerifier)
             .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
@@ -86,7 +87,7 @@ impl Requests {
             address,
             headers: all_headers(headers)?,
             ends_at: Instant::now() + deadline,
-            answers_left: ANSWERS_MAX,
+            answers_left: RESPONSE_BYTES_MAX,
         })
     }
 
@@ -100,14 +101,14 @@ impl Requests {
         tokio::task::spawn_blocking(dialogue).await.map_err(io::Error::other)?
     }
 
-    /// Sends a message and answers what it was met with, if it was taken.
+    /// Sends a message, following redirects; fails if the server refuses it.
     fn post(&mut self, message: &Value) -> io::Result<Response<Body>> {
         for _ in 0..ADDRESSES_MAX {
             let time = self.ends_at.saturating_duration_since(Instant::now());
             let response = self.send(Method::POST, message.to_string(), time)?;
             match response.status() {
                 StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => {
-                    self.address = self.led_to(&response)?;
+                    self.address = self.redirect_target(&response)?;
                 }
                 status if status.is_success() => {
                     if let Some(session) = response.headers().get(SESSION) {
@@ -118,7 +119,7 @@ impl Requests {
                 _ => return Err(refused(response)),
             }
         }
-        Err(io::Error::other("it leads from one address to the next"))
+        Err(io::Error::other("too many redirects"))
     }
 
     fn send(
@@ -135,8 +136,9 @@ impl Requests {
         self.agent.run(request).map_err(failure)
     }
 
-    /// Another path of the same host; elsewhere, what we send is nobody's business.
-    fn led_to(&self, response: &Response<Body>) -> io::Result<Uri> {
+    /// Returns the target of a redirect. Only another path of the same host is followed, as our
+    /// headers may hold secrets.
+    fn redirect_target(&self, response: &Response<Body>) -> io::Result<Uri> {
         let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
         let to = location.and_then(|to| Uri::from_str(to).ok()).map(Uri::into_parts);
         let mut parts = self.address.clone().into_parts();
@@ -145,16 +147,16 @@ impl Requests {
             let is_same_host = to.authority.is_none() || to.authority == parts.authority;
             is_same_scheme && is_same_host
         });
-        let to = to.ok_or_else(|| io::Error::other("it leads to another host"))?;
+        let to = to.ok_or_else(|| io::Error::other("the server redirects to another host"))?;
         parts.path_and_query = to.path_and_query;
         Uri::from_parts(parts).map_err(io::Error::other)
     }
 
-    /// Ends the session, if the server began one.
+    /// Ends the session, if the server started one.
     fn leave(&self) {
         if self.headers.contains_key(SESSION) {
-            // It may be one that ends its sessions by itself only.
-            let _ = self.send(Method::DELETE, (), GOODBYE);
+            // A server may refuse this and end its sessions by itself.
+            let _ = self.send(Method::DELETE, (), LEAVE_TIMEOUT);
         }
     }
 }
@@ -167,14 +169,14 @@ impl Channel for Requests {
         let found = match &*kind {
             "application/json" => in_document(&mut body, request),
             "text/event-stream" => in_stream(BufReader::new(&mut body), request),
-            "" => Err(io::Error::other("it answers with nothing")),
-            other => Err(io::Error::other(format!("it answers with {}", one_line(other)))),
+            "" => Err(io::Error::other("the response is empty")),
+            other => Err(io::Error::other(format!("the response is {}", one_line(other)))),
         };
         self.answers_left = body.limit();
         match found.map_err(|error| failure(error.into()))? {
             Some(message) => Ok(message),
-            None if self.answers_left == 0 => Err(io::Error::other("it says too much")),
-            None => Err(io::Error::other("what it says has no answer in it")),
+            None if self.answers_left == 0 => Err(io::Error::other("the response is too large")),
+            None => Err(io::Error::other("the response does not answer the request")),
         }
     }
 
@@ -196,7 +198,7 @@ fn in_document(body: &mut impl Read, request: &Value) -> io::Result<Option<Value
     Ok(message.filter(|message| is_answer(message, request)))
 }
 
-/// Reads no further than to the answer: the stream may never end.
+/// Reads up to the response to `request`, as the stream may never end.
 fn in_stream(mut stream: impl BufRead, request: &Value) -> io::Result<Option<Value>> {
     let (mut line, mut data) = (Vec::new(), Vec::new());
     loop {
@@ -222,13 +224,13 @@ fn in_stream(mut stream: impl BufRead, request: &Value) -> io::Result<Option<Val
     }
 }
 
-/// The headers of every request: the configured ones, and over them ours.
+/// Returns the headers of every request: the configured ones, overridden by our own.
 fn all_headers(configured: &Environment) -> io::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for (name, value) in &configured.0 {
         let parsed = HeaderName::from_str(name).ok().zip(HeaderValue::from_str(value).ok());
         let (name, value) =
-            parsed.ok_or_else(|| io::Error::other(format!("its header {name} cannot be sent")))?;
+            parsed.ok_or_else(|| io::Error::other(format!("invalid header {name}")))?;
         headers.insert(name, value);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -237,7 +239,7 @@ fn all_headers(configured: &Environment) -> io::Result<HeaderMap> {
     Ok(headers)
 }
 
-/// The proxy that the variables name for an address.
+/// Returns the proxy that the environment names for an address.
 fn proxy(address: &Uri, env: &Environment) -> io::Result<Option<Proxy>> {
     let value = |name: &str| env.get(name).or_else(|| env.get(&name.to_ascii_lowercase()));
     let host = address.host().unwrap_or_default();
@@ -252,31 +254,31 @@ fn proxy(address: &Uri, env: &Environment) -> io::Result<Option<Proxy>> {
     let of_scheme =
         if address.scheme_str() == Some("https") { "HTTPS_PROXY" } else { "HTTP_PROXY" };
     let Some(named) = value(of_scheme).or_else(|| value("ALL_PROXY")) else { return Ok(None) };
-    // It is not repeated: there may be a password in it.
+    // The error does not repeat the address, as there may be a password in it.
     match Proxy::new(named) {
         Ok(proxy) => match proxy.protocol() {
             ProxyProtocol::Http | ProxyProtocol::Https => Ok(Some(proxy)),
-            _ => Err(io::Error::other("its proxy speaks SOCKS, which we do not")),
+            _ => Err(io::Error::other("SOCKS proxies are not supported")),
         },
-        Err(_) => Err(io::Error::other("its proxy's address is none")),
+        Err(_) => Err(io::Error::other("the address of the proxy is invalid")),
     }
 }
 
-/// Why a server took no message, with as much of its reason as can be had.
+/// Returns the error for an HTTP error response, with the reason in its body if there is one.
 fn refused(response: Response<Body>) -> io::Error {
     let status = response.status();
     let mut said = Vec::new();
-    let _ = response.into_body().into_reader().take(REASON_MAX).read_to_end(&mut said);
+    let _ = response.into_body().into_reader().take(REASON_BYTES_MAX).read_to_end(&mut said);
     let kind = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => io::ErrorKind::PermissionDenied,
         _ => io::ErrorKind::Other,
     };
     let reason =
         reason(&String::from_utf8_lossy(&said)).map_or(String::new(), |it| format!(": {it}"));
-    io::Error::new(kind, format!("it answers {status}{reason}"))
+    io::Error::new(kind, format!("the server answered {status}{reason}"))
 }
 
-/// The reason in the body of a refusal; a page for people has none.
+/// Returns the reason in the body of an error response; `None` for an HTML page.
 fn reason(said: &str) -> Option<String> {
     let json = serde_json::from_str::<Value>(said).unwrap_or_default();
     let told = ["/error/message", "/error_description", "/message", "/detail", "/error"];
@@ -285,16 +287,16 @@ fn reason(said: &str) -> Option<String> {
     (!reason.is_empty() && !reason.starts_with('<')).then_some(reason)
 }
 
-/// What went wrong, without the address that it went wrong with.
+/// Converts an error, dropping the URL, as there may be a key in it.
 fn failure(error: ureq::Error) -> io::Error {
     match error {
-        // Refused by the machine, not by the server.
+        // Refused by the local machine, not by the server.
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             io::Error::other(error)
         }
         ureq::Error::Io(error) => error,
         ureq::Error::Timeout(_) => io::ErrorKind::TimedOut.into(),
-        ureq::Error::BadUri(_) => io::Error::other("its url is none"),
+        ureq::Error::BadUri(_) => io::Error::other("the url is invalid"),
         other => io::Error::other(other.to_string()),
     }
 }

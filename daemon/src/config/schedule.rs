@@ -1,40 +1,40 @@
-//! Cron expressions: when a job is due, as pure functions of time.
+//! Cron expressions: when a job is due. Pure functions of time; knows no job.
 
 use chrono::{DateTime, Utc};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 use sessd_proto::Timestamp;
 
-/// When a job is due.
+/// A parsed cron expression.
 #[derive(Clone, Debug)]
 pub struct Schedule(Cron);
 
-/// Reads a cron expression with seconds, in UTC, the way the scheduler will.
+/// Parses a cron expression with seconds, in UTC, by the same rules as the scheduler.
 ///
 /// # Errors
-/// Why it cannot be used.
+/// Fails with a reason to display if the expression is invalid.
 pub fn parse(expression: &str) -> Result<Schedule, String> {
     let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
     parser.parse(expression).map(Schedule).map_err(|error| error.to_string())
 }
 
 impl Schedule {
-    /// The first due moment after `at`.
+    /// Returns the first due time after `at`.
     #[must_use]
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
         let found = self.0.find_next_occurrence(&utc(at)?, false).ok()?;
-        Some(moment(found))
+        Some(whole_second(found))
     }
 
-    /// The last due moment at or before `at`.
+    /// Returns the last due time at or before `at`.
     #[must_use]
     pub fn last_before(&self, at: Timestamp) -> Option<Timestamp> {
         let found = self.0.find_previous_occurrence(&utc(at)?, true).ok()?;
-        Some(moment(found))
+        Some(whole_second(found))
     }
 
-    /// The due moment that was missed, if the job last ran for `last` and it is `now`: runs
-    /// missed through sleep or downtime happen once, however many they were.
+    /// Returns the due time that was missed, if the job last ran for `last` and it is `now`. Of
+    /// several runs missed during sleep or downtime only the last one counts.
     #[must_use]
     pub fn missed(&self, last: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
         let due = self.last_before(now)?;
@@ -42,8 +42,8 @@ impl Schedule {
     }
 }
 
-/// Due moments are whole seconds; croner keeps the fraction of the moment it was asked with.
-fn moment(due: DateTime<Utc>) -> Timestamp {
+/// Cuts to whole seconds, since croner keeps the fraction of the time it was given.
+fn whole_second(due: DateTime<Utc>) -> Timestamp {
     Timestamp(due.timestamp() * 1_000)
 }
 
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn five_missed_runs_happen_once() {
+    fn five_missed_runs_are_made_up_for_once() {
         let hourly = parse("0 0 * * * *").unwrap();
         let last = at("2026-11-21T03:00:00Z");
         let now = at("2026-11-21T08:30:00Z");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_due_moment_has_no_fraction() {
+    fn due_time_has_no_fraction() {
         let hourly = parse("0 0 * * * *").unwrap();
         let now = at("2026-11-21T08:30:00.123Z");
         assert_eq!(hourly.last_before(now), Some(at("2026-11-21T08:00:00Z")));
@@ -78,14 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_went_back_misses_nothing() {
+    fn clock_set_back_misses_nothing() {
         let hourly = parse("0 0 * * * *").unwrap();
         let last = at("2026-12-21T08:00:00Z");
         assert_eq!(hourly.missed(Some(last), at("2026-11-21T08:30:00Z")), None);
     }
 
     #[test]
-    fn words_are_no_schedule() {
+    fn words_are_refused() {
         parse("every hour").unwrap_err();
         parse("* * * * *").unwrap_err();
     }

@@ -1,5 +1,5 @@
-//! Talks with an MCP server on its standard streams, one JSON document a line. Knows nothing of
-//! what is said.
+//! Talks to an MCP server over its standard streams, one JSON document per line. Knows no method
+//! of the protocol.
 
 use std::io;
 
@@ -8,20 +8,20 @@ use sessd_proto::{Environment, LaunchPlan};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Take};
 use tokio::process::{ChildStdin, ChildStdout};
 
-use super::{ANSWERS_MAX, Channel, DEADLINE, Refusal, is_answer};
+use super::{Channel, DEADLINE, RESPONSE_BYTES_MAX, Refusal, is_answer};
 use crate::runner::Process;
 
-/// Starts a server, asks for the names of its tools, and ends it.
+/// Starts a server, lists its tools, and ends it.
 ///
 /// # Errors
-/// Why they could not be had.
+/// Fails if the server cannot be started, refuses, exits early or takes too long.
 pub(crate) async fn tools(plan: &LaunchPlan, base: &Environment) -> Result<Vec<String>, Refusal> {
     let process = Process::start(plan, base)
         .map_err(|error| Refusal::Failed(format!("cannot start {}: {error}", plan.program)))?;
     let talk = async |stdin, stdout| super::tools(&mut Streams::new(stdin, stdout)).await;
     let (tools, stderr) = process.dialogue(DEADLINE, talk).await;
     let why = |error: io::Error| match (error.kind(), stderr.lines().last()) {
-        (io::ErrorKind::TimedOut, _) => "it did not answer in time".to_owned(),
+        (io::ErrorKind::TimedOut, _) => "the server did not answer in time".to_owned(),
         (_, Some(last)) => format!("{error}: {last}"),
         (_, None) => error.to_string(),
     };
@@ -36,7 +36,7 @@ struct Streams {
 
 impl Streams {
     fn new(stdin: ChildStdin, stdout: ChildStdout) -> Self {
-        Self { stdin, answers: BufReader::new(stdout.take(ANSWERS_MAX)) }
+        Self { stdin, answers: BufReader::new(stdout.take(RESPONSE_BYTES_MAX)) }
     }
 }
 
@@ -47,7 +47,7 @@ impl Channel for Streams {
         loop {
             line.clear();
             if self.answers.read_until(b'\n', &mut line).await? == 0 {
-                return Err(io::Error::other("it ended without an answer"));
+                return Err(io::Error::other("the server exited without answering"));
             }
             match serde_json::from_slice(&line) {
                 Ok(message) if is_answer(&message, request) => return Ok(message),
@@ -67,7 +67,7 @@ impl Channel for Streams {
 mod tests {
     use super::*;
 
-    /// Asks a server that is a shell script.
+    /// Lists the tools of a server that is a shell script.
     async fn ask(script: &str) -> Result<Vec<String>, Refusal> {
         let plan = LaunchPlan {
             program: "/bin/sh".to_owned(),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_pages_of_tools_are_read_past_whatever_else_is_said_and_nothing_is_left() {
+    async fn all_pages_are_read_and_no_process_is_left() {
         let script = r#"
             read -r _; echo 'starting up'; echo '{"method":"ping","id":0}'
             echo '{"id":0,"result":{"protocolVersion":"2024-11-05"}}'
@@ -97,7 +97,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(DEADLINE, left).await.expect("what it has started is ended");
+        tokio::time::timeout(DEADLINE, left).await.expect("its child is ended");
     }
 
     fn why(asked: Result<Vec<String>, Refusal>) -> String {
@@ -108,12 +108,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_went_wrong_is_told() {
+    async fn failures_are_explained() {
         let said = why(ask("echo no key >&2; exit 1").await);
         assert!(said.ends_with(": no key"), "{said}");
         let refused = r#"read -r _; echo '{"id":0,"error":{"code":-1,"message":"too old"}}'"#;
         let said = why(ask(refused).await);
-        assert!(said.contains("initialize with: too old"), "{said}");
+        assert!(said.contains("refused initialize: too old"), "{said}");
         let gone = LaunchPlan { program: "/no/such".to_owned(), ..LaunchPlan::default() };
         let said = why(tools(&gone, &Environment::default()).await);
         assert!(said.starts_with("cannot start /no/such"), "{said}");

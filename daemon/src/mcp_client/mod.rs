@@ -1,4 +1,5 @@
-//! Asks an MCP server for its tools, whichever way it talks. Knows no provider and no session.
+//! Lists the tools of an MCP server, over its standard streams or over HTTP. Knows no provider
+//! and no session.
 
 use std::io;
 use std::time::Duration;
@@ -8,41 +9,40 @@ use serde_json::{Value, json};
 pub(crate) mod http;
 pub(crate) mod stdio;
 
-/// From start to end.
+/// Limit for one server, from start to end.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What a server may say in all, in bytes.
-const ANSWERS_MAX: u64 = 8 * 1024 * 1024;
+/// Limit for all responses of a server together, in bytes.
+const RESPONSE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// Pages of tools that are read.
+/// Limit for pages of tools.
 const PAGES_MAX: usize = 100;
 
-/// The version of the protocol that is spoken; servers agree to it or to an older one.
+/// The protocol version offered; a server accepts it or names an older one.
 const VERSION: &str = "2025-06-18";
 
-/// Why the tools of a server could not be had, to read.
+/// Why the tools of a server could not be listed, as text for the user.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// It wants to know who asks, or does not like who it is.
+    /// The server requires authentication, or refused it.
     NeedsAuth(String),
     /// Anything else.
     Failed(String),
 }
 
-/// A way to talk with a server.
+/// A connection to a server.
 trait Channel {
-    /// Sends a request and waits for the message that answers it; whatever else comes is passed
-    /// over.
+    /// Sends a request and returns the response to it; other messages are skipped.
     async fn ask(&mut self, request: &Value) -> io::Result<Value>;
 
-    /// Sends what nobody answers.
+    /// Sends a notification, which has no response.
     async fn say(&mut self, notification: &Value) -> io::Result<()>;
 
-    /// Takes note of the version that the server wants to speak.
+    /// Sets the protocol version that the server has chosen.
     fn agree(&mut self, version: &str);
 }
 
-/// The names of all tools.
+/// Returns the names of all tools.
 async fn tools(channel: &mut impl Channel) -> io::Result<Vec<String>> {
     let client = json!({ "name": "sessd", "version": env!("CARGO_PKG_VERSION") });
     let hello = json!({ "protocolVersion": VERSION, "capabilities": {}, "clientInfo": client });
@@ -66,7 +66,7 @@ async fn tools(channel: &mut impl Channel) -> io::Result<Vec<String>> {
     Ok(tools)
 }
 
-/// The result of a request.
+/// Sends a request and returns its result.
 async fn ask(
     channel: &mut impl Channel,
     id: usize,
@@ -77,18 +77,18 @@ async fn ask(
     let mut answer = channel.ask(&request).await?;
     if let Some(why) = answer.get("error") {
         let why = why["message"].as_str().unwrap_or("an error without a message");
-        return Err(io::Error::other(format!("it answers {method} with: {}", one_line(why))));
+        return Err(io::Error::other(format!("the server refused {method}: {}", one_line(why))));
     }
     Ok(answer["result"].take())
 }
 
-/// Whether a message is the answer to a request.
+/// True if a message is the response to a request.
 fn is_answer(message: &Value, request: &Value) -> bool {
-    let says = |name| message.get(name).is_some();
-    message["id"] == request["id"] && (says("result") || says("error")) && !says("method")
+    let has = |name| message.get(name).is_some();
+    message["id"] == request["id"] && (has("result") || has("error")) && !has("method")
 }
 
-/// What a server says, for a line of a table.
+/// Returns a server's text on one line, without control characters.
 fn one_line(said: &str) -> String {
     let words = said.split(|c: char| c.is_whitespace() || c.is_control());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
