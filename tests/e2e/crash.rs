@@ -35,7 +35,7 @@ struct Told {
 fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     let sandbox = Sandbox::new(BINARIES);
     let mut known = HashSet::new();
-    for round in 0..rounds(5) {
+    for round in 0..rounds(5, 500) {
         assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
         let told = Told::default();
         thread::scope(|scope| {

@@ -122,7 +122,7 @@ fn an_index_that_disagrees_with_its_table_is_damage() {
 #[test]
 fn a_daemon_that_ends_in_its_first_sweep_leaves_one_complete_file() {
     let sandbox = Sandbox::new(BINARIES);
-    for number in 0..rounds(5) {
+    for number in 0..rounds(5, 500) {
         let record = serde_json::json!({
             "at": "2026-01-01T00:00:00Z", "cwd": "/", "role": "user",
             "text": format!("{number}"),

@@ -208,7 +208,7 @@ fn whatever_is_damaged_the_daemon_finds_what_sqlite_finds() {
     }
     let (ids, images) = images(&sandbox);
     let scratch = sandbox.dir("scratch").join("copy.db");
-    let count = rounds(12).min(200);
+    let count = rounds(12, 200);
     let mut seen = [0; 3];
     for round in 0..count {
         let mut dice = Dice(round);

@@ -143,7 +143,7 @@ fn a_million_fuzzed_frames_harm_nobody() {
     let before = at_rest(&sandbox);
     let daemon = sandbox.daemon_pid();
     let (valid, wrong) = (valid_frames(), Preface { protocol: 99, ..Preface::current(false) });
-    let count = rounds(5) * FRAMES_A_ROUND;
+    let count = rounds(5, 500) * FRAMES_A_ROUND;
     let fuzz = |seed: u64| {
         let mut dice = Dice(seed);
         for number in 0..count / 2 {

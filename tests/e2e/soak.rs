@@ -80,7 +80,7 @@ fn machine() -> (Sandbox, Vec<String>) {
 #[test]
 fn a_daemon_that_works_without_pause_grows_by_nothing() {
     let (sandbox, ids) = machine();
-    let wanted = rounds(50) * EVENTS_A_ROUND;
+    let wanted = rounds(50, 500) * EVENTS_A_ROUND;
     let (made, turns, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let mut samples = thread::scope(|scope| {
         let writer = scope.spawn(|| tag_and_untag(&sandbox, &ids, wanted, &made));

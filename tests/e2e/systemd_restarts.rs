@@ -17,7 +17,7 @@ use crate::systemd::installed;
 #[test]
 fn no_client_notices_that_the_service_is_restarted() {
     let Some(manager) = installed() else { return };
-    let restarts = rounds(4).min(20);
+    let restarts = rounds(4, 20);
     manager.install("clients", env!("CARGO_BIN_EXE_clients"));
     let mut command = manager.command(manager.program("clients"));
     command.arg(manager.socket()).arg("16").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -126,7 +126,7 @@ fn a_call_during_a_hang_waits_for_the_watchdog() {
 #[test]
 fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
     let Some(manager) = installed() else { return };
-    let crashes = rounds(3).min(30);
+    let crashes = rounds(3, 30);
     let inode = || rustix::fs::stat(manager.socket()).unwrap().st_ino;
     let socket = inode();
     let mut slowest = Duration::ZERO;

@@ -238,7 +238,7 @@ fn no_turn_is_lost_or_run_twice_when_the_daemon_is_killed_at_any_moment() {
     const KILLS: usize = 8;
     let sandbox = Sandbox::new(BINARIES);
     let sessions: Vec<_> = (0..5).map(|_| sandbox.new_session("one")).collect();
-    for round in 0..rounds(1).min(2) {
+    for round in 0..rounds(1, 2) {
         let prompts: Vec<_> =
             (0..TURNS).map(|number| format!("prompt {round}-{number} ")).collect();
         let mut sent: Vec<Vec<(String, String)>> = Vec::new();
