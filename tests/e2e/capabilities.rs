@@ -28,7 +28,7 @@ const SOURCES: [&str; 8] = [
     concat!(include_str!("resume_real.rs"), include_str!("verdicts.rs")),
 ];
 
-const ELSEWHERE: &str = "resume_of_a_session_without_its_directory_needs_another_where_the_cli_can";
+const ELSEWHERE: &str = "resume_without_its_directory_asks_for_one_where_possible";
 
 /// Everything that a CLI may be able to do.
 const CELLS: [&str; 9] = [

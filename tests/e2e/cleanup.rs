@@ -63,7 +63,7 @@ fn events(sandbox: &Sandbox, id: &str) -> Vec<String> {
 }
 
 #[test]
-fn cleanup_goes_by_two_looks_and_brings_back_what_somebody_goes_on_with() {
+fn cleanup_needs_two_runs_and_restores_what_is_used_again() {
     let Some((sandbox, clock)) = machine() else { return };
     let new = |prompt: &str| sandbox.json(&["send", "--new", "echo", "--ttl", "2d", prompt]);
     let [ttl, pinned, tagged] = ["ttl", "pinned", "tagged"]

@@ -32,7 +32,7 @@ struct Told {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+fn acknowledged_changes_survive_a_kill_at_any_moment() {
     let sandbox = Sandbox::new(BINARIES);
     let mut known = HashSet::new();
     for round in 0..rounds(5, 500) {

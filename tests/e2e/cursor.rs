@@ -49,7 +49,7 @@ fn assert_failed(output: &Output, why: &str) {
 
 /// The trap itself first: the CLI says that all is well and remembers nothing.
 #[test]
-fn a_chat_that_is_gone_is_not_resumed_and_its_successor_is_another_session() {
+fn a_deleted_chat_is_not_resumed_and_its_successor_is_new() {
     let scene = scene();
     let (asked, id, folder) = one_chat(&scene);
     scene.one_shot("of no interest");
@@ -76,7 +76,7 @@ fn a_chat_that_is_gone_is_not_resumed_and_its_successor_is_another_session() {
 
 /// The store vanishes after the check and before the CLI opens it.
 #[test]
-fn an_answer_from_an_empty_chat_is_no_success() {
+fn an_answer_from_an_empty_chat_is_not_a_success() {
     let scene = scene();
     let (_, id, folder) = one_chat(&scene);
     let thief =
@@ -251,7 +251,7 @@ fn prompts_are_arguments_that_mean_nothing_else() {
 }
 
 #[test]
-fn the_key_of_a_chat_is_seen_by_nobody() {
+fn the_key_of_a_chat_is_never_shown() {
     let scene = scene();
     let (_, id, folder) = one_chat(&scene);
     let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();

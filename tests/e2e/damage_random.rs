@@ -201,7 +201,7 @@ fn call_everything(client: &mut Client, id: &str, what: &str) -> Vec<FaultCode> 
 }
 
 #[test]
-fn whatever_is_damaged_the_daemon_finds_what_sqlite_finds() {
+fn the_daemon_finds_every_damage_that_sqlite_finds() {
     let mut sandbox = Sandbox::new(BINARIES);
     for job in ["DISCOVERY", "HEARTBEAT", "CLEANUP"] {
         sandbox.set_env(&format!("SESSD_{job}_SCHEDULE"), NEVER);

@@ -81,7 +81,7 @@ fn piped(sandbox: &Sandbox, arguments: &[&str], input: &str) -> Output {
 }
 
 #[test]
-fn what_was_said_is_remembered_by_the_next_daemon() {
+fn output_is_remembered_by_the_next_daemon() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
@@ -220,7 +220,7 @@ fn an_answer_may_be_larger_than_a_request() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_interrupts_a_turn_and_tells_its_follower() {
+fn a_stopped_daemon_interrupts_a_turn_and_tells_its_follower() {
     let sandbox = Sandbox::new(BINARIES);
     let _gate = sandbox.gate();
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
@@ -243,7 +243,7 @@ fn a_daemon_that_is_stopped_interrupts_a_turn_and_tells_its_follower() {
 }
 
 #[test]
-fn a_crash_in_the_middle_interrupts_the_turn_and_leaves_no_orphan() {
+fn a_crash_interrupts_the_turn_and_leaves_no_orphan() {
     const FIRST_TWO: &str = "turn 1, and you began with: two";
     let sandbox = Sandbox::new(BINARIES);
     let gate = sandbox.gate();
@@ -327,7 +327,7 @@ fn a_running_session_is_listed_as_busy() {
 }
 
 #[test]
-fn prompts_that_make_no_sense_are_refused() {
+fn invalid_prompts_are_refused() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let cases: &[(&[&str], i32)] = &[

@@ -14,7 +14,7 @@ echo '{"type":"result"}'
 "#;
 
 #[test]
-fn variables_that_the_configuration_names_travel_with_the_call() {
+fn variables_named_in_the_configuration_travel_with_the_call() {
     let sandbox = Sandbox::new(BINARIES);
     let program = sandbox.script("witness", SCRIPT);
     let program = program.display().to_string();

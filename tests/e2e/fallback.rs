@@ -39,7 +39,7 @@ fn gone(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_session_that_is_gone_begins_anew_under_its_id() {
+fn a_session_that_is_gone_is_rebound_under_its_id() {
     let sandbox = Sandbox::new(BINARIES);
     let id = gone(&sandbox);
     let refused = fault(&sandbox, &["send", "@me", "two"], 5);
@@ -73,7 +73,7 @@ fn a_session_that_is_gone_begins_anew_under_its_id() {
 }
 
 #[test]
-fn a_person_is_told_that_the_context_is_lost() {
+fn a_terminal_is_told_that_the_context_is_lost() {
     let sandbox = Sandbox::new(BINARIES);
     let id = gone(&sandbox);
     let sent = sandbox.sessctl(&["send", &id, "--fallback", "new", "two"]);
@@ -84,7 +84,7 @@ fn a_person_is_told_that_the_context_is_lost() {
 }
 
 #[test]
-fn what_is_unknown_never_begins_anew() {
+fn an_unknown_session_is_never_rebound() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let home = sandbox.state_dir().join("echo");
@@ -102,7 +102,7 @@ fn what_is_unknown_never_begins_anew() {
 }
 
 #[test]
-fn a_lost_directory_is_no_lost_session() {
+fn a_lost_directory_is_not_a_lost_session() {
     let sandbox = Sandbox::new(BINARIES);
     let dir = sandbox.dir("work");
     let words = ["send", "--new", "echo", "--cwd", dir.to_str().unwrap(), "one"];
@@ -116,7 +116,7 @@ fn a_lost_directory_is_no_lost_session() {
 /// Neither of a session that is well, nor of one that has begun anew: the next caller is still
 /// told that the context is lost.
 #[test]
-fn a_failed_call_never_begins_anew() {
+fn a_failed_call_never_rebinds() {
     let sandbox = Sandbox::new(BINARIES);
     let program = sandbox.script(
         "agent",
@@ -147,7 +147,7 @@ fn a_failed_call_never_begins_anew() {
 
 /// A bot resets a conversation by deleting it; its key goes on.
 #[test]
-fn a_session_in_the_trash_begins_anew() {
+fn a_session_in_the_trash_is_rebound() {
     let sandbox = Sandbox::new(BINARIES);
     let first = ["send", "@me", "--agent", "echo", "--fallback", "new"];
     let send = |prompt: &str| answer(&sandbox, &[&first[..], &[prompt]].concat());
@@ -165,7 +165,7 @@ fn a_session_in_the_trash_begins_anew() {
 }
 
 #[test]
-fn a_temporary_session_begins_anew_when_its_time_is_over() {
+fn a_session_past_its_ttl_is_rebound_with_fallback() {
     let sandbox = Sandbox::new(BINARIES);
     let words = ["send", "@me", "--agent", "echo", "--ttl", "1s", "--fallback", "new"];
     let send = |prompt: &str| answer(&sandbox, &[&words[..], &[prompt]].concat());
@@ -181,7 +181,7 @@ fn a_temporary_session_begins_anew_when_its_time_is_over() {
 }
 
 #[test]
-fn many_callers_begin_one_session_anew_once() {
+fn many_callers_rebind_one_session_once() {
     const CALLERS: usize = 10;
     let sandbox = Sandbox::new(BINARIES);
     let id = gone(&sandbox);
@@ -199,37 +199,37 @@ fn many_callers_begin_one_session_anew_once() {
 }
 
 #[test]
-fn a_session_of_claude_begins_anew() {
+fn a_claude_session_is_rebound() {
     begins_anew(&Claude);
 }
 
 #[test]
-fn a_session_of_codex_begins_anew() {
+fn a_codex_session_is_rebound() {
     begins_anew(&Codex);
 }
 
 #[test]
-fn a_session_of_gemini_begins_anew() {
+fn a_gemini_session_is_rebound() {
     begins_anew(&Gemini);
 }
 
 #[test]
-fn a_session_of_qwen_begins_anew() {
+fn a_qwen_session_is_rebound() {
     begins_anew(&Qwen);
 }
 
 #[test]
-fn a_session_of_opencode_begins_anew() {
+fn an_opencode_session_is_rebound() {
     begins_anew(&OPENCODE);
 }
 
 #[test]
-fn a_session_of_kilo_begins_anew() {
+fn a_kilo_session_is_rebound() {
     begins_anew(&KILO);
 }
 
 #[test]
-fn a_session_of_cursor_begins_anew() {
+fn a_cursor_session_is_rebound() {
     begins_anew(CURSOR);
 }
 

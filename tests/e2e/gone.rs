@@ -150,7 +150,7 @@ fn gone_is_not_what_is_in_an_unreadable_home() {
 }
 
 #[test]
-fn gone_is_not_what_a_home_lost_with_more_than_half_of_itself() {
+fn gone_is_not_what_a_home_lost_with_more_than_half() {
     let home = Home::with(5);
     let transcripts = home.transcripts();
     let kept = home.sandbox.dir("kept");

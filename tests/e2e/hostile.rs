@@ -137,7 +137,7 @@ fn at_rest(sandbox: &Sandbox) -> (u64, usize) {
 }
 
 #[test]
-fn a_million_fuzzed_frames_harm_nobody() {
+fn fuzzed_frames_leave_the_daemon_unharmed() {
     const FRAMES_A_ROUND: u64 = 2_000;
     let sandbox = started();
     let before = at_rest(&sandbox);
@@ -243,7 +243,7 @@ fn ticks(sandbox: &Sandbox) -> u64 {
 }
 
 #[test]
-fn a_daemon_without_descriptors_serves_who_comes() {
+fn a_daemon_out_of_descriptors_still_serves() {
     let mut sandbox = Sandbox::new(BINARIES);
     let script =
         format!("#!/bin/sh\nulimit -Sn 48 && ulimit -Hn 48 && exec '{}' \"$@\"\n", sandbox.sessd());

@@ -75,7 +75,7 @@ fn release(path: &Path) {
 }
 
 #[test]
-fn a_hung_home_holds_up_neither_sweeps_nor_checks_of_others() {
+fn a_hung_home_delays_neither_sweeps_nor_checks_of_others() {
     let homes = Homes::new();
     let (sandbox, settings) = (&homes.sandbox, homes.hanging.join("settings.json"));
     let known = homes.of(&homes.hanging);
@@ -118,7 +118,7 @@ fn a_hung_home_holds_up_neither_sweeps_nor_checks_of_others() {
 }
 
 #[test]
-fn a_hung_home_holds_up_neither_lists_nor_the_end_of_the_daemon() {
+fn a_hung_home_delays_neither_lists_nor_the_daemons_end() {
     let homes = Homes::new();
     assert_eq!(homes.of(&homes.hanging).len(), 2);
     fs::create_dir_all(homes.well.join("sessions")).unwrap();
@@ -135,7 +135,7 @@ fn a_hung_home_holds_up_neither_lists_nor_the_end_of_the_daemon() {
 }
 
 #[test]
-fn a_check_of_all_during_a_first_sweep_that_hangs_says_that_more_may_come() {
+fn check_all_during_a_hung_first_sweep_says_more_may_come() {
     let homes = Homes::new();
     pipe(&homes.hanging.join("settings.json"));
     let output = homes.sandbox.sessctl(&["check", "--all"]);
@@ -145,7 +145,7 @@ fn a_check_of_all_during_a_first_sweep_that_hangs_says_that_more_may_come() {
 }
 
 #[test]
-fn a_pipe_is_no_transcript() {
+fn a_pipe_is_not_a_transcript() {
     let homes = Homes::new();
     pipe(&homes.hanging.join("projects/folder").join(format!("{}.jsonl", Uuid::new_v4())));
     let there = homes.of(&homes.hanging);
@@ -158,7 +158,7 @@ fn a_pipe_is_no_transcript() {
 }
 
 #[test]
-fn a_program_on_a_disk_that_hangs_holds_up_nobody() {
+fn a_program_on_a_hung_disk_delays_no_other_call() {
     let sandbox = Sandbox::new(BINARIES);
     let program = sandbox.write("package/bin/claude", "");
     let config = format!("[programs]\nclaude = {:?}\n", program.display().to_string());
@@ -192,7 +192,7 @@ fn hold(path: &Path) -> Option<File> {
 }
 
 #[test]
-fn a_prompt_for_a_directory_that_hangs_is_refused_and_names_no_turn() {
+fn a_prompt_for_a_hung_directory_is_refused_without_a_turn() {
     let sandbox = Sandbox::new(BINARIES);
     let dir = sandbox.home().join("dead");
     let Some(_disk) = HungDisk::mount(&dir) else { return };

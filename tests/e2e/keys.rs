@@ -141,7 +141,7 @@ fn key_binds_lists_moves_and_drops() {
 }
 
 #[test]
-fn what_is_no_key_is_refused() {
+fn an_invalid_key_is_refused() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let longest = format!("@{}", "x".repeat(199));

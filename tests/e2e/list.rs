@@ -94,7 +94,7 @@ fn pages_go_on_where_the_last_one_ended() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_fault() {
+fn a_reader_that_closes_the_pipe_early_is_not_a_fault() {
     let sandbox = crowded();
     for arguments in ["list --all --json", "list --all"] {
         let script = format!("set -o pipefail; {} {arguments} | head -c 10", BINARIES.sessctl);

@@ -77,7 +77,7 @@ fn assert_taken(scene: &Scene, id: &str, ancestor: u32) {
 
 /// The file outlives a kill, and the kernel gives the pid to somebody else.
 #[test]
-fn live_claude_is_not_whoever_got_its_pid() {
+fn live_claude_is_not_a_process_that_reuses_its_pid() {
     let Some(scene) = Scene::of(&Claude) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;

@@ -175,7 +175,7 @@ fn new_codex_takes_over_what_a_sweep_has_found() {
 
 /// Going back to an old session in the terminal of a new one: neither takes the other over.
 #[test]
-fn new_codex_that_goes_back_to_an_old_session_takes_the_lease_there() {
+fn new_codex_back_in_an_old_session_takes_the_lease_there() {
     let Some(scene) = Scene::of(&Codex) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let old = scene.session(&asked).id;

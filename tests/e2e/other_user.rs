@@ -108,7 +108,7 @@ fn a_store_that_cannot_be_read_gives_no_verdict() {
 
 /// A mode is no change that a sweep could see, so it must not remember the file as read.
 #[test]
-fn a_transcript_that_could_not_be_opened_is_read_by_a_later_sweep() {
+fn an_unreadable_transcript_is_read_by_a_later_sweep() {
     let Some(sandbox) = sandbox() else { return };
     let transcript = sandbox.home().join(".claude/projects/folder/two.jsonl");
     set_mode(&transcript, 0o000);

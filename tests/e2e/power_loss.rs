@@ -99,7 +99,7 @@ fn promises(sandbox: &Sandbox, synced: &Path, count: u64) -> Vec<Promise> {
 }
 
 #[test]
-fn what_was_promised_survives_a_loss_of_power_at_any_moment() {
+fn acknowledged_changes_survive_a_loss_of_power() {
     let Some((sandbox, synced)) = machine() else { return };
     // The first import copies the log back when it is over.
     sandbox.new_session("before");

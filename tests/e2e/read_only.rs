@@ -54,7 +54,7 @@ fn set_mode(path: &PathBuf, mode: u32) {
 }
 
 #[test]
-fn a_daemon_that_finds_it_read_only_says_so_until_it_is_not() {
+fn a_daemon_on_a_read_only_disk_says_so_until_it_is_not() {
     let Some(machine) = Machine::new() else { return };
     for (place, closed, open) in machine.places() {
         assert_eq!(machine.call(&["daemon", "stop"]).status, 0);

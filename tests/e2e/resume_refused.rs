@@ -72,7 +72,7 @@ fn resume_refuses_what_is_gone_and_what_cannot_be_told() {
 }
 
 #[test]
-fn resume_of_a_session_without_its_directory_needs_another_where_the_cli_can() {
+fn resume_without_its_directory_asks_for_one_where_possible() {
     for cli in real_cli::ALL {
         let Some(scene) = Scene::of(cli) else { continue };
         let asked = scene.one_shot("alpha question").session_id;

@@ -78,7 +78,7 @@ fn machine() -> (Sandbox, Vec<String>) {
 }
 
 #[test]
-fn a_daemon_that_works_without_pause_grows_by_nothing() {
+fn a_daemon_under_constant_work_does_not_grow() {
     let (sandbox, ids) = machine();
     let wanted = rounds(50, 500) * EVENTS_A_ROUND;
     let (made, turns, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));

@@ -52,7 +52,7 @@ fn steal_leaves_alone_what_we_did_not_start() {
 }
 
 #[test]
-fn steal_kills_nobody_who_does_not_end() {
+fn steal_kills_no_process_that_refuses_to_end() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let script = "#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do read -r line; done\n";
@@ -69,7 +69,7 @@ fn steal_kills_nobody_who_does_not_end() {
 
 /// A turn has the session as much as a terminal has.
 #[test]
-fn a_session_with_a_turn_is_waited_for_or_its_turn_is_ended() {
+fn a_session_with_a_turn_is_waited_for_or_its_turn_ended() {
     let (sandbox, gate, id) = gated();
     let running = detach(&sandbox, &[&id, "two"]);
     let pid = agent(&sandbox);

@@ -71,7 +71,7 @@ fn with_pipes(path: &Path) {
 }
 
 #[test]
-fn a_folder_that_another_user_has_put_there_is_refused() {
+fn a_folder_of_another_user_is_refused() {
     let mut cases = 0;
     for (trap, set, word) in TRAPS {
         for folder in ["the socket's", "the registry's"] {

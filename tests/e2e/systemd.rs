@@ -28,7 +28,7 @@ fn assert_answers(manager: &UserManager, after: &str) {
 }
 
 #[test]
-fn the_first_call_starts_the_service_which_serves_on_systemds_socket() {
+fn the_first_call_starts_the_service_on_systemds_socket() {
     let Some(manager) = installed() else { return };
     assert_eq!(manager.property("sessd.socket", "ActiveState"), "active");
     assert_eq!(manager.main_pid(), None, "it runs before anybody has called");
@@ -45,7 +45,7 @@ fn the_first_call_starts_the_service_which_serves_on_systemds_socket() {
 }
 
 #[test]
-fn the_memory_of_the_daemon_is_closed_to_other_processes_of_the_user() {
+fn the_daemons_memory_is_closed_to_the_users_processes() {
     let Some(manager) = installed() else { return };
     assert_answers(&manager, "install");
     let environment = format!("/proc/{}/environ", manager.main_pid().expect("the service runs"));
@@ -84,7 +84,7 @@ fn stop_keeps_the_socket_and_the_next_call_starts_it_again() {
 /// Ended in order and killed alike: systemd and the next daemon leave no process of it, what it
 /// had said is there, and the prompt that waited is answered.
 #[test]
-fn a_turn_that_runs_when_the_service_ends_is_interrupted_and_the_next_one_runs() {
+fn the_end_of_the_service_interrupts_a_turn_and_runs_the_next() {
     let Some(manager) = installed() else { return };
     let script = r#"#!/bin/sh
 read -r prompt
@@ -154,7 +154,7 @@ fn a_socket_whose_name_was_removed_costs_no_call() {
 }
 
 #[test]
-fn a_daemon_that_was_started_by_hand_keeps_the_registry_and_no_call_fails() {
+fn a_daemon_started_by_hand_keeps_the_registry() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
     assert_answers(&manager, "boot");
     let by_hand = manager.json(&["status"])["pid"].clone();

@@ -65,7 +65,7 @@ const ENABLED: &str = "enabled sessd.socket and sessd.service";
 const STARTED: &str = "started sessd.socket; the first call starts the daemon";
 
 #[test]
-fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
+fn install_is_repeatable_keeps_edits_and_can_be_undone() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
     assert_eq!(manager.sessctl(&["send", "--new", "echo", "kept"]).status, 0);
     let by_hand = manager.json(&["status"])["pid"].clone();
@@ -159,7 +159,7 @@ fn uninstall_needs_no_program() {
 }
 
 #[test]
-fn an_install_that_was_interrupted_is_made_good_by_the_next_one() {
+fn an_interrupted_install_is_completed_by_the_next_one() {
     const PATH: &str = "PATH=/usr/bin:/bin:/new/place";
     let Some(manager) = installed() else { return };
     assert_eq!(manager.sessctl(&["list"]).status, 0);
@@ -223,7 +223,7 @@ fn print_writes_nothing() {
 }
 
 #[test]
-fn providers_are_looked_for_on_the_path_of_who_installed() {
+fn providers_are_found_on_the_path_of_the_installing_shell() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
     let program = manager.write("odd %h \"dir\\/claude", "#!/bin/sh\n", 0o755);
     let folder = program.parent().unwrap().display().to_string();
@@ -237,7 +237,7 @@ fn providers_are_looked_for_on_the_path_of_who_installed() {
 }
 
 #[test]
-fn logs_come_from_the_journal_with_priorities_while_the_unit_runs() {
+fn logs_come_from_the_journal_while_the_unit_runs() {
     let Some(manager) = installed() else { return };
     manager.write(".config/sessd/config.toml", "nonsense = 1\n", 0o600);
     // A broken configuration is an answer, no reason to be started again and again.
@@ -267,7 +267,7 @@ fn logs_come_from_the_journal_with_priorities_while_the_unit_runs() {
 }
 
 #[test]
-fn without_systemd_install_refuses_and_says_that_none_is_needed() {
+fn without_systemd_install_refuses_and_says_none_is_needed() {
     let sandbox = Sandbox::new(BINARIES);
     let output = sandbox.sessctl(&["daemon", "install"]);
     assert_fault(&output, 1, "install without systemd");

@@ -39,7 +39,7 @@ fn no_client_notices_that_the_service_is_restarted() {
 }
 
 #[test]
-fn a_hang_is_ended_by_the_watchdog_and_one_start_later_it_serves() {
+fn the_watchdog_ends_a_hang_and_the_next_start_serves() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
     let drop_in = ".config/systemd/user/sessd.service.d/watchdog.conf";
     // While this file is there, the only thread that serves hangs; all others go on.
@@ -124,7 +124,7 @@ fn a_call_during_a_hang_waits_for_the_watchdog() {
 }
 
 #[test]
-fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
+fn after_any_crash_the_socket_stays_and_calls_are_served() {
     let Some(manager) = installed() else { return };
     let crashes = rounds(3, 30);
     let inode = || rustix::fs::stat(manager.socket()).unwrap().st_ino;
@@ -144,7 +144,7 @@ fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
 }
 
 #[test]
-fn a_broken_program_that_is_repaired_serves_who_has_waited() {
+fn a_repaired_program_serves_the_callers_that_waited() {
     const FAILURES: u32 = 6;
     let Some(manager) = installed() else { return };
     assert_eq!(manager.sessctl(&["list"]).status, 0);

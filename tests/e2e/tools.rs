@@ -149,7 +149,7 @@ fn tells_of_its_servers(cli: &'static dyn RealCli) {
 }
 
 #[test]
-fn tools_of_nobody_is_a_fault() {
+fn tools_of_an_unknown_agent_is_a_fault() {
     let Some(scene) = scene_of(&Claude, "") else { return };
     let unknown = fault(&scene.sandbox, &["tools", "nobody"], 3);
     assert_eq!(unknown.code, FaultCode::NotFound);

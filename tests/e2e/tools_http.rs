@@ -50,7 +50,7 @@ pub(crate) fn start_server(sandbox: &Sandbox, program: &Path, log: &Path) -> (Ch
 }
 
 #[test]
-fn tools_of_a_real_server_over_http_are_those_that_it_has_on_its_standard_streams() {
+fn tools_over_http_are_those_on_the_standard_streams() {
     let Some(installed) = npm::install(&MCP_EVERYTHING) else { return };
     let sandbox = Sandbox::new(BINARIES);
     let log = sandbox.home().join("server.log");
@@ -104,7 +104,7 @@ fn start_gatekeeper() -> String {
 }
 
 #[test]
-fn a_server_that_wants_to_know_who_asks_gets_nobody_to_tell() {
+fn a_server_that_refuses_access_is_shown_without_secrets() {
     let sandbox = Sandbox::new(BINARIES);
     let url = start_gatekeeper();
     let headers = format!("{{ Authorization = 'Bearer {SECRET}', X-Other = '{SECRET}' }}");

@@ -71,7 +71,7 @@ fn trap_07_opencode_gets_one_turn_at_a_time() {
 
 /// Resuming in another minute leaves a file with the same id and without a turn.
 #[test]
-fn trap_10_stub_files_of_gemini_are_no_sessions() {
+fn trap_10_stub_files_of_gemini_are_not_sessions() {
     let Some(scene) = Scene::of(&Gemini) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
@@ -140,7 +140,7 @@ fn processes_of(scene: &Scene, word: &str) -> Vec<String> {
 
 /// A failed call says `"subtype":"success"`.
 #[test]
-fn trap_02_a_failed_call_of_claude_is_no_success() {
+fn trap_02_a_failed_call_of_claude_is_not_a_success() {
     let Some(scene) = Scene::of(&Claude) else { return };
     let words = ["-p", "--output-format=json", "--", "alpha [[status 401]]"].map(str::to_owned);
     let run = scene.run(&words, None);
@@ -193,7 +193,7 @@ fn trap_15_retries_of_claude_do_not_hide_a_failure() {
 
 /// It begins another thread in silence when it does not understand the id.
 #[test]
-fn trap_01_a_stray_thread_of_codex_is_not_taken_for_the_session() {
+fn trap_01_a_stray_codex_thread_is_not_taken_for_the_session() {
     goes_astray(&Codex, "set -- exec --json --skip-git-repo-check -- -");
 }
 

@@ -52,7 +52,7 @@ fn delete_and_undelete_are_each_others_opposite() {
 }
 
 #[test]
-fn delete_is_all_or_nothing_and_spares_what_is_in_use_or_pinned() {
+fn delete_is_all_or_nothing_and_spares_used_and_pinned() {
     let sandbox = Sandbox::new(BINARIES);
     let [free, open, pinned] = ["one", "two", "three"].map(|it| sandbox.new_session(it));
     let mut command = sandbox.command(BINARIES.sessctl);

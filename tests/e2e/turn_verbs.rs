@@ -52,7 +52,7 @@ pub(crate) fn agent(sandbox: &Sandbox) -> i32 {
 }
 
 #[test]
-fn turns_are_listed_newest_first_and_shown_by_the_beginning_of_their_ids() {
+fn turns_are_listed_newest_first_and_shown_by_id_prefix() {
     let (sandbox, gate, id) = gated();
     let other = {
         gate.open(1);
@@ -97,7 +97,7 @@ fn turns_are_listed_newest_first_and_shown_by_the_beginning_of_their_ids() {
 }
 
 #[test]
-fn cancel_ends_what_runs_and_what_waits_and_nothing_else() {
+fn cancel_ends_running_and_queued_turns_and_nothing_else() {
     let (sandbox, gate, id) = gated();
     let running = detach(&sandbox, &[&id, "two"]);
     let [waiting, last] = ["three", "four"].map(|prompt| detach(&sandbox, &[&id, prompt]));
@@ -239,7 +239,7 @@ fn events_are_streamed_as_json_and_followed_from_any_of_them() {
 }
 
 #[test]
-fn the_providers_own_lines_are_kept_only_on_request() {
+fn raw_lines_of_a_provider_are_kept_only_on_request() {
     let sandbox = Sandbox::new(BINARIES);
     let plain = sandbox.sessctl(&["send", "--detach", "--new", "echo", "one"]);
     let plain = sandbox.sessctl(&["turns", "follow", "--raw", plain.stdout.trim_end()]);
@@ -302,7 +302,7 @@ pub(crate) fn held(sandbox: &Sandbox, id: &str) -> Child {
 }
 
 #[test]
-fn a_prompt_waits_for_whoever_has_the_session_if_it_is_to() {
+fn with_wait_a_prompt_waits_until_the_session_is_free() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let mut holder = held(&sandbox, &id);
@@ -326,7 +326,7 @@ fn a_prompt_waits_for_whoever_has_the_session_if_it_is_to() {
 }
 
 #[test]
-fn steal_ends_our_turn_or_asks_who_has_the_session() {
+fn steal_ends_our_turn_or_asks_the_holder_to_end() {
     let (sandbox, gate, id) = gated();
     let first = detach(&sandbox, &[&id, "two"]);
     wait_for_state(&sandbox, &first, "running");
