@@ -107,7 +107,8 @@ fn download(package: &str, prefix: &Path) -> io::Result<()> {
     }
     let mut npm = Command::new("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
-    npm.args(["--fetch-retries=1", "--fetch-retry-maxtimeout=5000", "--fetch-timeout=60000"]);
+    npm.args(["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]);
+    npm.args(["--fetch-retry-maxtimeout=5000", "--fetch-timeout=60000"]);
     let installed = succeed(npm.arg("--prefix").arg(prefix).arg(package));
     installed.map(drop).inspect_err(|error| *failure() = Some(error.to_string()))
 }
