@@ -18,7 +18,7 @@ use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
 
 use crate::BINARIES;
-use crate::hostile::Dice;
+use crate::hostile_clients::Dice;
 use crate::scene::NEVER;
 
 const SESSIONS: usize = 100;

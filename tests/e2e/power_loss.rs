@@ -18,7 +18,7 @@ use sessd_tests::{rounds, tools};
 use uuid::Uuid;
 
 use crate::BINARIES;
-use crate::hostile::Dice;
+use crate::hostile_clients::Dice;
 use crate::scene::NEVER;
 
 const SOURCE: &str = include_str!("../src/synced.c");

@@ -16,7 +16,7 @@ use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::pause;
 
 use crate::BINARIES;
-use crate::hostile::descriptors;
+use crate::hostile_clients::descriptors;
 use crate::limits::memory;
 
 /// Events that the writer makes in one round, by tags that it puts on and takes off again.
