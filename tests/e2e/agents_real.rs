@@ -185,7 +185,7 @@ fn missing<'a>(scene: &Scene, ways: &'a Ways, request: &Recorded) -> Vec<&'a str
 /// Model, prompt, profile and servers are there in the first turn, in one after a restart of the
 /// daemon, and at a terminal.
 fn reach(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini"]) else { return };
     let Some(everything) = npm::install(&MCP_EVERYTHING) else { return };
     let (name, sandbox) = (scene.provider(), &scene.sandbox);
     let accepts = sessd::providers::by_id(name).unwrap().accepts();

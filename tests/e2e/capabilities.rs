@@ -252,7 +252,7 @@ fn retention_of_kilo_is_none() {
 
 /// A session of years ago is still there and can be resumed.
 fn never_deleted(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["codex", "cursor", "opencode"]) else { return };
     let id = scene.one_shot("alpha question").session_id;
     let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
     if scene.has_database() {

@@ -234,7 +234,7 @@ fn a_cursor_session_is_rebound() {
 }
 
 fn begins_anew(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "cursor", "opencode"]) else { return };
     let sandbox = &scene.sandbox;
     let project = scene.project.to_str().unwrap();
     let send = |prompt: &str| {

@@ -103,7 +103,7 @@ fn entries(sandbox: &Sandbox) -> Vec<String> {
 #[test]
 fn looking_at_a_session_in_use_is_free() {
     for cli in real_cli::ALL {
-        let Some(scene) = Scene::of(cli) else { continue };
+        let Some(scene) = Scene::row(cli, &["claude", "opencode"]) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let id = scene.session(&asked).id;
         let terminal = cli.tui_resume(&scene.sandbox, &scene.project, &asked);

@@ -35,7 +35,7 @@ fn an_opencode_session_lost_at_the_start_fails_the_turn() {
 }
 
 fn vanishes(cli: &'static dyn RealCli, said: &str) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { return };
     let project = scene.project.to_str().unwrap();
     let new = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
     let sent = answer(&scene.sandbox, &new);

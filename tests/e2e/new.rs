@@ -85,7 +85,9 @@ fn settled(scene: &Scene, id: &str) -> Session {
 }
 
 fn begins(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini", "cursor", "opencode"]) else {
+        return;
+    };
     let mut terminal = begin(&scene);
     let starting = open_session(&scene);
     assert_eq!(starting.status, Status::Unknown);
@@ -253,7 +255,7 @@ fn fork_continues_a_copy_of_kilo() {
 
 /// The copy goes its own way while somebody else has the original.
 fn forks(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
     let original = cli.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
@@ -294,7 +296,7 @@ fn fork_by_a_turn_leaves_the_original_of_kilo_as_it_was() {
 
 /// Also of an agent that may edit: `permissions_real` leaves that to this.
 fn forks_by_a_turn(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["opencode"]) else { return };
     let agent =
         format!("[agents.editor]\nprovider = '{}'\npermission = 'edit'\n", scene.provider());
     scene.sandbox.write(".config/sessd/config.toml", agent);
@@ -314,7 +316,7 @@ fn forks_by_a_turn(cli: &'static dyn RealCli) {
 #[test]
 fn fork_is_refused_where_the_cli_cannot() {
     for cli in [&Gemini as &'static dyn RealCli, &Qwen, CURSOR] {
-        let Some(scene) = Scene::of(cli) else { continue };
+        let Some(scene) = Scene::row(cli, &["gemini", "cursor"]) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let calls = scene.replace_cli();
         let refused = fault(&scene.sandbox, &["resume", "--fork", &asked], 1);

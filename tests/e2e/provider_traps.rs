@@ -215,7 +215,7 @@ done"#;
 
 /// Who answers in another session than the one asked for has failed, and is not bound to it.
 fn goes_astray(cli: &'static dyn RealCli, change_arguments: &str) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["codex", "opencode"]) else { return };
     let project = scene.project.to_str().unwrap();
     let new = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
     let sent = answer(&scene.sandbox, &new);

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ use sessd_tests::real_cli::{Answer, RealCli};
 use sessd_tests::sandbox::{Output, Sandbox};
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::{DEADLINE, wait_until};
+use sessd_tests::{is_long, report};
 
 use crate::BINARIES;
 
@@ -44,6 +46,12 @@ impl Scene {
         let [project, elsewhere] = ["project", "elsewhere"].map(|name| sandbox.dir(name));
         let ready = cli.prepare(&mut sandbox, &server, &[&project, &elsewhere]);
         ready.then_some(Self { cli, sandbox, server, project, elsewhere })
+    }
+
+    /// Like [`Self::of`], for one of several CLIs that a test is run with: `None`, reported as
+    /// left to the long suite, unless [`runs`] is true of it.
+    pub(crate) fn row(cli: &'static dyn RealCli, representatives: &[&str]) -> Option<Self> {
+        if runs(cli, representatives) { Self::of(cli) } else { None }
     }
 
     /// The provider's id.
@@ -165,6 +173,22 @@ impl Scene {
     pub(crate) fn replace_cli(&self) -> Calls {
         Calls::of(&self.sandbox, &[self.program()])
     }
+}
+
+/// The providers whose stores, locks and options differ. Kilo is built on OpenCode and has its
+/// code in sessd too, and its starts take half of the time of all.
+pub(crate) const DIFFERENT: &[&str] = &["claude", "codex", "gemini", "qwen", "opencode", "cursor"];
+
+/// True if the present test runs with this CLI: in the long suite always, else if it is one of
+/// those that represent the others. What does not run is reported.
+pub(crate) fn runs(cli: &dyn RealCli, representatives: &[&str]) -> bool {
+    let provider = cli.provider();
+    if is_long() || representatives.contains(&provider) {
+        return true;
+    }
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    report::left_to_long(&format!("{test}: {provider}"));
+    false
 }
 
 /// What was called in the place of real programs.

@@ -23,7 +23,7 @@ fn terminal(sandbox: &Sandbox, words: &[&str]) -> Terminal {
 #[test]
 fn steal_takes_every_cli_over() {
     for cli in real_cli::ALL {
-        let Some(scene) = Scene::of(cli) else { continue };
+        let Some(scene) = Scene::row(cli, &["claude", "opencode"]) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let id = scene.session(&asked).id;
         let mut first = scene.resume(&[&id], &scene.elsewhere);

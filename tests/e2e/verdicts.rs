@@ -186,7 +186,7 @@ fn agree(cli: &'static dyn RealCli, own: &[Case]) {
 /// The sessions of a home are rows of one database.
 fn agree_on_rows(cli: &'static dyn RealCli) {
     const ARCHIVED: Verdict = (Status::Archived, Some("archived_by_provider"));
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["opencode"]) else { return };
     let id = scene.one_shot("alpha question").session_id;
     scene.one_shot("of no interest");
     let session = scene.session(&id).id;
