@@ -31,7 +31,7 @@ pub(crate) fn sweeps(files: usize) {
     first_listing(&sandbox, files);
     let peak = format!("{:.1} MB", resident_mb(&sandbox, "VmHWM"));
     row("daemon memory, peak of that listing", &at, &peak, "≤ 100 MB");
-    // What an import took is given back after the lists that waited for it.
+    // The memory of an import is given back after the lists that waited for it.
     thread::sleep(Duration::from_secs(2));
     let idle = format!("{:.1} MB", resident_mb(&sandbox, "VmRSS"));
     row("daemon memory, idle afterwards", &at, &idle, "≤ 15 MB");

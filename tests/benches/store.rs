@@ -77,7 +77,7 @@ fn memory(sandbox: &Sandbox, sessions: usize) {
     row("daemon memory, after these lists", &format!("{sessions} sessions"), &measured, "≤ 15 MB");
 }
 
-/// What the kernel says of the daemon's memory.
+/// Returns a value of the kernel about the daemon's memory, in MB.
 pub(crate) fn resident_mb(sandbox: &Sandbox, field: &str) -> f64 {
     let pid = sandbox.daemon_pid().unwrap();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();

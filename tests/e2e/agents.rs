@@ -14,7 +14,7 @@ use crate::scene::{Calls, answer, fault, sessions, show};
 
 const CONFIG: &str = ".config/sessd/config.toml";
 
-/// What no argument, table or answer may hold.
+/// A secret that no argument, table or answer may hold.
 const SECRET: &str = "hunter2";
 
 /// Every provider's agent that the tests make, and the server that they have.
@@ -133,7 +133,7 @@ fn a_session_keeps_its_agents_options_and_looks_up_servers() {
     }
 }
 
-/// What was written for a session's starts.
+/// The files that were written for a session's starts.
 fn files(sandbox: &Sandbox, id: &str) -> Vec<String> {
     written(sandbox, id).iter().map(|path| fs::read_to_string(path).unwrap()).collect()
 }

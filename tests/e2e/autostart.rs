@@ -20,7 +20,7 @@ use sessd_tests::wait::{DEADLINE, pause, wait_until};
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
 
-/// What the clients of a round of the stampede find.
+/// The state of the daemon that a round of clients finds.
 const FOUND: [&str; 6] = [
     "nothing",
     "stale socket",
@@ -226,7 +226,7 @@ fn a_newer_daemon_is_named_with_its_version_and_left_alone() {
     assert_eq!(sandbox.daemons(), [0; 0]);
 }
 
-/// Removes a folder in which somebody may make something at any moment.
+/// Removes a folder in which another process may create files at any moment.
 pub(crate) fn remove(folder: &Path) {
     let away = folder.with_extension("away");
     fs::rename(folder, &away).unwrap();

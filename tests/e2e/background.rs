@@ -37,7 +37,7 @@ fn the_exit_status_is_true() {
     // No waiting: it answers once its parent has ended.
     let pid = sandbox.client().daemon_pid();
     assert_eq!(sandbox.daemon_pid().map(i32::unsigned_abs), Some(pid));
-    // Nobody but root may look.
+    // Only root may look.
     if let Ok(directory) = fs::read_link(format!("/proc/{pid}/cwd")) {
         assert_eq!(directory, Path::new("/"));
     }
@@ -98,7 +98,7 @@ fn environment_of_a_service_manager_is_not_passed_on() {
     let told = sandbox.run(&mut resume, DEADLINE);
     assert_eq!(told.status, 0, "{}", told.stderr);
     let pid = sandbox.daemon_pid().unwrap();
-    // Nobody but root may look.
+    // Only root may look.
     let of_daemon = fs::read_to_string(format!("/proc/{pid}/environ")).ok();
     let of_daemon = of_daemon.map(|environment| environment.replace('\0', "\n"));
     for environment in [told.stdout].into_iter().chain(of_daemon) {

@@ -1,4 +1,4 @@
-//! What does not make sense ends with one clear line, a hint, and its exit code; what is broken
+//! Invalid input ends with one clear line, a hint, and its exit code; what is broken
 //! around the daemon is said, and nothing is lost.
 
 use std::fs;

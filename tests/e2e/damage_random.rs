@@ -23,7 +23,7 @@ use crate::scene::NEVER;
 
 const SESSIONS: usize = 100;
 
-/// What a registry is made of.
+/// The files of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Image {
     main: Vec<u8>,
@@ -66,7 +66,7 @@ impl Image {
         format!("{name}: {count} changed at {at}")
     }
 
-    /// What SQLite says of a copy.
+    /// Returns SQLite's verdict on a copy.
     fn verdict(&self, scratch: &Path) -> Verdict {
         self.write(scratch);
         let look = || -> rusqlite::Result<Verdict> {
@@ -90,7 +90,7 @@ impl Image {
     }
 }
 
-/// Whether all text is text, which SQLite's check does not look at.
+/// True if all text is UTF-8, which SQLite's check does not look at.
 fn is_text(copy: &Connection) -> rusqlite::Result<bool> {
     let mut tables = copy.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
     for table in tables.query_map([], |row| row.get::<_, String>(0))? {

@@ -354,7 +354,7 @@ fn invalid_prompts_are_refused() {
     assert_eq!(sandbox.client().send(no_uuid).unwrap_err().code, FaultCode::Usage);
 }
 
-/// However fast it dies: how it ended is told, not that nobody was there.
+/// However fast it dies, the fault tells how it ended, not that it was missing.
 #[test]
 fn a_provider_that_dies_at_once_is_quoted() {
     let sandbox = Sandbox::new(BINARIES);

@@ -17,9 +17,9 @@ struct Case {
     /// One of these texts is in the message: the provider's own words.
     said: &'static [&'static str],
     retryable: Option<bool>,
-    /// When to try again, in seconds, where the provider shows what the service said.
+    /// Seconds until the next try, where the provider shows what the service said.
     after_s: Option<i64>,
-    /// What the hint says must be done.
+    /// The advice in the hint.
     todo: &'static str,
 }
 
@@ -34,7 +34,7 @@ const fn case(
 
 const LATER: &str = "try again in a moment";
 
-/// What all of them come to.
+/// Refusals that all of them report alike.
 const REFUSED: [Case; 3] = [
     case("[[status 401]]", &["401"], Some(false), "the key or login was refused"),
     case("[[status 403]]", &["403"], Some(false), "the key or login was refused"),
@@ -158,7 +158,7 @@ const TOO_LONG: &[&str] = &["took too long and was ended"];
 /// The other CLIs wait for their deadlines, for minutes in all.
 const REPRESENTATIVES: &[&str] = &["claude", "codex", "cursor"];
 
-/// How many machines are busy at once: more starts of real programs take too long together.
+/// Machines that are busy at once: more starts of real programs take too long together.
 const AT_ONCE: usize = 3;
 
 /// Sends a prompt that fails for each of the cases, each on a machine of its own.
@@ -246,7 +246,7 @@ fn fails_in(scene: &Scene, id: &str, case: &Case, code: FaultCode) {
     assert_eq!(kept(&after), kept(&before), "{directive}");
 }
 
-/// What no failed call may change.
+/// The fields that no failed call may change.
 fn kept(session: &Session) -> impl PartialEq + std::fmt::Debug {
     let Session { id, status, reason, provider_session_id, launch_dir, trashed_at, .. } =
         session.clone();

@@ -61,7 +61,7 @@ fn a_session_that_is_gone_is_rebound_under_its_id() {
     let sent = answer(&sandbox, &["send", "@me", "--fallback", "new", "three"]);
     assert_eq!(sent["lost_context"], false);
     assert_eq!(sent["text"], "turn 2, and you began with: two");
-    // What comes back is known to be the session's own, but not what it is now.
+    // A transcript that comes back is known to be the session's earlier one, not its present one.
     copy(&sandbox.home().join("kept"), &transcript(&sandbox, &id));
     run_job(&sandbox, "discovery");
     answer(&sandbox, &["daemon", "restart"]);
@@ -113,7 +113,7 @@ fn a_lost_directory_is_not_a_lost_session() {
     assert!(events(&sandbox, "rebound").is_empty());
 }
 
-/// Neither of a session that is well, nor of one that has begun anew: the next caller is still
+/// Neither of a session that is well, nor of one that was rebound: the next caller is still
 /// told that the context is lost.
 #[test]
 fn a_failed_call_never_rebinds() {
@@ -126,19 +126,19 @@ fn a_failed_call_never_rebinds() {
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     let id = gone(&sandbox);
-    let anew = ["send", "@me", "--fallback", "new", "two"];
+    let words = ["send", "@me", "--fallback", "new", "two"];
     let failing = sandbox.write("failing", "");
-    assert_eq!(fault(&sandbox, &anew, 6).code, FaultCode::ProviderFailed);
+    assert_eq!(fault(&sandbox, &words, 6).code, FaultCode::ProviderFailed);
     let theirs = show(&sandbox, "@me").provider_session_id;
-    assert_eq!(fault(&sandbox, &anew, 6).code, FaultCode::ProviderFailed);
+    assert_eq!(fault(&sandbox, &words, 6).code, FaultCode::ProviderFailed);
     assert_eq!(show(&sandbox, "@me").provider_session_id, theirs, "bound once more");
     fs::remove_file(&failing).unwrap();
-    let sent = answer(&sandbox, &anew);
+    let sent = answer(&sandbox, &words);
     assert_eq!((&sent["lost_context"], &sent["session"]["id"]), (&true.into(), &(*id).into()));
 
     let before = show(&sandbox, "@me");
     sandbox.write("failing", "");
-    assert_eq!(fault(&sandbox, &anew, 6).code, FaultCode::ProviderFailed);
+    assert_eq!(fault(&sandbox, &words, 6).code, FaultCode::ProviderFailed);
     let after = show(&sandbox, "@me");
     assert_eq!(verdict(&after), (Status::Active, None));
     assert_eq!(after.provider_session_id, before.provider_session_id);
@@ -200,40 +200,40 @@ fn many_callers_rebind_one_session_once() {
 
 #[test]
 fn a_claude_session_is_rebound() {
-    begins_anew(&Claude);
+    is_rebound(&Claude);
 }
 
 #[test]
 fn a_codex_session_is_rebound() {
-    begins_anew(&Codex);
+    is_rebound(&Codex);
 }
 
 #[test]
 fn a_gemini_session_is_rebound() {
-    begins_anew(&Gemini);
+    is_rebound(&Gemini);
 }
 
 #[test]
 fn a_qwen_session_is_rebound() {
-    begins_anew(&Qwen);
+    is_rebound(&Qwen);
 }
 
 #[test]
 fn an_opencode_session_is_rebound() {
-    begins_anew(&OPENCODE);
+    is_rebound(&OPENCODE);
 }
 
 #[test]
 fn a_kilo_session_is_rebound() {
-    begins_anew(&KILO);
+    is_rebound(&KILO);
 }
 
 #[test]
 fn a_cursor_session_is_rebound() {
-    begins_anew(CURSOR);
+    is_rebound(CURSOR);
 }
 
-fn begins_anew(cli: &'static dyn RealCli) {
+fn is_rebound(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::row(cli, &["claude", "codex", "cursor", "opencode"]) else { return };
     let sandbox = &scene.sandbox;
     let project = scene.project.to_str().unwrap();

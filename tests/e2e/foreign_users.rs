@@ -16,7 +16,7 @@ use sessd_tests::wait::DEADLINE;
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
 
-/// A sandbox that belongs to somebody who is not root.
+/// A sandbox that belongs to a user other than root.
 fn machine() -> Option<(Sandbox, OtherUsers)> {
     let sandbox = Sandbox::new(BINARIES);
     let users = OtherUsers::of(&sandbox)?;
@@ -33,7 +33,7 @@ fn make(path: &Path, mode: u32) {
     set_mode(path, mode);
 }
 
-/// What is put in the place of a folder, and the word that says so.
+/// A name, a way to put something in the place of a folder, and the word that reports it.
 type Trap = (&'static str, fn(&Path), &'static str);
 
 const TRAPS: [Trap; 6] = [
@@ -156,7 +156,7 @@ fn our_daemon_does_not_speak_with_other_users() {
     set_mode(socket.parent().unwrap(), 0o777);
     set_mode(&socket, 0o666);
     as_stranger(1, "belongs to user 4242", "a stranger with all doors open");
-    // Root comes in everywhere, but is somebody else to the daemon.
+    // Root comes in everywhere, but is another user to the daemon.
     assert_fault(&sandbox.sessctl(&["list"]), 1, "root");
     let mut heard = Vec::new();
     UnixStream::connect(&socket).unwrap().read_to_end(&mut heard).unwrap();

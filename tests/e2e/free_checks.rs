@@ -113,7 +113,7 @@ fn looking_at_a_session_in_use_is_free() {
         // A database has its log and the index of that beside it.
         let bytes = |ending| fs::read(format!("{}{ending}", transcript.display())).ok();
         let state = || ["", "-wal", "-shm"].map(bytes);
-        // What the terminal still does by itself is not ours.
+        // Changes that the terminal still makes by itself are not ours.
         let (asked, before) = wait_until("a terminal that does nothing", DEADLINE, || {
             let before = (scene.server.requests().len(), state());
             pause(Duration::from_secs(1));

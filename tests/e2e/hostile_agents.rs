@@ -141,7 +141,7 @@ fn a_provider_that_dies_by_a_signal_has_failed() {
     assert_the_next_works(&sandbox);
 }
 
-/// What the daemon leaves behind that was killed takes its time to end, as its memory is large.
+/// A killed daemon takes its time to end, as its memory is large.
 #[test]
 fn a_provider_that_outlives_its_daemon_blocks_no_turn() {
     let sandbox = sandbox();

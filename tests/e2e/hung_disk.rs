@@ -1,5 +1,5 @@
 //! Promise: a disk that does not answer holds up nothing but what is on it, and nothing on it is
-//! called gone. A pipe that nobody writes into hangs whoever opens it, like a dead network disk.
+//! called gone. A pipe without a writer hangs every reader, like a dead network disk.
 
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
@@ -68,7 +68,7 @@ fn pipe(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
 }
 
-/// Lets go whoever opened the pipe, and takes it away.
+/// Releases the readers of the pipe and takes it away.
 fn release(path: &Path) {
     drop(File::options().read(true).write(true).open(path).unwrap());
     fs::remove_file(path).unwrap();
@@ -91,7 +91,7 @@ fn a_hung_home_delays_neither_sweeps_nor_checks_of_others() {
     assert_eq!(homes.of(&homes.well).len(), 3, "the other home was swept");
     let doctor = sandbox.sessctl(&["doctor"]);
     assert!(doctor.stdout.contains("does not answer"), "{doctor:?}");
-    // From now on nobody waits for it.
+    // From now on no call waits for it.
     let started = Instant::now();
     run_job(sandbox, "discovery");
     run_job(sandbox, "heartbeat");
@@ -185,7 +185,7 @@ fn a_program_on_a_hung_disk_delays_no_other_call() {
     });
 }
 
-/// Keeps whoever has opened the pipe to read it waiting for its content; `None` if nobody has.
+/// Keeps the readers of the pipe waiting for its content; `None` if there are none.
 fn hold(path: &Path) -> Option<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
     File::options().write(true).custom_flags(flags).open(path).ok()

@@ -130,8 +130,8 @@ fn key_binds_lists_moves_and_drops() {
     assert!(sandbox.json(&["key", "list"])["next"].is_null());
 
     sandbox.json(&["key", "move", "@b", &two]);
-    let nobody = fault(&sandbox, &["key", "move", "@z", &two], 3);
-    assert!(nobody.hint.unwrap().contains("sessctl key bind @z"));
+    let unbound = fault(&sandbox, &["key", "move", "@z", &two], 3);
+    assert!(unbound.hint.unwrap().contains("sessctl key bind @z"));
     assert_eq!(sandbox.json(&["key", "drop", "@a"])["sessions"][0]["id"], *one);
     assert_eq!(sandbox.json(&["key", "drop", "@a"])["sessions"], serde_json::json!([]));
     sandbox.kill_daemon();
@@ -163,7 +163,7 @@ fn an_invalid_key_is_refused() {
     assert_eq!(sandbox.ids(), [id]);
 }
 
-/// What a bot calls a session may be in the trash for years: it never comes to mean nothing, or
+/// The session of a bot's key may be in the trash for years: the key never means nothing, or
 /// another session, in silence.
 #[test]
 fn a_key_survives_the_trash() {

@@ -1,4 +1,4 @@
-//! A client that misbehaves on the socket costs nobody else anything.
+//! A client that misbehaves on the socket costs other clients nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::BINARIES;
 
-/// How much the daemon's memory may grow whatever a client does, in bytes.
+/// The growth of the daemon's memory that a client may cause, in bytes.
 pub(crate) const GROWTH_MAX: u64 = 64 * 1024 * 1024;
 
 pub(crate) fn started() -> Sandbox {
@@ -64,7 +64,7 @@ fn answer(stream: &mut UnixStream) -> Response<SessdResponse> {
     codec::decode(&(&body[..]).into()).unwrap()
 }
 
-/// How long it takes until the daemon hangs up; what it says before is read and dropped.
+/// Returns the time until the daemon hangs up; what it says before is read and dropped.
 #[track_caller]
 fn hang_up(stream: &mut UnixStream) -> Duration {
     let started = Instant::now();

@@ -1,4 +1,4 @@
-//! What a person sees fits the terminal, what a program reads is complete.
+//! Promise: a list fits the terminal, and through a pipe it is complete.
 
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::terminal::Terminal;

@@ -67,7 +67,7 @@ fn begin(scene: &Scene) -> Terminal {
     terminal
 }
 
-/// The one session that somebody has open.
+/// Waits for the one session that a process has open.
 fn open_session(scene: &Scene) -> Session {
     wait_until("an open session", DEADLINE, || {
         let mut busy = sessions(&scene.sandbox, &["list", "--busy"]);
@@ -253,7 +253,7 @@ fn fork_continues_a_copy_of_kilo() {
     forks(&KILO);
 }
 
-/// The copy goes its own way while somebody else has the original.
+/// The copy goes its own way while another process has the original.
 fn forks(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { return };
     let asked = scene.one_shot("alpha question").session_id;
@@ -294,7 +294,7 @@ fn fork_by_a_turn_leaves_the_original_of_kilo_as_it_was() {
     forks_by_a_turn(&KILO);
 }
 
-/// Also of an agent that may edit: `permissions_real` leaves that to this.
+/// Also with an agent that may edit: `permissions_real` leaves that to this test.
 fn forks_by_a_turn(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::row(cli, &["opencode"]) else { return };
     let agent =

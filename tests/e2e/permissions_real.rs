@@ -42,7 +42,7 @@ fn permissions_are_taken_by_cursor() {
     are_taken(CURSOR);
 }
 
-/// What the CLI says of its mode, where it says it: in its output, or to the model.
+/// The CLI's own words about its mode, in its output or to the model.
 fn shown(provider: &str, permission: Permission) -> &'static str {
     match (provider, permission) {
         ("claude", Permission::Edit) => "\"permissionMode\":\"acceptEdits\"",

@@ -23,7 +23,7 @@ use crate::scene::NEVER;
 
 const SOURCE: &str = include_str!("../src/synced.c");
 
-/// What was promised, and what the disk had for sure at that moment.
+/// An acknowledged change, and the bytes of log that were synced at that moment.
 struct Promise {
     id: String,
     tag: String,
@@ -56,7 +56,7 @@ fn machine() -> Option<(Sandbox, PathBuf)> {
     Some((sandbox, synced))
 }
 
-/// Has so many things promised, while sweeps write what is not; the log is never begun anew.
+/// Makes so many acknowledged changes while sweeps write others; the log is never restarted.
 fn promises(sandbox: &Sandbox, synced: &Path, count: u64) -> Vec<Promise> {
     let cwd = sandbox.home().to_str().unwrap().to_owned();
     let over = AtomicBool::new(false);

@@ -163,7 +163,7 @@ fn trap_09_exit_codes_of_gemini_mean_nothing() {
     assert_eq!(fault(&scene.sandbox, &hangs, 7).code, FaultCode::Deadline);
 }
 
-/// What is called ephemeral is written into the session all the same.
+/// A resumed turn that is called ephemeral is written into the session all the same.
 #[test]
 fn trap_13_nothing_of_codex_is_ephemeral() {
     let Some(scene) = Scene::of(&Codex) else { return };
@@ -213,7 +213,7 @@ const WITHOUT_SESSION: &str = r#"for word; do
     case $word in --session=*) ;; *) set -- "$@" "$word" ;; esac
 done"#;
 
-/// Who answers in another session than the one asked for has failed, and is not bound to it.
+/// A turn that runs in another session than the one asked for has failed, and is not bound to it.
 fn goes_astray(cli: &'static dyn RealCli, change_arguments: &str) {
     let Some(scene) = Scene::row(cli, &["codex", "opencode"]) else { return };
     let project = scene.project.to_str().unwrap();

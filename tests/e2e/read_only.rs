@@ -42,7 +42,7 @@ impl Machine {
         serde_json::from_str(&output.stdout).unwrap()
     }
 
-    /// What is made read-only, and how it was.
+    /// The paths that are made read-only, and their modes before.
     fn places(&self) -> [(PathBuf, u32, u32); 2] {
         let state = self.sandbox.state_dir();
         [(state.join("sessd.db"), 0o400, 0o600), (state, 0o500, 0o700)]

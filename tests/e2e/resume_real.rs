@@ -160,7 +160,7 @@ fn opens_the_home_of_the_session(cli: &'static dyn RealCli) {
     let run = scene.run(&cli.one_shot_arguments(None, "delta question"), selecting);
     let of_other = cli.answer(run).session_id;
     let id = scene.session(&of_default).id;
-    assert_eq!(scene.find(&of_other), None, "nobody has named its home yet");
+    assert_eq!(scene.find(&of_other), None, "its home has not been named yet");
     let mut shell = scene.sandbox.command(BINARIES.sessctl);
     shell.args(["resume", "--plan", &id]).envs(selecting);
     assert_eq!(scene.sandbox.run(&mut shell, DEADLINE).status, 0);

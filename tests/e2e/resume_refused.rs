@@ -1,5 +1,5 @@
 //! Promise: `sessctl resume` starts nothing for a session that its CLI would refuse or silently
-//! begin anew; the exit code and the reason tell why, the hint tells what to do.
+//! begin again; the exit code and the reason tell why, the hint tells what to do.
 
 use std::fs;
 use std::path::Path;
@@ -38,7 +38,7 @@ fn trap_01_codex_is_never_started_with_a_malformed_id() {
     assert_eq!(files_below(&scene.home().join("sessions")).len(), before);
 }
 
-/// Neither is a prompt sent: nobody is asked, and nothing is created.
+/// Neither is a prompt sent: no model is asked, and nothing is created.
 #[test]
 fn resume_refuses_what_is_gone_and_what_cannot_be_told() {
     for cli in real_cli::ALL {

@@ -1,4 +1,4 @@
-//! What the tests of real sessions have in common: a machine with a real CLI on it, a shell with
+//! Shared by the tests of real sessions: a machine with a real CLI on it, a shell with
 //! variables of its own, and the answers of `sessctl` as values.
 
 use std::fs;
@@ -84,17 +84,17 @@ impl Scene {
         }
     }
 
-    /// Whether the CLI shows who has a session.
+    /// True if the CLI shows which process has a session.
     pub(crate) fn shows_use(&self) -> bool {
         matches!(self.provider(), "claude" | "codex" | "cursor")
     }
 
-    /// Whether the CLI resumes a session in any directory.
+    /// True if the CLI resumes a session in any directory.
     pub(crate) fn resumes_anywhere(&self) -> bool {
         matches!(self.provider(), "claude" | "codex" | "cursor")
     }
 
-    /// Whether all sessions of a home are in one file.
+    /// True if all sessions of a home are in one file.
     pub(crate) fn has_database(&self) -> bool {
         matches!(self.provider(), "opencode" | "kilo")
     }
@@ -191,7 +191,7 @@ pub(crate) fn runs(cli: &dyn RealCli, representatives: &[&str]) -> bool {
     false
 }
 
-/// What was called in the place of real programs.
+/// The calls of recorders that stand in the place of real programs.
 pub(crate) struct Calls {
     log: PathBuf,
 }
@@ -213,7 +213,7 @@ impl Calls {
     }
 }
 
-/// What `sessctl --json` answers.
+/// Returns the output of `sessctl --json`.
 #[track_caller]
 pub(crate) fn answer(sandbox: &Sandbox, arguments: &[&str]) -> Value {
     let output = sandbox.sessctl(&[&["--json"], arguments].concat());
@@ -298,7 +298,7 @@ pub(crate) fn wait_until_settled(sandbox: &Sandbox, id: &str) {
     });
 }
 
-/// Whether a process is this one or was started by it, however far away.
+/// True if a process is this one or a descendant of it.
 pub(crate) fn is_in(pid: u32, ancestor: u32) -> bool {
     if pid == ancestor {
         return true;

@@ -25,7 +25,7 @@ const EVENTS_A_ROUND: u64 = 2_000;
 /// Tags of one call.
 const TAGS: u64 = 100;
 
-/// What `[retention]` says.
+/// The limits of `[retention]`.
 const EVENTS_KEPT: i64 = 5_000;
 const RUNS_KEPT: i64 = 3;
 const TURNS_KEPT: i64 = 20;
@@ -35,14 +35,14 @@ const LOOKS_KEPT: i64 = 100;
 
 const MIB: u64 = 1024 * 1024;
 
-/// 4,000 pages are written before the log is copied back and begun anew, and a transaction may
+/// 4,000 pages are written before the log is copied back and restarted, and a transaction may
 /// still come in between; what is more than 8 MiB is cut off then.
 const LOG_MAX: u64 = 24 * MIB;
 
-/// How much memory may grow in the second half of the time, in bytes.
+/// The growth of memory that is allowed in the second half of the time, in bytes.
 const GROWTH_MAX: f64 = 8.0 * MIB as f64;
 
-/// What was seen at one moment.
+/// The sizes at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     events: u64,
@@ -99,7 +99,7 @@ fn a_daemon_under_constant_work_does_not_grow() {
     assert_tables(&sandbox, turns.into_inner());
 }
 
-/// Looks at the daemon again and again, as somebody with a list before them.
+/// Lists and takes samples again and again.
 fn watch(sandbox: &Sandbox, made: &AtomicU64, over: &AtomicBool) -> Vec<Sample> {
     let mut samples = Vec::new();
     while !over.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! Promise: who has a session may be asked to end or waited for, if we started it. Nobody is
-//! killed, and nobody else is asked.
+//! Promise: a process that has a session is asked to end or waited for if we started it. None is
+//! killed, and no other process is asked.
 
 use sessd_tests::daemon::is_running;
 use sessd_tests::real_cli::{self, Claude, RealCli};
@@ -77,7 +77,7 @@ fn a_session_with_a_turn_is_waited_for_or_its_turn_ended() {
     assert_fault(&busy, 4, "a turn runs");
     assert!(busy.stderr.contains(&format!("process {pid} ")), "{busy:?}");
     let queued = detach(&sandbox, &[&id, "three"]);
-    // That one is promised to somebody, and comes next.
+    // That one was accepted before, and comes next.
     assert_fault(&sandbox.sessctl(&["resume", "--steal", &id]), 4, "a turn waits");
     assert_eq!(sandbox.json(&["turns", "show", &running])["state"], "running");
     let mut waiting = terminal(&sandbox, &["resume", "--wait", &id]);

@@ -74,7 +74,7 @@ fn stop_keeps_the_socket_and_the_next_call_starts_it_again() {
     let restarted = manager.json(&["daemon", "restart"])["pid"].clone();
     assert_eq!(Some(restarted), manager.main_pid().map(Into::into));
     assert_ne!(second, manager.main_pid());
-    // A daemon that nobody has told systemd to end ends well, too.
+    // A daemon that ends without systemd's order ends well, too.
     manager.signal("-TERM");
     manager.wait_for("sessd.service", "ActiveState", "inactive", DEADLINE);
     assert_eq!(manager.property("sessd.service", "Result"), "success");
@@ -122,7 +122,7 @@ echo '{"type":"result","text":"last words"}'
         let followed = follower.wait_with_output().unwrap();
         assert_eq!(String::from_utf8(followed.stdout).unwrap(), "first words\n", "{how}");
         assert_eq!(manager.json(&["turns", "show", running])["state"], "interrupted", "{how}");
-        wait_until("nobody who sleeps", DEADLINE, || (sleeping() == 0).then_some(()));
+        wait_until("the end of all sleepers", DEADLINE, || (sleeping() == 0).then_some(()));
         let said = manager.sessctl(&["turns", "follow", queued.as_str().unwrap()]);
         assert_eq!((said.status, &*said.stdout), (0, "first words\n"), "{how}: {said:?}");
     }
@@ -132,7 +132,7 @@ echo '{"type":"result","text":"last words"}'
 fn a_socket_whose_name_was_removed_costs_no_call() {
     let Some(manager) = installed() else { return };
     let folder = manager.socket().parent().unwrap().to_owned();
-    // At first nobody runs, and systemd does not notice; then the daemon takes its name again;
+    // At first no daemon runs, and systemd does not notice; then one takes its name again;
     // then that name goes with the daemon, and again systemd does not notice.
     for round in ["before the first call", "while it runs", "after it has ended"] {
         if round == "after it has ended" {

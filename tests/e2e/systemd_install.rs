@@ -14,7 +14,7 @@ use crate::BINARIES;
 use crate::bad_input::assert_fault;
 use crate::systemd::installed;
 
-/// What `install` or `uninstall` says it did, by the names of the files and units.
+/// Returns what `install` or `uninstall` reports, by the names of the files and units.
 #[track_caller]
 fn actions(manager: &UserManager, arguments: &[&str]) -> Vec<String> {
     let done = manager.json(&[&["daemon"], arguments].concat());
@@ -45,7 +45,7 @@ fn systemd_finds_no_fault_with_the_units() {
     let output = manager.run(&mut verify);
     assert_eq!((output.status, &*output.stdout, &*output.stderr), (0, "", ""));
     assert_eq!(manager.sessctl(&["list"]).status, 0);
-    // What systemd does not know, it ignores: these tell that it has understood.
+    // systemd ignores options that it does not know: these show that it has understood.
     for (name, value) in [
         ("Type", "notify"),
         ("WatchdogUSec", "30s"),
@@ -61,7 +61,7 @@ fn systemd_finds_no_fault_with_the_units() {
 
 const ENABLED: &str = "enabled sessd.socket and sessd.service";
 
-/// The service itself is not: whoever calls first starts it.
+/// The service itself is not: the first call starts it.
 const STARTED: &str = "started sessd.socket; the first call starts the daemon";
 
 #[test]
@@ -98,7 +98,7 @@ fn install_is_repeatable_keeps_edits_and_can_be_undone() {
     );
     assert_eq!(manager.main_pid(), Some(pid), "it was restarted for nothing");
 
-    // What an earlier version has written is replaced, and what somebody has edited is kept.
+    // Files of an earlier version are replaced, and edited files are kept.
     let edited = fs::read_to_string(unit("sessd.service")).unwrap() + "# mine\n";
     manager.write(".config/systemd/user/sessd.service", &edited, 0o600);
     manager.write(".config/systemd/user/sessd.service.d/mine.conf", "[Service]\nNice=1\n", 0o600);
@@ -170,7 +170,7 @@ fn an_interrupted_install_is_completed_by_the_next_one() {
         assert_eq!(output.status, 0, "{}", output.stderr);
         serde_json::from_str::<serde_json::Value>(&output.stdout).unwrap()
     };
-    // It got as far as the last file, and no further; and somebody has changed the socket.
+    // It got as far as the last file, and no further; and the socket was edited.
     let text = install(&["--print"])["files"][2]["text"].as_str().unwrap().to_owned();
     manager.write(".config/systemd/user/sessd.service.d/10-installed.conf", &text, 0o600);
     let socket = fs::read_to_string(manager.units().join("sessd.socket")).unwrap();

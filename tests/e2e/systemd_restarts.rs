@@ -1,4 +1,4 @@
-//! What a client of the unit sees of restarts, crashes, hangs and broken programs: nothing, or
+//! Clients of the unit during restarts, crashes, hangs and broken programs see nothing, or
 //! a pause.
 
 use std::io::{BufRead, BufReader};
@@ -89,12 +89,12 @@ fn assert_watchdog(manager: &UserManager, time: &str, before: u32, what: &str) {
     });
 }
 
-/// How often systemd has started it again.
+/// The number of restarts by systemd.
 fn restarts(manager: &UserManager) -> u32 {
     manager.property("sessd.service", "NRestarts").parse().unwrap()
 }
 
-/// What has ended is started again a second later, however often that was done before.
+/// A daemon that has ended is started again a second later, any number of times.
 #[track_caller]
 fn assert_soon_again(manager: &UserManager) {
     let property = |name: &str| manager.property("sessd.service", name);
@@ -151,9 +151,9 @@ fn a_repaired_program_serves_the_callers_that_waited() {
     manager.write(".local/bin/sessd", "#!/bin/sh\nexit 1\n", 0o755);
     manager.signal("-KILL");
     // More than systemd by default allows in ten seconds, whereupon it would give up for good.
-    let nobody = manager.sessctl(&["list"]);
-    assert_fault(&nobody, 8, "nobody serves");
-    assert!(nobody.stderr.contains("sessctl daemon logs"), "{}", nobody.stderr);
+    let unserved = manager.sessctl(&["list"]);
+    assert_fault(&unserved, 8, "no daemon serves");
+    assert!(unserved.stderr.contains("sessctl daemon logs"), "{}", unserved.stderr);
     wait_until("failures", DEADLINE, || (restarts(&manager) > FAILURES).then_some(()));
     assert_eq!(manager.property("sessd.socket", "ActiveState"), "active");
     let mut waiting = manager.command(manager.program("sessctl")).arg("list").spawn().unwrap();

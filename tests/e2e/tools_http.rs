@@ -1,5 +1,5 @@
 //! Promise: where a provider tells no tools, `sessctl tools` has them from the MCP server itself,
-//! also from one that is reached over HTTP, and what is sent to it for that is shown to nobody.
+//! also from one that is reached over HTTP, and what is sent to it for that is never shown.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -32,7 +32,7 @@ fn have_agent(sandbox: &Sandbox, servers: &[(&str, String)]) {
 
 /// Starts the real server where it can be reached over HTTP, and keeps its log in a file.
 pub(crate) fn start_server(sandbox: &Sandbox, program: &Path, log: &Path) -> (Child, u16) {
-    wait_until("a port that nobody takes meanwhile", DEADLINE, || {
+    wait_until("a port that stays free", DEADLINE, || {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = sandbox.command(program);
         command.arg("streamableHttp").env("PORT", port.to_string());
@@ -85,7 +85,7 @@ fn tools_over_http_are_those_on_the_standard_streams() {
     server.wait().unwrap();
 }
 
-/// A server that lets nobody in, and repeats in why what it was sent.
+/// A server that refuses access, and repeats in its reason what it was sent.
 fn start_gatekeeper() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/{SECRET}/mcp", listener.local_addr().unwrap());
@@ -129,7 +129,7 @@ fn a_server_that_refuses_access_is_shown_without_secrets() {
     }
 }
 
-/// Lets nobody in either, and writes down that it was asked.
+/// Refuses access too, and writes down that it was asked.
 const GUARD: &str = r#"
 const fs = require("node:fs");
 const pair = { key: fs.readFileSync("key.pem"), cert: fs.readFileSync("cert.pem") };

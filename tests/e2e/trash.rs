@@ -1,4 +1,4 @@
-//! What a person changes about sessions: the trash, pins, tags, titles. Transcripts stay as they
+//! Changes by the user to sessions: the trash, pins, tags, titles. Transcripts stay as they
 //! are, whatever is done.
 
 use sessd_tests::sandbox::Sandbox;
@@ -34,7 +34,7 @@ fn delete_and_undelete_are_each_others_opposite() {
         assert_fault(&refused, 5, "in the trash");
         assert!(refused.stderr.contains(&format!("sessctl undelete {}", &one[..8])));
     }
-    // A second time is no fault, and neither a sweep nor another daemon brings it back.
+    // A second time is not a fault, and neither a sweep nor another daemon brings it back.
     assert_eq!(ids(&sandbox, &["delete", &one]), [&*one]);
     sandbox.json(&["jobs", "run", "discovery"]);
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);

@@ -17,12 +17,12 @@ use crate::mid_answer::processes_of;
 use crate::scene::{Scene, answer, run_job};
 use crate::turn_verbs::{agent, detach, gated, held, wait_for_state};
 
-/// Its first turn had begun, though nobody had seen its transcript yet; the tool that it was at is
+/// Its first turn had begun, though no sweep had seen its transcript yet; the tool that it ran is
 /// in a process group of its own.
 #[test]
 fn a_session_cut_off_in_its_first_answer_is_not_restarted() {
     let Some(scene) = Scene::of(&Claude) else { return };
-    // What only the memory of the daemon had would be lost with it.
+    // Anything that only the memory of the daemon had would be lost with it.
     let config = format!(
         "[agents.mine]\nprovider = \"claude\"\npermission = \"all\"\n[agents.mine.env]\n\
          ANTHROPIC_BASE_URL = {:?}\nANTHROPIC_API_KEY = \"a-key\"\nIS_SANDBOX = \"1\"\n",

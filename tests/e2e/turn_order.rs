@@ -276,7 +276,7 @@ fn no_turn_is_lost_or_run_twice_by_a_kill_at_any_moment() {
     }
 }
 
-/// How often the agent was told this, as far as it was when the texts were read, or is now.
+/// Counts how often the agent was told this, in the texts that were read or by now.
 fn transcripts_of(earlier: &str, sandbox: &Sandbox, prompt: &str) -> usize {
     let marker = format!("\"role\":\"user\",\"text\":\"{}\"", prompt.trim_end());
     match earlier.matches(&marker).count() {

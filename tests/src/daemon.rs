@@ -17,7 +17,7 @@ use crate::wait::{DEADLINE, wait_until};
 use crate::watch::Watch;
 
 impl Sandbox {
-    /// What the client answers in JSON; panics with its words when it fails.
+    /// Runs the client with `--json` and returns its output. Panics with its stderr if it fails.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.sessctl(&[&["--json"], arguments].concat());
@@ -41,7 +41,7 @@ impl Sandbox {
         listed["sessions"].as_array().expect("sessions").iter().map(id).collect()
     }
 
-    /// Where the daemon listens.
+    /// The path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.runtime_dir().join("sessd/sessd.sock")
     }
@@ -87,7 +87,7 @@ impl Sandbox {
         });
     }
 
-    /// How far the daemon's watch is; `None` if its descriptors are closed to us.
+    /// Returns the state of the daemon's watch; `None` if its descriptors are closed to us.
     fn watch(&self) -> Option<Watch> {
         Watch::of(self.daemon_pid()?)
     }
@@ -140,7 +140,7 @@ impl Sandbox {
     }
 }
 
-/// What the built-in agent waits at.
+/// A pipe that the built-in agent waits at.
 pub struct Gate {
     pipe: File,
 }

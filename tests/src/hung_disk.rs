@@ -1,4 +1,4 @@
-//! A disk that does not answer, in the place of a directory: whoever looks into it hangs.
+//! A disk that does not answer, in the place of a directory: every process that reads it hangs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::{report, tools};
 
-/// A file system whose server says nothing; who hangs is let go when it is dropped.
+/// A file system whose server says nothing; hung processes continue when it is dropped.
 pub struct HungDisk {
     path: PathBuf,
     server: Option<File>,

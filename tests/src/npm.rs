@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -100,17 +100,16 @@ fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
 /// Has npm download a package. Where that failed once in this process, npm is not asked again:
 /// with its registry out of reach each test would wait for it.
 fn download(package: &str, prefix: &Path) -> io::Result<()> {
-    static FAILURE: Mutex<Option<String>> = Mutex::new(None);
-    let failure = || FAILURE.lock().expect("nothing panics with this lock");
-    if let Some(reason) = failure().clone() {
-        return Err(io::Error::other(reason));
+    static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+    if HAS_FAILED.load(Ordering::Relaxed) {
+        return Err(io::Error::other("npm has failed before in this run"));
     }
     let mut npm = Command::new("npm");
     npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
     npm.args(["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]);
     npm.args(["--fetch-retry-maxtimeout=5000", "--fetch-timeout=60000"]);
     let installed = succeed(npm.arg("--prefix").arg(prefix).arg(package));
-    installed.map(drop).inspect_err(|error| *failure() = Some(error.to_string()))
+    installed.map(drop).inspect_err(|_| HAS_FAILED.store(true, Ordering::Relaxed))
 }
 
 fn succeed(command: &mut Command) -> io::Result<String> {

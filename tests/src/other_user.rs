@@ -48,7 +48,7 @@ impl OtherUsers {
         run_as(OWNER, sandbox, program.as_ref())
     }
 
-    /// A command of somebody else, in the owner's environment.
+    /// A command of a third user, in the owner's environment.
     pub fn stranger(&self, sandbox: &Sandbox, program: impl AsRef<OsStr>) -> Command {
         run_as(STRANGER, sandbox, program.as_ref())
     }

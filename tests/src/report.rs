@@ -1,4 +1,4 @@
-//! What a test has to say when it passes: that it was skipped, and the figures it has measured.
+//! Reports of tests that pass: that one was skipped, and the figures that one has measured.
 //! Written past `eprintln!`, whose text the test harness hides then.
 
 use std::env;

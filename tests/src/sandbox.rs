@@ -30,7 +30,7 @@ pub struct Binaries {
     pub sessd: &'static str,
 }
 
-/// What a program said and how it ended.
+/// The output and the exit status of a program.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// Its standard output.
@@ -101,7 +101,7 @@ impl Sandbox {
         self.environment["XDG_RUNTIME_DIR"].clone().into()
     }
 
-    /// Where the daemon keeps its state.
+    /// The daemon's state folder.
     pub fn state_dir(&self) -> PathBuf {
         let set = self.environment.get("XDG_STATE_HOME").map(PathBuf::from);
         set.unwrap_or_else(|| self.home().join(".local/state")).join("sessd")
@@ -135,7 +135,7 @@ impl Sandbox {
         self.environment.insert(name.to_owned(), value.into());
     }
 
-    /// Whether a variable has this value.
+    /// True if a variable has this value.
     pub(crate) fn has_env(&self, name: &str, value: &str) -> bool {
         self.environment.get(name).is_some_and(|set| set == value)
     }
@@ -229,8 +229,8 @@ pub(crate) fn write_program(path: &Path, text: &[u8]) {
     assert!(shell.wait().expect("our own child").success(), "{} is not written", path.display());
 }
 
-/// What may name a sandbox in a process: its environment and its arguments, as far as they can
-/// be read.
+/// Returns the environment and the arguments of a process, which name its sandbox, where they
+/// can be read.
 pub(crate) fn traces(pid: i32) -> Vec<u8> {
     let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
     [read("environ"), read("cmdline")].concat()

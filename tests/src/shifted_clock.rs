@@ -1,5 +1,5 @@
 //! Clocks that a test can set: the wall clock by a preloaded library, the uptime by a time
-//! namespace. Both are real to the programs in the sandbox and to nobody else.
+//! namespace. Only the programs in the sandbox see them.
 
 use std::fs;
 use std::path::PathBuf;

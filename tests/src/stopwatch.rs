@@ -1,5 +1,5 @@
-//! How long each test takes, for the list of the slowest ones that `.ci/run` prints. A stable
-//! test harness cannot tell.
+//! Times the tests, for the list of the slowest ones that `.ci/run` prints. The harness of a
+//! stable Rust cannot.
 
 use std::env;
 use std::fs::File;

@@ -19,7 +19,7 @@ use crate::{report, tools};
 /// The user that everything runs as.
 const USER: u32 = 4242;
 
-/// What the boot takes, beside the right to make namespaces.
+/// The programs that the boot needs, beside the right to make namespaces.
 const PROGRAMS: &[&str] = &[
     "/lib/systemd/systemd",
     "/lib/systemd/systemd-journald",
@@ -87,7 +87,7 @@ impl UserManager {
         self.root.path().join("home")
     }
 
-    /// Where the daemon listens.
+    /// The path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.root.path().join("run/sessd/sessd.sock")
     }
@@ -105,7 +105,7 @@ impl UserManager {
         fs::rename(partial, self.program(name)).expect("our own file");
     }
 
-    /// Where the user's units are.
+    /// The folder of the user's units.
     pub fn units(&self) -> PathBuf {
         self.home().join(".config/systemd/user")
     }
@@ -164,7 +164,7 @@ impl UserManager {
         self.run(self.command(self.program("sessctl")).args(arguments))
     }
 
-    /// What the client answers in JSON; panics with its words when it fails.
+    /// Runs the client with `--json` and returns its output. Panics with its stderr if it fails.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.sessctl(&[&["--json"], arguments].concat());
@@ -206,7 +206,7 @@ impl UserManager {
         });
     }
 
-    /// What the user's journal has of the service, in a format of `journalctl`.
+    /// Returns the service's lines of the user's journal, in a format of `journalctl`.
     pub fn journal(&self, format: &str) -> String {
         let mut command = self.command("journalctl");
         command.args(["--user", "--quiet", "--no-pager", "--unit=sessd", "--output", format]);
@@ -264,7 +264,7 @@ fn can_boot() -> bool {
     true
 }
 
-/// Where cgroup2 is mounted.
+/// Returns the mount point of cgroup2.
 fn cgroup_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let of_cgroup2 = |line: &str| {
