@@ -37,12 +37,12 @@ fn make(path: &Path, mode: u32) {
 type Trap = (&'static str, fn(&Path), &'static str);
 
 const TRAPS: [Trap; 6] = [
-    ("open to everybody, another user's", |path| make(path, 0o777), "belongs to user 0"),
+    ("open to all, another user's", |path| make(path, 0o777), "belongs to user 0"),
     ("closed, another user's", |path| make(path, 0o700), "belongs to user 0"),
     ("a link of another user's to a folder of theirs", link_to_theirs, "is a symbolic link"),
     ("a link of another user's to a folder of ours", link_to_ours, "is a symbolic link"),
     ("a link that leads nowhere", link_to_nothing, "is a symbolic link"),
-    ("with pipes in it on which a careless open waits for ever", with_pipes, "belongs to user 0"),
+    ("with pipes in it on which a careless open hangs", with_pipes, "belongs to user 0"),
 ];
 
 fn link_to_theirs(path: &Path) {
@@ -166,7 +166,7 @@ fn our_daemon_does_not_speak_with_other_users() {
     assert_eq!(sandbox.run(list.arg("list"), DEADLINE).status, 0);
 }
 
-/// Anybody may take an abstract name, and anybody may connect to one.
+/// Every user may take an abstract name, and connect to one.
 #[test]
 fn an_abstract_socket_is_refused() {
     let mut sandbox = Sandbox::new(BINARIES);

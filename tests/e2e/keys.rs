@@ -1,4 +1,4 @@
-//! Promise: a caller's own name means one session for ever, whatever the session goes through.
+//! Promise: a caller's own name always means one session, whatever happens to the session.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;

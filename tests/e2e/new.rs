@@ -137,7 +137,7 @@ fn new_begins_in_the_home_that_the_calling_shell_selects() {
     }
 }
 
-/// A sweep finds the transcript before anybody knows whose it is.
+/// A sweep finds the transcript before it is bound to its session.
 #[test]
 fn new_codex_takes_over_what_a_sweep_has_found() {
     let Some(scene) = Scene::of(&Codex) else { return };

@@ -140,7 +140,7 @@ fn touch(sandbox: &Sandbox, ids: &[String], over: &AtomicBool) {
         let at = format!("2026-01-01T{:02}:{:02}:00Z", number / 60 % 24, number % 60);
         let record = serde_json::json!({ "at": at, "cwd": "/", "role": "user", "text": "more" });
         let written = fs::read_to_string(&path).unwrap();
-        // As long as it was after a while: what is read of it is no matter of this test.
+        // Kept short: how much of it is read does not matter here.
         let begin: Vec<&str> = written.lines().take(2).collect();
         fs::write(&path, format!("{}\n{record}\n", begin.join("\n"))).unwrap();
         if over.load(Ordering::Relaxed) {

@@ -31,7 +31,7 @@ fn assert_answers(manager: &UserManager, after: &str) {
 fn the_first_call_starts_the_service_on_systemds_socket() {
     let Some(manager) = installed() else { return };
     assert_eq!(manager.property("sessd.socket", "ActiveState"), "active");
-    assert_eq!(manager.main_pid(), None, "it runs before anybody has called");
+    assert_eq!(manager.main_pid(), None, "it runs before the first call");
     let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&manager.socket()), 0o600);
     assert_eq!(mode(manager.socket().parent().unwrap()), 0o700);

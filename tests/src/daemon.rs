@@ -134,7 +134,7 @@ impl Sandbox {
         let program = self.script("gated-echo", script);
         let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
         self.write(".config/sessd/config.toml", config);
-        // Open at both ends, so that passes may be written before anybody waits for one.
+        // Open at both ends, so that passes may be written before an agent waits for one.
         let pipe = File::options().read(true).write(true).open(path).expect("our own pipe");
         Gate { pipe }
     }
