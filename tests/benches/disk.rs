@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use sessd_tests::large_home;
 use sessd_tests::sandbox::Sandbox;
 
-use crate::store::resident_mb;
-use crate::timing::{Subject, medians, ms, process, ratio, template};
+use crate::store::{resident_mb, whole_process};
+use crate::timing::{Subject, medians, ms, process, ratio};
 use crate::{BINARIES, kept, peers, row};
 
 pub(crate) fn sweeps(files: usize) {
@@ -31,10 +31,11 @@ pub(crate) fn sweeps(files: usize) {
     first_listing(&sandbox, files);
     let peak = format!("{:.1} MB", resident_mb(&sandbox, "VmHWM"));
     row("daemon memory, peak of that listing", &at, &peak, "≤ 100 MB");
-    // What an import took is given back after the lists that waited for it.
+    // The memory of an import is given back after the lists that waited for it.
     thread::sleep(Duration::from_secs(2));
     let idle = format!("{:.1} MB", resident_mb(&sandbox, "VmRSS"));
     row("daemon memory, idle afterwards", &at, &idle, "≤ 15 MB");
+    whole_process(&sandbox, &at, false);
     rescan(&sandbox, &home, &at);
     for job in ["heartbeat", "discovery"] {
         assert_eq!(sandbox.sessctl(&["jobs", "run", job]).status, 0);
@@ -59,13 +60,11 @@ fn first_listing(sandbox: &Sandbox, files: usize) -> Duration {
 
 fn rescan(sandbox: &Sandbox, home: &Path, at: &str) {
     let projects = home.join(".claude/projects");
-    let find = move || {
-        let mut find = Command::new("find");
-        find.arg(&projects).args(["-name", "*.jsonl", "-printf", "%p %s %T@ %i\\n"]);
-        find
-    };
-    let sweep = template(sandbox, BINARIES.sessctl, &["jobs", "run", "discovery"]);
-    let times = medians(&mut [process("find", find), process("sweep", sweep)], 20);
+    let projects = projects.to_str().unwrap();
+    let words = [projects, "-name", "*.jsonl", "-printf", "%p %s %T@ %i\\n"];
+    let find = process("find", sandbox, "find", &words);
+    let sweep = process("sweep", sandbox, BINARIES.sessctl, &["jobs", "run", "discovery"]);
+    let times = medians(&mut [find, sweep], 3);
     let measured = format!("{:.2} × ({})", ratio(times[1], times[0]), ms(times[1]));
     row("sweep with nothing changed ÷ `find -printf`", at, &measured, "≤ 1.5");
 }

@@ -1,6 +1,6 @@
-//! The budgets of the design, measured: `cargo bench`. Everything is printed as a ratio to
-//! something measured in the same run; nothing is asserted. `cargo bench -- wire disk` runs
-//! only these parts of `size wire store turns disk`.
+//! The budgets of the design, measured: `cargo bench -p sessd-tests`. Everything is printed as a
+//! ratio to something measured in the same run; nothing is asserted. With `-- wire disk` only
+//! these parts of `size wire store turns disk` run.
 //!
 //! `SESSD_BENCH_SESSIONS` (default 1,000,000) is the size of the largest store,
 //! `SESSD_BENCH_FILES` (default 10,000) that of the home on disk.
@@ -15,8 +15,9 @@ mod timing;
 mod turns;
 mod wire;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use sessd_tests::cache;
 use sessd_tests::sandbox::Binaries;
 
 pub(crate) const BINARIES: Binaries =
@@ -53,12 +54,9 @@ pub(crate) fn row(what: &str, at: &str, measured: &str, budget: &str) {
     println!("| {what} | {at} | {measured} | {budget} |");
 }
 
-/// Where benchmarks keep what is slow to make.
+/// Returns the directory in which benchmarks keep what is slow to make.
 pub(crate) fn kept() -> PathBuf {
-    let target = Path::new(BINARIES.sessd).parent().and_then(Path::parent).unwrap();
-    let kept = target.join("bench");
-    std::fs::create_dir_all(&kept).unwrap();
-    kept
+    cache::directory("bench")
 }
 
 fn binary_size() {

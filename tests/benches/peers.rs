@@ -1,5 +1,5 @@
-//! Programs of others that are measured beside ours, as far as they are or can be installed:
-//! into the target directory, by cargo and pip, once.
+//! Programs of others that are measured beside ours, where they are or can be installed: into
+//! the shared cache, by cargo and pip, once.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,14 +16,15 @@ pub(crate) fn talking_to_a_daemon(sandbox: &Sandbox) -> Vec<Subject<'static>> {
     let mut peers = Vec::new();
     let tmux = template(sandbox, "tmux", &["-L", "bench", "new-session", "-d"]);
     if quiet(&mut tmux()) {
-        peers.push(process("tmux ls", template(sandbox, "tmux", &["-L", "bench", "ls"])));
+        peers.push(process("tmux ls", sandbox, "tmux", &["-L", "bench", "ls"]));
     }
     if let (Some(pueue), Some(pueued)) = (by_cargo("pueue", "pueue"), by_cargo("pueue", "pueued")) {
         let daemon = template(sandbox, &pueued.to_string_lossy(), &["--daemonize"]);
         if quiet(&mut daemon()) {
-            let status = template(sandbox, &pueue.to_string_lossy(), &["status"]);
+            let pueue = pueue.to_string_lossy();
+            let status = template(sandbox, &pueue, &["status"]);
             wait_until("pueued", Duration::from_secs(10), || quiet(&mut status()).then_some(()));
-            peers.push(process("pueue status", status));
+            peers.push(process("pueue status", sandbox, &pueue, &["status"]));
         }
     }
     peers

@@ -25,18 +25,25 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A subject that runs a whole process.
+/// Runs of a process that are timed together: the program that times them is started once.
+const RUNS: &str = "10";
+
+/// Returns a subject that runs a whole process in a sandbox: the median of some runs.
 pub(crate) fn process(
     name: &'static str,
-    make: impl Fn() -> Command + 'static,
+    sandbox: &Sandbox,
+    program: &str,
+    arguments: &[&str],
 ) -> Subject<'static> {
+    let words = [&[RUNS, program][..], arguments].concat();
+    let timer = template(sandbox, env!("CARGO_BIN_EXE_spawn-times"), &words);
     let run = move || {
-        let mut command = make();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = command.status().unwrap();
-        assert!(status.success(), "{name}: {status}");
+        let output = timer().stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let printed = String::from_utf8(output.stdout).unwrap();
+        median(printed.lines().map(|line| Duration::from_nanos(line.parse().unwrap())).collect())
     };
-    Subject::new(name, run)
+    Subject { name, run: Box::new(run) }
 }
 
 /// Makes the same command in a sandbox again and again.

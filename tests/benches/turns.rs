@@ -138,7 +138,7 @@ fn followers() {
     row("daemon memory, peak (before)", &at, &format!("{peak:.1} MB ({before:.1} MB)"), "");
 }
 
-/// How long a turn takes until all its followers have everything.
+/// Returns the time a turn takes until all its followers have everything.
 fn talk(sandbox: &Sandbox, followers: usize) -> Duration {
     let started = Instant::now();
     let request = SendRequest {

@@ -29,7 +29,7 @@ pub(crate) fn asked_to_echo() -> Option<PathBuf> {
     std::env::var_os(ECHO).map(PathBuf::from)
 }
 
-/// Echoes 64 bytes at a time, on one thread, for ever.
+/// Echoes 64 bytes at a time, on one thread, without end.
 pub(crate) fn echo(socket: &Path) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

@@ -14,7 +14,7 @@ use crate::scene::{Calls, answer, fault, sessions, show};
 
 const CONFIG: &str = ".config/sessd/config.toml";
 
-/// What no argument, table or answer may hold.
+/// A secret that no argument, table or answer may hold.
 const SECRET: &str = "hunter2";
 
 /// Every provider's agent that the tests make, and the server that they have.
@@ -106,7 +106,7 @@ fn a_broken_agent_is_named_by_every_call() {
 }
 
 #[test]
-fn a_session_keeps_what_its_agent_asked_for_and_its_servers_are_looked_up() {
+fn a_session_keeps_its_agents_options_and_looks_up_servers() {
     let sandbox = configured(&config("opus", "server"));
     let model = "--model=opus";
     for agent in ["my-claude", "my-codex", "my-opencode"] {
@@ -133,7 +133,7 @@ fn a_session_keeps_what_its_agent_asked_for_and_its_servers_are_looked_up() {
     }
 }
 
-/// What was written for a session's starts.
+/// The files that were written for a session's starts.
 fn files(sandbox: &Sandbox, id: &str) -> Vec<String> {
     written(sandbox, id).iter().map(|path| fs::read_to_string(path).unwrap()).collect()
 }
@@ -146,7 +146,7 @@ fn written(sandbox: &Sandbox, id: &str) -> Vec<PathBuf> {
 }
 
 #[test]
-fn no_secret_is_an_argument_or_in_the_registry_or_readable_by_others() {
+fn secrets_are_in_no_argument_registry_or_readable_file() {
     let sandbox = configured(&config("opus", "server"));
     let calls = Calls::of(&sandbox, &["claude", "codex", "opencode"]);
     for agent in ["my-claude", "my-codex", "my-opencode"] {
@@ -174,7 +174,7 @@ fn no_secret_is_an_argument_or_in_the_registry_or_readable_by_others() {
 }
 
 #[test]
-fn files_for_starts_of_nobody_are_gone_with_the_next_daemon() {
+fn launch_files_without_a_session_go_with_the_next_daemon() {
     let sandbox = configured(&config("opus", "server"));
     let _calls = Calls::of(&sandbox, &["claude"]);
     let new = answer(&sandbox, &["new", "my-claude"]);

@@ -33,12 +33,12 @@ lines.on('line', line => {
 });
 "#;
 
-/// What the agent's server says of itself, and what those in the settings do.
+/// The token of the agent's server, and those of the servers in the settings.
 const SECRET: &str = "hunter2";
 const USERS: &str = "of-the-user";
 const PROJECTS: &str = "of-the-project";
 
-/// What the provider's own agent file says, and what our configuration adds.
+/// The text of the provider's own agent file, and the prompt of our configuration.
 const PROFILE: &str = "Review like Cato.";
 const PROMPT: &str = "Be as brief as Tacitus.";
 
@@ -72,15 +72,15 @@ fn agents_reach_qwen_at_every_start() {
     reach(&Qwen);
 }
 
-/// How a CLI has it.
+/// The files and names of one CLI.
 struct Ways {
     /// The user's own settings.
     settings: &'static str,
-    /// Those of a project.
+    /// The settings of a project.
     project: &'static str,
     /// Another model than theirs.
     model: &'static str,
-    /// What the model server sees of it.
+    /// A text of it that the model server sees.
     asked: &'static str,
     /// A tool of each server.
     tools: [&'static str; 2],
@@ -138,7 +138,7 @@ fn add_server(scene: &Scene, settings: &Path, server: &Path, token: &str) {
         let command = [program, args];
         all["mcp"][name] = json!({ "type": "local", "command": command, "environment": env });
     } else {
-        // Where nobody can be asked, Gemini CLI offers only what it trusts.
+        // Without a person to ask, Gemini CLI offers only what it trusts.
         let form = json!({ "command": program, "args": [args], "env": env, "trust": true });
         all["mcpServers"][name] = form;
     }
@@ -168,7 +168,7 @@ fn have_agent(scene: &Scene, ways: &Ways, server: &Path, port: u16) {
     scene.sandbox.write(".config/sessd/config.toml", agent + &servers);
 }
 
-/// What of it a request does not have.
+/// Returns the parts that a request lacks.
 fn missing<'a>(scene: &Scene, ways: &'a Ways, request: &Recorded) -> Vec<&'a str> {
     let said = format!("{} {}", request.path, request.body);
     let described = format!("with {SECRET} in {}", scene.elsewhere.display());
@@ -185,7 +185,7 @@ fn missing<'a>(scene: &Scene, ways: &'a Ways, request: &Recorded) -> Vec<&'a str
 /// Model, prompt, profile and servers are there in the first turn, in one after a restart of the
 /// daemon, and at a terminal.
 fn reach(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini"]) else { return };
     let Some(everything) = npm::install(&MCP_EVERYTHING) else { return };
     let (name, sandbox) = (scene.provider(), &scene.sandbox);
     let accepts = sessd::providers::by_id(name).unwrap().launcher().accepts();
@@ -214,7 +214,7 @@ fn reach(cli: &'static dyn RealCli) {
     let id = sent["session"]["id"].as_str().unwrap();
     assert_eq!(missing(&scene, &ways, &newest()), [""; 0], "{}", newest().body);
     answer(sandbox, &["daemon", "restart"]);
-    // Nobody can be asked.
+    // There is no person to ask.
     calls_nothing(&scene, &ways, id);
     assert_eq!(missing(&scene, &ways, &newest()), [""; 0], "{}", newest().body);
     assert_eq!(settings(&own), before, "{} was changed", own.display());
@@ -237,8 +237,8 @@ fn reach(cli: &'static dyn RealCli) {
     far.wait().unwrap();
 }
 
-/// A turn in which the model calls a tool, in vain, as nobody can be asked; where the CLI ends
-/// with that, the turn has failed and says why.
+/// A turn in which the model calls a tool in vain, as there is no person to ask; where the CLI
+/// ends with that, the turn has failed and says why.
 fn calls_nothing(scene: &Scene, ways: &Ways, id: &str) {
     let tool = if scene.provider() == "codex" { "mcp__archive::say" } else { ways.tools[0] };
     let prompt = format!("beta question [[call {tool}]]");
@@ -263,7 +263,7 @@ fn settings(path: &Path) -> String {
     }
 }
 
-/// How many prompts that took.
+/// Returns the number of prompts that it took.
 fn has_it_at_a_terminal(scene: &Scene, ways: &Ways, id: &str) -> usize {
     let turns = scene.server.turn_requests().len();
     let mut terminal = scene.resume(&[id], &scene.elsewhere);

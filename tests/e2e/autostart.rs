@@ -20,7 +20,7 @@ use sessd_tests::wait::{DEADLINE, pause, wait_until};
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
 
-/// What the clients of a round of the stampede find.
+/// The state of the daemon that a round of clients finds.
 const FOUND: [&str; 6] = [
     "nothing",
     "stale socket",
@@ -31,10 +31,10 @@ const FOUND: [&str; 6] = [
 ];
 
 #[test]
-fn however_many_clients_come_at_once_there_is_one_daemon() {
+fn any_number_of_clients_at_once_start_one_daemon() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
-    let count = rounds(6).min(300);
+    let count = rounds(6, 300);
     let mut slowest = Duration::ZERO;
     for round in 0..count {
         let found = FOUND[usize::try_from(round).unwrap() % FOUND.len()];
@@ -88,7 +88,7 @@ fn listed(mut command: Command) -> Output {
 }
 
 #[test]
-fn a_client_with_another_runtime_directory_finds_the_living_daemon() {
+fn a_client_with_another_runtime_directory_finds_the_daemon() {
     let sandbox = Sandbox::new(BINARIES);
     let pid = sandbox.json(&["status"])["pid"].clone();
     let elsewhere = sandbox.dir("elsewhere");
@@ -167,7 +167,7 @@ fn a_second_daemon_is_refused_by_name() {
 }
 
 #[test]
-fn nothing_of_it_is_open_to_others_whatever_the_umask() {
+fn every_file_is_private_with_any_umask() {
     let sandbox = Sandbox::new(BINARIES);
     let script = format!("umask 000; exec {} send --new echo hello", BINARIES.sessctl);
     let output = sandbox.run(sandbox.command("sh").args(["-c", &script]), DEADLINE);
@@ -228,7 +228,7 @@ fn a_newer_daemon_is_named_with_its_version_and_left_alone() {
     assert_eq!(sandbox.daemons(), [0; 0]);
 }
 
-/// Removes a folder in which somebody may make something at any moment.
+/// Removes a folder in which another process may create files at any moment.
 pub(crate) fn remove(folder: &Path) {
     let away = folder.with_extension("away");
     fs::rename(folder, &away).unwrap();
@@ -246,7 +246,7 @@ fn a_daemon_whose_socket_was_removed_takes_its_name_again() {
 }
 
 #[test]
-fn a_killed_daemon_is_missed_by_the_next_call_only_in_time() {
+fn a_killed_daemon_costs_the_next_call_only_time() {
     let sandbox = Sandbox::new(BINARIES);
     let first = sandbox.json(&["status"])["pid"].clone();
     sandbox.kill_daemon();

@@ -37,7 +37,7 @@ fn the_exit_status_is_true() {
     // No waiting: it answers once its parent has ended.
     let pid = sandbox.client().daemon_pid();
     assert_eq!(sandbox.daemon_pid().map(i32::unsigned_abs), Some(pid));
-    // Nobody but root may look.
+    // Only root may look.
     if let Ok(directory) = fs::read_link(format!("/proc/{pid}/cwd")) {
         assert_eq!(directory, Path::new("/"));
     }
@@ -45,7 +45,7 @@ fn the_exit_status_is_true() {
 }
 
 #[test]
-fn it_holds_no_lock_of_the_script_that_called() {
+fn the_daemon_holds_no_lock_of_the_calling_script() {
     let sandbox = Sandbox::new(BINARIES);
     let script = format!("exec 9>~/lock; flock 9 && {} list", BINARIES.sessctl);
     let output = sandbox.run(sandbox.command("sh").args(["-c", &script]), DEADLINE);
@@ -56,7 +56,7 @@ fn it_holds_no_lock_of_the_script_that_called() {
 }
 
 #[test]
-fn its_own_limits_do_not_reach_providers() {
+fn the_daemons_limits_do_not_reach_providers() {
     let sandbox = Sandbox::new(BINARIES);
     let told = "#!/bin/sh\necho $(umask) $(ulimit -Sn) $(ulimit -Sc) >~/limits\n";
     let program = sandbox.script("telling-echo", told);
@@ -81,7 +81,7 @@ fn its_own_limits_do_not_reach_providers() {
 }
 
 #[test]
-fn what_a_service_manager_told_the_caller_reaches_neither_daemon_nor_provider() {
+fn environment_of_a_service_manager_is_not_passed_on() {
     let sandbox = Sandbox::new(BINARIES);
     sandbox.script("tell", "#!/bin/sh\nenv\n");
     let id = sandbox.new_session("hello");
@@ -98,7 +98,7 @@ fn what_a_service_manager_told_the_caller_reaches_neither_daemon_nor_provider() 
     let told = sandbox.run(&mut resume, DEADLINE);
     assert_eq!(told.status, 0, "{}", told.stderr);
     let pid = sandbox.daemon_pid().unwrap();
-    // Nobody but root may look.
+    // Only root may look.
     let of_daemon = fs::read_to_string(format!("/proc/{pid}/environ")).ok();
     let of_daemon = of_daemon.map(|environment| environment.replace('\0', "\n"));
     for environment in [told.stdout].into_iter().chain(of_daemon) {
@@ -156,7 +156,7 @@ fn the_log_is_followed_through_a_restart() {
 }
 
 #[test]
-fn neither_the_log_nor_the_registry_has_a_secret_of_the_environment() {
+fn no_secret_of_the_environment_is_in_log_or_registry() {
     const SECRET: &str = "hunter2-is-no-password";
     const PROMPT: &str = "a prompt that is nobody's business";
     let mut sandbox = Sandbox::new(BINARIES);

@@ -1,4 +1,4 @@
-//! What does not make sense ends with one clear line, a hint, and its exit code; what is broken
+//! Invalid input ends with one clear line, a hint, and its exit code; what is broken
 //! around the daemon is said, and nothing is lost.
 
 use std::fs;
@@ -55,7 +55,7 @@ fn with_twins(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_selector_that_means_nothing_is_a_fault_with_a_hint() {
+fn an_unknown_selector_is_a_fault_with_a_hint() {
     let sandbox = Sandbox::new(BINARIES);
     with_twins(&sandbox);
     let long = "x".repeat(100_000);
@@ -95,7 +95,7 @@ fn a_selector_that_means_nothing_is_a_fault_with_a_hint() {
 }
 
 #[test]
-fn a_selector_of_any_size_and_content_harms_nobody() {
+fn a_selector_of_any_size_and_content_does_no_harm() {
     let sandbox = Sandbox::new(BINARIES);
     sandbox.json(&["status"]);
     let code = |selector: String| {
@@ -110,7 +110,7 @@ fn a_selector_of_any_size_and_content_harms_nobody() {
 }
 
 #[test]
-fn limits_and_cursors_that_make_no_sense_are_refused() {
+fn invalid_limits_and_cursors_are_refused() {
     let sandbox = Sandbox::new(BINARIES);
     let cases: &[&[&str]] = &[
         &["list", "--limit", "501"],
@@ -134,7 +134,7 @@ fn limits_and_cursors_that_make_no_sense_are_refused() {
 }
 
 #[test]
-fn without_a_home_it_says_what_to_set_and_without_xdg_it_works() {
+fn without_home_it_says_what_to_set_without_xdg_it_works() {
     let sandbox = Sandbox::new(BINARIES);
     let mut command = sandbox.command(BINARIES.sessctl);
     let output = sandbox.run(command.arg("list").env_remove("HOME"), DEADLINE);

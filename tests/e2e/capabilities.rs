@@ -29,7 +29,7 @@ const SOURCES: [&str; 8] = [
     concat!(include_str!("resume_real.rs"), include_str!("verdicts.rs")),
 ];
 
-const ELSEWHERE: &str = "resume_of_a_session_without_its_directory_needs_another_where_the_cli_can";
+const ELSEWHERE: &str = "resume_without_its_directory_asks_for_one_where_possible";
 
 /// The provider without a CLI of its own: its program is sessd itself.
 const BUILT_IN: &str = "echo";
@@ -269,7 +269,7 @@ fn retention_of_kilo_is_none() {
 
 /// A session of years ago is still there and can be resumed.
 fn never_deleted(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["codex", "cursor", "opencode"]) else { return };
     let id = scene.one_shot("alpha question").session_id;
     let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
     if scene.has_database() {

@@ -32,7 +32,7 @@ pub(crate) fn pass(sandbox: &Sandbox, clock: &ShiftedClock, ms: i64) {
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
 }
 
-/// What a cleanup does, after a dry run has promised exactly that.
+/// Runs a cleanup after a dry run, which must predict exactly what it does.
 #[track_caller]
 fn cleanup(sandbox: &Sandbox) -> Vec<Value> {
     let mut promised = sandbox.json(&["cleanup", "--dry-run"]);
@@ -63,7 +63,7 @@ fn events(sandbox: &Sandbox, id: &str) -> Vec<String> {
 }
 
 #[test]
-fn cleanup_goes_by_two_looks_and_brings_back_what_somebody_goes_on_with() {
+fn cleanup_needs_two_runs_and_restores_what_is_used_again() {
     let Some((sandbox, clock)) = machine() else { return };
     let new = |prompt: &str| sandbox.json(&["send", "--new", "echo", "--ttl", "2d", prompt]);
     let [ttl, pinned, tagged] = ["ttl", "pinned", "tagged"]
@@ -95,7 +95,7 @@ fn cleanup_goes_by_two_looks_and_brings_back_what_somebody_goes_on_with() {
     assert_eq!(cleanup(&sandbox), expected);
     assert!(transcript(&sandbox, &deleted).exists() && transcript(&sandbox, &ttl).exists());
 
-    // Purged: not found again by a sweep, but by somebody who knows its id.
+    // Purged: not found again by a sweep, but by a caller that knows its id.
     sandbox.json(&["jobs", "run", "discovery"]);
     let mut left = sandbox.ids();
     left.sort();
@@ -107,7 +107,7 @@ fn cleanup_goes_by_two_looks_and_brings_back_what_somebody_goes_on_with() {
     let steps = ["discovered", "status_changed", "trashed", "purged", "discovered"];
     assert_eq!(events(&sandbox, &deleted), steps);
 
-    // Past its time to live, in the trash, and somebody goes on with it behind our back.
+    // Past its time to live, in the trash, and continued behind our back.
     let undeleted = sandbox.json(&["undelete", &ttl]);
     let session = &undeleted["sessions"][0];
     assert_eq!((&session["status"], &session["ttl_ms"]), (&json!("active"), &Value::Null));
@@ -138,7 +138,7 @@ fn a_clock_that_is_set_deletes_nothing() {
             assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
             clock.pass(HOUR_MS);
         }
-        // Somebody corrects it: that is another set clock, and still nothing is gone.
+        // The clock is corrected: that sets it once more, and still nothing is gone.
         clock.set_wall(14 * HOUR_MS);
         assert_eq!(sandbox.json(&["cleanup"])["actions"], json!([]), "{shift_ms}");
         sandbox.json(&["undelete", &two]);
@@ -178,6 +178,6 @@ fn jobs_that_were_due_five_times_without_a_daemon_run_once() {
     all_have_run(2);
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
     sandbox.wait_until_started();
-    // A sweep is made at every start, as nobody knows what happened before.
+    // A sweep is made at every start, as anything may have happened before.
     assert_eq!(["discovery", "cleanup", "heartbeat"].map(runs), [3, 2, 2]);
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::BINARIES;
 
-/// What clients were told, and how often.
+/// The answers that clients got, and their number.
 #[derive(Default)]
 struct Told {
     turns: Mutex<Vec<(String, String)>>,
@@ -32,10 +32,10 @@ struct Told {
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill_at_any_moment() {
+fn acknowledged_changes_survive_a_kill_at_any_moment() {
     let sandbox = Sandbox::new(BINARIES);
     let mut known = HashSet::new();
-    for round in 0..rounds(5) {
+    for round in 0..rounds(5, 500) {
         assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
         let told = Told::default();
         thread::scope(|scope| {
@@ -59,7 +59,7 @@ fn what_was_acknowledged_survives_a_kill_at_any_moment() {
     assert!(known.is_subset(&listed), "lost: {:?}", known.difference(&listed));
 }
 
-/// When to kill: after some calls, and a little later still.
+/// The moment of a kill: after some calls, and a little later still.
 struct Moment {
     calls: usize,
     then: Duration,

@@ -1,5 +1,5 @@
-//! Promise: a chat of the Cursor CLI that is gone is never begun anew in silence, wherever its
-//! store is, and its key is seen by nobody. Against our stand-in, which has the traps.
+//! Promise: a chat of the Cursor CLI that is gone is never replaced in silence, wherever its
+//! store is, and its key is never shown. Against our stand-in, which has the traps.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -22,7 +22,7 @@ use crate::scene::{
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
 
-/// What is in every store and must be nowhere else.
+/// A secret that is in every store and must be nowhere else.
 const SECRET: &str = "KEY-THAT-MUST-NEVER-BE-SEEN";
 
 fn scene() -> Scene {
@@ -49,7 +49,7 @@ fn assert_failed(output: &Output, why: &str) {
 
 /// The trap itself first: the CLI says that all is well and remembers nothing.
 #[test]
-fn a_chat_that_is_gone_is_not_resumed_and_its_successor_is_another_session() {
+fn a_deleted_chat_is_not_resumed_and_its_successor_is_new() {
     let scene = scene();
     let (asked, id, folder) = one_chat(&scene);
     scene.one_shot("of no interest");
@@ -76,7 +76,7 @@ fn a_chat_that_is_gone_is_not_resumed_and_its_successor_is_another_session() {
 
 /// The store vanishes after the check and before the CLI opens it.
 #[test]
-fn an_answer_from_an_empty_chat_is_no_success() {
+fn an_answer_from_an_empty_chat_is_not_a_success() {
     let scene = scene();
     let (_, id, folder) = one_chat(&scene);
     let thief =
@@ -92,7 +92,7 @@ fn an_answer_from_an_empty_chat_is_no_success() {
 #[test]
 fn verdicts_of_cursor_are_those_of_its_stores() {
     let mut scene = scene();
-    // Nobody reads a store while the test damages it.
+    // No process reads a store while the test damages it.
     scene.sandbox.set_env("SESSD_DISCOVERY_WATCH", "false");
     let (_, id, folder) = one_chat(&scene);
     scene.one_shot("of no interest");
@@ -173,7 +173,9 @@ fn live_cursor_at_work_is_seen() {
     kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
     child.wait().unwrap();
     assert!(folder.join("store.db-wal").metadata().unwrap().len() > 0);
-    wait_for_live(&scene.sandbox, &id, "nobody after a kill", |live| live.state == LiveState::None);
+    wait_for_live(&scene.sandbox, &id, "a free session after a kill", |live| {
+        live.state == LiveState::None
+    });
     let before = tree_hash(&folder);
     assert_eq!(verdict(&check(&scene.sandbox, &id)), (Status::Active, None));
     tree_hash(&folder).assert_same_as(&before);
@@ -251,7 +253,7 @@ fn prompts_are_arguments_that_mean_nothing_else() {
 }
 
 #[test]
-fn the_key_of_a_chat_is_seen_by_nobody() {
+fn the_key_of_a_chat_is_never_shown() {
     let scene = scene();
     let (_, id, folder) = one_chat(&scene);
     let hex: String = SECRET.bytes().map(|byte| format!("{byte:02x}")).collect();

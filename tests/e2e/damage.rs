@@ -120,9 +120,9 @@ fn an_index_that_disagrees_with_its_table_is_damage() {
 }
 
 #[test]
-fn a_daemon_that_ends_in_its_first_sweep_leaves_one_complete_file() {
+fn a_daemon_stopped_in_its_first_sweep_leaves_a_whole_file() {
     let sandbox = Sandbox::new(BINARIES);
-    for number in 0..rounds(5) {
+    for number in 0..rounds(5, 500) {
         let record = serde_json::json!({
             "at": "2026-01-01T00:00:00Z", "cwd": "/", "role": "user",
             "text": format!("{number}"),
@@ -175,7 +175,7 @@ fn a_registry_of_a_later_version_is_left_alone() {
 }
 
 #[test]
-fn a_broken_configuration_is_said_by_every_call_until_it_is_corrected() {
+fn every_call_reports_a_broken_configuration() {
     let sandbox = Sandbox::new(BINARIES);
     let config = |text: &str| sandbox.write(".config/sessd/config.toml", text);
     config("[heartbeat]\nbach = 7\n");

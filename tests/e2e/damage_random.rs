@@ -18,12 +18,12 @@ use sessd_tests::rounds;
 use sessd_tests::sandbox::Sandbox;
 
 use crate::BINARIES;
-use crate::hostile::Dice;
+use crate::hostile_clients::Dice;
 use crate::scene::NEVER;
 
 const SESSIONS: usize = 100;
 
-/// What a registry is made of.
+/// The files of a registry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Image {
     main: Vec<u8>,
@@ -66,7 +66,7 @@ impl Image {
         format!("{name}: {count} changed at {at}")
     }
 
-    /// What SQLite says of a copy.
+    /// Returns SQLite's verdict on a copy.
     fn verdict(&self, scratch: &Path) -> Verdict {
         self.write(scratch);
         let look = || -> rusqlite::Result<Verdict> {
@@ -90,7 +90,7 @@ impl Image {
     }
 }
 
-/// Whether all text is text, which SQLite's check does not look at.
+/// True if all text is UTF-8, which SQLite's check does not look at.
 fn is_text(copy: &Connection) -> rusqlite::Result<bool> {
     let mut tables = copy.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
     for table in tables.query_map([], |row| row.get::<_, String>(0))? {
@@ -201,14 +201,14 @@ fn call_everything(client: &mut Client, id: &str, what: &str) -> Vec<FaultCode> 
 }
 
 #[test]
-fn whatever_is_damaged_the_daemon_finds_what_sqlite_finds() {
+fn the_daemon_finds_every_damage_that_sqlite_finds() {
     let mut sandbox = Sandbox::new(BINARIES);
     for job in ["DISCOVERY", "HEARTBEAT", "CLEANUP"] {
         sandbox.set_env(&format!("SESSD_{job}_SCHEDULE"), NEVER);
     }
     let (ids, images) = images(&sandbox);
     let scratch = sandbox.dir("scratch").join("copy.db");
-    let count = rounds(12).min(200);
+    let count = rounds(12, 200);
     let mut seen = [0; 3];
     for round in 0..count {
         let mut dice = Dice(round);

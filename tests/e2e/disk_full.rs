@@ -89,7 +89,7 @@ fn every_write_on_a_full_disk_is_done_or_says_why_not() {
 
 /// A turn that ends on a full disk, and a lease of it, are written down when there is room.
 #[test]
-fn what_runs_on_a_full_disk_ends_well() {
+fn turns_that_run_on_a_full_disk_end_well() {
     let Some((sandbox, disk)) = machine() else { return };
     let gate = sandbox.gate();
     let mut sending = sandbox.command(BINARIES.sessctl);

@@ -84,7 +84,7 @@ fn piped(sandbox: &Sandbox, arguments: &[&str], input: &str) -> Output {
 }
 
 #[test]
-fn what_was_said_is_remembered_by_the_next_daemon() {
+fn output_is_remembered_by_the_next_daemon() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
@@ -223,7 +223,7 @@ fn an_answer_may_be_larger_than_a_request() {
 }
 
 #[test]
-fn a_daemon_that_is_stopped_interrupts_a_turn_and_tells_its_follower() {
+fn a_stopped_daemon_interrupts_a_turn_and_tells_its_follower() {
     let sandbox = Sandbox::new(BINARIES);
     let _gate = sandbox.gate();
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
@@ -246,7 +246,7 @@ fn a_daemon_that_is_stopped_interrupts_a_turn_and_tells_its_follower() {
 }
 
 #[test]
-fn a_crash_in_the_middle_interrupts_the_turn_and_leaves_no_orphan() {
+fn a_crash_interrupts_the_turn_and_leaves_no_orphan() {
     const FIRST_TWO: &str = "turn 1, and you began with: two";
     let sandbox = Sandbox::new(BINARIES);
     let gate = sandbox.gate();
@@ -330,7 +330,7 @@ fn a_running_session_is_listed_as_busy() {
 }
 
 #[test]
-fn prompts_that_make_no_sense_are_refused() {
+fn invalid_prompts_are_refused() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let cases: &[(&[&str], i32)] = &[
@@ -357,7 +357,7 @@ fn prompts_that_make_no_sense_are_refused() {
     assert_eq!(sandbox.client().send(no_uuid).unwrap_err().code, FaultCode::Usage);
 }
 
-/// However fast it dies: how it ended is told, not that nobody was there.
+/// However fast it dies, the fault tells how it ended, not that it was missing.
 #[test]
 fn a_provider_that_dies_at_once_is_quoted() {
     let sandbox = Sandbox::new(BINARIES);

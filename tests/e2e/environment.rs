@@ -1,5 +1,5 @@
-//! Promise: what a provider needs of the caller's shell travels with the call, and nobody gets what
-//! another shell has. The agent is a script.
+//! Promise: what a provider needs of the caller's shell travels with the call, and it gets nothing
+//! of another shell. The agent is a script.
 
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::DEADLINE;
@@ -14,7 +14,7 @@ echo '{"type":"result"}'
 "#;
 
 #[test]
-fn variables_that_the_configuration_names_travel_with_the_call() {
+fn variables_named_in_the_configuration_travel_with_the_call() {
     let sandbox = Sandbox::new(BINARIES);
     let program = sandbox.script("witness", SCRIPT);
     let program = program.display().to_string();
@@ -28,7 +28,7 @@ fn variables_that_the_configuration_names_travel_with_the_call() {
         assert_eq!(output.status, 0, "{output:?}");
         output.stdout
     };
-    // Whoever happens to start the daemon lends it to nobody.
+    // The environment of the call that starts the daemon is not lent to other calls.
     run(&["daemon", "start"], &[("CORP_VALUE", "theirs")]);
     let send = ["send", "--new", "echo", "what have you got?"];
     let ours = [("CORP_VALUE", "ours"), ("OTHER_VALUE", "ours")];

@@ -9,7 +9,7 @@ use sessd_proto::{Fault, FaultCode, Session};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 
 use crate::CURSOR;
-use crate::scene::{Scene, answer, fault, show};
+use crate::scene::{Scene, answer, fault, runs, show};
 
 /// A failure, as the model server is told to have it, and what must come of it.
 struct Case {
@@ -17,9 +17,9 @@ struct Case {
     /// One of these texts is in the message: the provider's own words.
     said: &'static [&'static str],
     retryable: Option<bool>,
-    /// When to try again, in seconds, where the provider shows what the service said.
+    /// Seconds until the next try, where the provider shows what the service said.
     after_s: Option<i64>,
-    /// What the hint says must be done.
+    /// The advice in the hint.
     todo: &'static str,
 }
 
@@ -34,7 +34,7 @@ const fn case(
 
 const LATER: &str = "try again in a moment";
 
-/// What all of them come to.
+/// Refusals that all of them report alike.
 const REFUSED: [Case; 3] = [
     case("[[status 401]]", &["401"], Some(false), "the key or login was refused"),
     case("[[status 403]]", &["403"], Some(false), "the key or login was refused"),
@@ -155,19 +155,28 @@ const SILENT: Case = case("[[status 429]]", TOO_LONG, Some(true), "longer: --tim
 
 const TOO_LONG: &[&str] = &["took too long and was ended"];
 
-/// How many machines are busy at once: more starts of real programs take too long together.
+/// The other CLIs wait for their deadlines, for minutes in all.
+const REPRESENTATIVES: &[&str] = &["claude", "codex", "cursor"];
+
+/// Machines that are busy at once: more starts of real programs take too long together.
 const AT_ONCE: usize = 3;
 
 /// Sends a prompt that fails for each of the cases, each on a machine of its own.
 fn fails(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
+    if !runs(cli, REPRESENTATIVES) {
+        return;
+    }
     let failed = by_itself.iter().chain(&REFUSED).map(|case| (case, FaultCode::ProviderFailed));
     let ended = by_deadline.iter().map(|case| (case, FaultCode::Deadline));
     // Those that only wait for their deadline begin first.
     let cases = Mutex::new(ended.chain(failed));
     let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
+    // Its threads go by the name of the test, so that its time is known.
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let run = || iter::from_fn(next).for_each(|(case, code)| fails_as(cli, case, code));
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
-            scope.spawn(|| iter::from_fn(next).for_each(|(case, code)| fails_as(cli, case, code)));
+            thread::Builder::new().name(name.clone()).spawn_scoped(scope, run).unwrap();
         }
     });
 }
@@ -175,6 +184,9 @@ fn fails(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
 /// The same on two machines, as these take long to start: what ends by itself on one, what waits
 /// for its deadline on the other.
 fn fails_in_one(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
+    if !runs(cli, REPRESENTATIVES) {
+        return;
+    }
     let in_turn = |cases: &[&Case], code: FaultCode| {
         if cases.is_empty() {
             return;
@@ -234,7 +246,7 @@ fn fails_in(scene: &Scene, id: &str, case: &Case, code: FaultCode) {
     assert_eq!(kept(&after), kept(&before), "{directive}");
 }
 
-/// What no failed call may change.
+/// The fields that no failed call may change.
 fn kept(session: &Session) -> impl PartialEq + std::fmt::Debug {
     let Session { id, status, reason, provider_session_id, launch_dir, trashed_at, .. } =
         session.clone();

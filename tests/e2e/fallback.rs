@@ -39,7 +39,7 @@ fn gone(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_session_that_is_gone_begins_anew_under_its_id() {
+fn a_session_that_is_gone_is_rebound_under_its_id() {
     let sandbox = Sandbox::new(BINARIES);
     let id = gone(&sandbox);
     let refused = fault(&sandbox, &["send", "@me", "two"], 5);
@@ -61,7 +61,7 @@ fn a_session_that_is_gone_begins_anew_under_its_id() {
     let sent = answer(&sandbox, &["send", "@me", "--fallback", "new", "three"]);
     assert_eq!(sent["lost_context"], false);
     assert_eq!(sent["text"], "turn 2, and you began with: two");
-    // What comes back is known to be the session's own, but not what it is now.
+    // A transcript that comes back is known to be the session's earlier one, not its present one.
     copy(&sandbox.home().join("kept"), &transcript(&sandbox, &id));
     run_job(&sandbox, "discovery");
     answer(&sandbox, &["daemon", "restart"]);
@@ -73,7 +73,7 @@ fn a_session_that_is_gone_begins_anew_under_its_id() {
 }
 
 #[test]
-fn a_person_is_told_that_the_context_is_lost() {
+fn a_terminal_is_told_that_the_context_is_lost() {
     let sandbox = Sandbox::new(BINARIES);
     let id = gone(&sandbox);
     let sent = sandbox.sessctl(&["send", &id, "--fallback", "new", "two"]);
@@ -84,7 +84,7 @@ fn a_person_is_told_that_the_context_is_lost() {
 }
 
 #[test]
-fn what_is_unknown_never_begins_anew() {
+fn an_unknown_session_is_never_rebound() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let home = sandbox.state_dir().join("echo");
@@ -102,7 +102,7 @@ fn what_is_unknown_never_begins_anew() {
 }
 
 #[test]
-fn a_lost_directory_is_no_lost_session() {
+fn a_lost_directory_is_not_a_lost_session() {
     let sandbox = Sandbox::new(BINARIES);
     let dir = sandbox.dir("work");
     let words = ["send", "--new", "echo", "--cwd", dir.to_str().unwrap(), "one"];
@@ -113,10 +113,10 @@ fn a_lost_directory_is_no_lost_session() {
     assert!(events(&sandbox, "rebound").is_empty());
 }
 
-/// Neither of a session that is well, nor of one that has begun anew: the next caller is still
+/// Neither of a session that is well, nor of one that was rebound: the next caller is still
 /// told that the context is lost.
 #[test]
-fn a_failed_call_never_begins_anew() {
+fn a_failed_call_never_rebinds() {
     let sandbox = Sandbox::new(BINARIES);
     let program = sandbox.script(
         "agent",
@@ -126,19 +126,19 @@ fn a_failed_call_never_begins_anew() {
     let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
     sandbox.write(".config/sessd/config.toml", config);
     let id = gone(&sandbox);
-    let anew = ["send", "@me", "--fallback", "new", "two"];
+    let words = ["send", "@me", "--fallback", "new", "two"];
     let failing = sandbox.write("failing", "");
-    assert_eq!(fault(&sandbox, &anew, 6).code, FaultCode::ProviderFailed);
+    assert_eq!(fault(&sandbox, &words, 6).code, FaultCode::ProviderFailed);
     let theirs = show(&sandbox, "@me").provider_session_id;
-    assert_eq!(fault(&sandbox, &anew, 6).code, FaultCode::ProviderFailed);
+    assert_eq!(fault(&sandbox, &words, 6).code, FaultCode::ProviderFailed);
     assert_eq!(show(&sandbox, "@me").provider_session_id, theirs, "bound once more");
     fs::remove_file(&failing).unwrap();
-    let sent = answer(&sandbox, &anew);
+    let sent = answer(&sandbox, &words);
     assert_eq!((&sent["lost_context"], &sent["session"]["id"]), (&true.into(), &(*id).into()));
 
     let before = show(&sandbox, "@me");
     sandbox.write("failing", "");
-    assert_eq!(fault(&sandbox, &anew, 6).code, FaultCode::ProviderFailed);
+    assert_eq!(fault(&sandbox, &words, 6).code, FaultCode::ProviderFailed);
     let after = show(&sandbox, "@me");
     assert_eq!(verdict(&after), (Status::Active, None));
     assert_eq!(after.provider_session_id, before.provider_session_id);
@@ -147,7 +147,7 @@ fn a_failed_call_never_begins_anew() {
 
 /// A bot resets a conversation by deleting it; its key goes on.
 #[test]
-fn a_session_in_the_trash_begins_anew() {
+fn a_session_in_the_trash_is_rebound() {
     let sandbox = Sandbox::new(BINARIES);
     let first = ["send", "@me", "--agent", "echo", "--fallback", "new"];
     let send = |prompt: &str| answer(&sandbox, &[&first[..], &[prompt]].concat());
@@ -165,7 +165,7 @@ fn a_session_in_the_trash_begins_anew() {
 }
 
 #[test]
-fn a_temporary_session_begins_anew_when_its_time_is_over() {
+fn a_session_past_its_ttl_is_rebound_with_fallback() {
     let sandbox = Sandbox::new(BINARIES);
     let words = ["send", "@me", "--agent", "echo", "--ttl", "1s", "--fallback", "new"];
     let send = |prompt: &str| answer(&sandbox, &[&words[..], &[prompt]].concat());
@@ -181,7 +181,7 @@ fn a_temporary_session_begins_anew_when_its_time_is_over() {
 }
 
 #[test]
-fn many_callers_begin_one_session_anew_once() {
+fn many_callers_rebind_one_session_once() {
     const CALLERS: usize = 10;
     let sandbox = Sandbox::new(BINARIES);
     let id = gone(&sandbox);
@@ -199,42 +199,42 @@ fn many_callers_begin_one_session_anew_once() {
 }
 
 #[test]
-fn a_session_of_claude_begins_anew() {
-    begins_anew(&Claude);
+fn a_claude_session_is_rebound() {
+    is_rebound(&Claude);
 }
 
 #[test]
-fn a_session_of_codex_begins_anew() {
-    begins_anew(&Codex);
+fn a_codex_session_is_rebound() {
+    is_rebound(&Codex);
 }
 
 #[test]
-fn a_session_of_gemini_begins_anew() {
-    begins_anew(&Gemini);
+fn a_gemini_session_is_rebound() {
+    is_rebound(&Gemini);
 }
 
 #[test]
-fn a_session_of_qwen_begins_anew() {
-    begins_anew(&Qwen);
+fn a_qwen_session_is_rebound() {
+    is_rebound(&Qwen);
 }
 
 #[test]
-fn a_session_of_opencode_begins_anew() {
-    begins_anew(&OPENCODE);
+fn an_opencode_session_is_rebound() {
+    is_rebound(&OPENCODE);
 }
 
 #[test]
-fn a_session_of_kilo_begins_anew() {
-    begins_anew(&KILO);
+fn a_kilo_session_is_rebound() {
+    is_rebound(&KILO);
 }
 
 #[test]
-fn a_session_of_cursor_begins_anew() {
-    begins_anew(CURSOR);
+fn a_cursor_session_is_rebound() {
+    is_rebound(CURSOR);
 }
 
-fn begins_anew(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+fn is_rebound(cli: &'static dyn RealCli) {
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "cursor", "opencode"]) else { return };
     let sandbox = &scene.sandbox;
     let project = scene.project.to_str().unwrap();
     let send = |prompt: &str| {

@@ -103,7 +103,7 @@ fn entries(sandbox: &Sandbox) -> Vec<String> {
 #[test]
 fn looking_at_a_session_in_use_is_free() {
     for cli in real_cli::ALL {
-        let Some(scene) = Scene::of(cli) else { continue };
+        let Some(scene) = Scene::row(cli, &["claude", "opencode"]) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let id = scene.session(&asked).id;
         let terminal = cli.tui_resume(&scene.sandbox, &scene.project, &asked);
@@ -113,7 +113,7 @@ fn looking_at_a_session_in_use_is_free() {
         // A database has its log and the index of that beside it.
         let bytes = |ending| fs::read(format!("{}{ending}", transcript.display())).ok();
         let state = || ["", "-wal", "-shm"].map(bytes);
-        // What the terminal still does by itself is not ours.
+        // Changes that the terminal still makes by itself are not ours.
         let (asked, before) = wait_until("a terminal that does nothing", DEADLINE, || {
             let before = (scene.server.requests().len(), state());
             pause(Duration::from_secs(1));

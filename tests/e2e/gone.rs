@@ -150,7 +150,7 @@ fn gone_is_not_what_is_in_an_unreadable_home() {
 }
 
 #[test]
-fn gone_is_not_what_a_home_lost_with_more_than_half_of_itself() {
+fn gone_is_not_what_a_home_lost_with_more_than_half() {
     let home = Home::with(5);
     let transcripts = home.transcripts();
     let kept = home.sandbox.dir("kept");
@@ -186,7 +186,7 @@ fn gone_is_believed_when_a_person_says_so() {
     let after: Vec<_> = home.verdicts().into_iter().map(|(status, _)| status).collect();
     use Status::{Active, Expired};
     assert_eq!(after, [Expired, Expired, Expired, Active, Active]);
-    assert_eq!(home.problem(), None, "what was accepted is no problem any more");
+    assert_eq!(home.problem(), None, "an accepted loss is still a problem");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn gone_as_predicted_raises_no_doubt() {
     run_job(&home.sandbox, "discovery");
     let statuses =
         |home: &Home| home.sessions().into_values().map(|s| s.status).collect::<Vec<_>>();
-    assert_eq!(statuses(&home), [Status::Active; 5], "a prediction is no status");
+    assert_eq!(statuses(&home), [Status::Active; 5], "a prediction is not a status");
     old.iter().for_each(|path| fs::remove_file(path).unwrap());
     run_job(&home.sandbox, "discovery");
     use Status::{Active, Expired};
@@ -218,7 +218,7 @@ fn gone_as_predicted_raises_no_doubt() {
     assert_eq!(home.problem(), None);
 }
 
-/// What expired long ago is no part of a home, however much of it there is.
+/// Sessions that expired long ago do not count as part of a home.
 #[test]
 fn gone_is_not_made_credible_by_what_is_gone_already() {
     let home = Home::with(9);

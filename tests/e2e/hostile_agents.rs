@@ -121,7 +121,7 @@ fn peak_mib(sandbox: &Sandbox) -> u64 {
 }
 
 #[test]
-fn one_that_hangs_or_is_deaf_is_ended_by_the_deadline() {
+fn a_provider_that_hangs_is_ended_by_the_deadline() {
     let sandbox = sandbox();
     for mode in ["hang", "deaf"] {
         let ended = send_for_a_while(&sandbox, mode);
@@ -132,7 +132,7 @@ fn one_that_hangs_or_is_deaf_is_ended_by_the_deadline() {
 }
 
 #[test]
-fn one_that_dies_by_a_signal_has_failed() {
+fn a_provider_that_dies_by_a_signal_has_failed() {
     let sandbox = sandbox();
     let ended = send(&sandbox, "signal");
     assert_eq!(ended.status, 6, "{ended:?}");
@@ -141,9 +141,9 @@ fn one_that_dies_by_a_signal_has_failed() {
     assert_the_next_works(&sandbox);
 }
 
-/// What the daemon leaves behind that was killed takes its time to end, as its memory is large.
+/// A killed daemon takes its time to end, as its memory is large.
 #[test]
-fn one_that_outlives_its_daemon_is_not_in_the_way_of_the_next_turn() {
+fn a_provider_that_outlives_its_daemon_blocks_no_turn() {
     let sandbox = sandbox();
     assert_eq!(send(&sandbox, "hello").status, 0);
     let [ref id] = sandbox.ids()[..] else { panic!("{:?}", sandbox.ids()) };
@@ -166,7 +166,7 @@ fn one_that_outlives_its_daemon_is_not_in_the_way_of_the_next_turn() {
 }
 
 #[test]
-fn one_that_floods_is_ended_and_costs_no_memory() {
+fn a_provider_that_floods_is_ended_and_costs_no_memory() {
     let sandbox = sandbox();
     let ended = sandbox.sessctl(&["send", "--new", "echo", "flood"]);
     assert_eq!(ended.status, 6, "{ended:?}");
@@ -177,7 +177,7 @@ fn one_that_floods_is_ended_and_costs_no_memory() {
 }
 
 #[test]
-fn lines_of_any_length_and_bytes_that_are_no_text_are_passed_over() {
+fn long_lines_and_bytes_that_are_not_text_are_skipped() {
     let sandbox = sandbox();
     for mode in ["lines", "bytes"] {
         let ended = send(&sandbox, mode);
@@ -191,7 +191,7 @@ fn lines_of_any_length_and_bytes_that_are_no_text_are_passed_over() {
 
 /// It has left the group, but still has the pipe that we read.
 #[test]
-fn one_that_forks_away_takes_nothing_with_it() {
+fn a_provider_that_forks_away_takes_nothing_with_it() {
     let sandbox = sandbox();
     let ended = send(&sandbox, "away");
     assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
@@ -205,7 +205,7 @@ fn one_that_forks_away_takes_nothing_with_it() {
 
 /// It has left the group and let go of every pipe: only a turn that ends by itself leaves it alone.
 #[test]
-fn one_that_is_gone_for_good_ends_with_a_turn_that_is_ended() {
+fn a_daemonized_provider_ends_with_its_ended_turn() {
     let sandbox = sandbox();
     let ended = send(&sandbox, "gone");
     assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
@@ -229,7 +229,7 @@ fn one_that_is_gone_for_good_ends_with_a_turn_that_is_ended() {
 }
 
 #[test]
-fn one_that_sends_to_its_own_session_does_not_wait_for_itself() {
+fn a_provider_that_sends_to_its_own_session_is_refused() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("hello");
     assert_eq!(sandbox.sessctl(&["daemon", "stop"]).status, 0);
@@ -270,13 +270,13 @@ fn assert_goes_on(sandbox: &Sandbox, id: &str) {
 }
 
 #[test]
-fn an_id_that_was_announced_and_never_written_is_not_held_against_the_next_turn() {
+fn an_announced_id_that_was_never_written_blocks_no_turn() {
     let sandbox = with_agent("codex", FORGETFUL);
     assert_goes_on(&sandbox, &announced(&sandbox));
 }
 
 #[test]
-fn an_announced_id_is_given_up_only_in_a_home_that_could_be_looked_through() {
+fn an_announced_id_is_given_up_only_in_a_readable_home() {
     let sandbox = with_agent("codex", FORGETFUL);
     let lost = sandbox.dir(".codex/sessions").join("2026");
     let id = announced(&sandbox);

@@ -1,4 +1,4 @@
-//! Promise: a caller's own name means one session for ever, whatever the session goes through.
+//! Promise: a caller's own name always means one session, whatever happens to the session.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -130,8 +130,8 @@ fn key_binds_lists_moves_and_drops() {
     assert!(sandbox.json(&["key", "list"])["next"].is_null());
 
     sandbox.json(&["key", "move", "@b", &two]);
-    let nobody = fault(&sandbox, &["key", "move", "@z", &two], 3);
-    assert!(nobody.hint.unwrap().contains("sessctl key bind @z"));
+    let unbound = fault(&sandbox, &["key", "move", "@z", &two], 3);
+    assert!(unbound.hint.unwrap().contains("sessctl key bind @z"));
     assert_eq!(sandbox.json(&["key", "drop", "@a"])["sessions"][0]["id"], *one);
     assert_eq!(sandbox.json(&["key", "drop", "@a"])["sessions"], serde_json::json!([]));
     sandbox.kill_daemon();
@@ -141,7 +141,7 @@ fn key_binds_lists_moves_and_drops() {
 }
 
 #[test]
-fn what_is_no_key_is_refused() {
+fn an_invalid_key_is_refused() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let longest = format!("@{}", "x".repeat(199));
@@ -163,7 +163,7 @@ fn what_is_no_key_is_refused() {
     assert_eq!(sandbox.ids(), [id]);
 }
 
-/// What a bot calls a session may be in the trash for years: it never comes to mean nothing, or
+/// The session of a bot's key may be in the trash for years: the key never means nothing, or
 /// another session, in silence.
 #[test]
 fn a_key_survives_the_trash() {

@@ -1,4 +1,4 @@
-//! A client that misbehaves on the socket costs nobody else anything.
+//! A client that misbehaves on the socket costs other clients nothing.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::BINARIES;
 
-/// How much the daemon's memory may grow whatever a client does, in bytes.
+/// The growth of the daemon's memory that a client may cause, in bytes.
 pub(crate) const GROWTH_MAX: u64 = 64 * 1024 * 1024;
 
 pub(crate) fn started() -> Sandbox {
@@ -64,7 +64,7 @@ pub(crate) fn answer(stream: &mut UnixStream) -> Response<SessdResponse> {
     codec::decode(&(&body[..]).into()).unwrap()
 }
 
-/// How long it takes until the daemon hangs up; what it says before is read and dropped.
+/// Returns the time until the daemon hangs up; what it says before is read and dropped.
 #[track_caller]
 fn hang_up(stream: &mut UnixStream) -> Duration {
     let started = Instant::now();
@@ -110,7 +110,7 @@ pub(crate) fn memory(sandbox: &Sandbox) -> u64 {
 }
 
 #[test]
-fn bytes_that_are_no_preface_end_the_connection() {
+fn bytes_that_are_not_a_preface_end_the_connection() {
     let sandbox = started();
     let older = Preface { protocol: 0, ..Preface::current(false) };
     for bytes in [&b"GET /v1/list HTTP/1.1\r\n\r\n"[..], &[0xff; 16], &[0; 16], &older.to_bytes()] {
@@ -145,7 +145,7 @@ fn half_a_frame_is_waited_for_five_seconds() {
 }
 
 #[test]
-fn frames_that_make_no_sense_end_the_connection_alone() {
+fn invalid_frames_end_only_their_connection() {
     let sandbox = started();
     let before = memory(&sandbox);
     let too_long = u32::try_from(REQUEST_BYTES_MAX + 1).unwrap().to_be_bytes();
@@ -186,7 +186,7 @@ fn idle_connections_give_way_to_new_ones() {
 }
 
 #[test]
-fn a_client_that_never_reads_is_dropped_before_it_costs_memory() {
+fn a_client_that_never_reads_is_dropped_and_costs_no_memory() {
     let sandbox = started();
     let before = memory(&sandbox);
     let mut stream = greeted(&sandbox);

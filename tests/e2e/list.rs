@@ -1,4 +1,4 @@
-//! What a person sees fits the terminal, what a program reads is complete.
+//! Promise: a list fits the terminal, and through a pipe it is complete.
 
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::terminal::Terminal;
@@ -94,7 +94,7 @@ fn pages_go_on_where_the_last_one_ended() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_fault() {
+fn a_reader_that_closes_the_pipe_early_is_not_a_fault() {
     let sandbox = crowded();
     for arguments in ["list --all --json", "list --all"] {
         let script = format!("set -o pipefail; {} {arguments} | head -c 10", BINARIES.sessctl);

@@ -1,5 +1,5 @@
-//! Promise: an answer that has begun comes to its end without whoever asked for it, and what has
-//! come of it is kept when somebody cancels it, which leaves nothing that runs. Called where a
+//! Promise: an answer that has begun is completed without its sender, and its output is kept when
+//! it is cancelled, which leaves no process behind. Called where a
 //! session of each real CLI is at hand.
 
 use std::fs;
@@ -14,7 +14,7 @@ use crate::BINARIES;
 use crate::echo::said;
 use crate::scene::{Scene, answer, show};
 
-/// The answer of a turn whose sender was killed in the middle of it is printed to whoever asks.
+/// The answer of a turn whose sender was killed in the middle of it is printed to later callers.
 pub(crate) fn outlives_its_sender(scene: &Scene, id: &str) {
     let (before, half_sent) = (scene.server.turn_requests().len(), scene.server.half_sent());
     let prompt = "iota question [[pause 600]]";
@@ -79,7 +79,7 @@ fn in_the_middle(scene: &Scene, before: usize, turn: impl Fn() -> String) -> Str
     turn_id
 }
 
-/// Whether the CLI tells what the model has said before that has come to its end.
+/// True if the CLI passes on an answer while it arrives.
 fn shows_parts(scene: &Scene) -> bool {
     matches!(scene.provider(), "claude" | "codex" | "gemini")
 }

@@ -67,7 +67,7 @@ fn begin(scene: &Scene) -> Terminal {
     terminal
 }
 
-/// The one session that somebody has open.
+/// Waits for the one session that a process has open.
 fn open_session(scene: &Scene) -> Session {
     wait_until("an open session", DEADLINE, || {
         let mut busy = sessions(&scene.sandbox, &["list", "--busy"]);
@@ -85,7 +85,9 @@ fn settled(scene: &Scene, id: &str) -> Session {
 }
 
 fn begins(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini", "cursor", "opencode"]) else {
+        return;
+    };
     let mut terminal = begin(&scene);
     let starting = open_session(&scene);
     assert_eq!(starting.status, Status::Unknown);
@@ -135,7 +137,7 @@ fn new_begins_in_the_home_that_the_calling_shell_selects() {
     }
 }
 
-/// A sweep finds the transcript before anybody knows whose it is.
+/// A sweep finds the transcript before it is bound to its session.
 #[test]
 fn new_codex_takes_over_what_a_sweep_has_found() {
     let Some(scene) = Scene::of(&Codex) else { return };
@@ -175,7 +177,7 @@ fn new_codex_takes_over_what_a_sweep_has_found() {
 
 /// Going back to an old session in the terminal of a new one: neither takes the other over.
 #[test]
-fn new_codex_that_goes_back_to_an_old_session_takes_the_lease_there() {
+fn new_codex_back_in_an_old_session_takes_the_lease_there() {
     let Some(scene) = Scene::of(&Codex) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let old = scene.session(&asked).id;
@@ -251,9 +253,9 @@ fn fork_continues_a_copy_of_kilo() {
     forks(&KILO);
 }
 
-/// The copy goes its own way while somebody else has the original.
+/// The copy goes its own way while another process has the original.
 fn forks(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
     let original = cli.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
@@ -292,9 +294,9 @@ fn fork_by_a_turn_leaves_the_original_of_kilo_as_it_was() {
     forks_by_a_turn(&KILO);
 }
 
-/// Also of an agent that may edit: `permissions_real` leaves that to this.
+/// Also with an agent that may edit: `permissions_real` leaves that to this test.
 fn forks_by_a_turn(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["opencode"]) else { return };
     let agent =
         format!("[agents.editor]\nprovider = '{}'\npermission = 'edit'\n", scene.provider());
     scene.sandbox.write(".config/sessd/config.toml", agent);
@@ -314,7 +316,7 @@ fn forks_by_a_turn(cli: &'static dyn RealCli) {
 #[test]
 fn fork_is_refused_where_the_cli_cannot() {
     for cli in [&Gemini as &'static dyn RealCli, &Qwen, CURSOR] {
-        let Some(scene) = Scene::of(cli) else { continue };
+        let Some(scene) = Scene::row(cli, &["gemini", "cursor"]) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let calls = scene.replace_cli();
         let refused = fault(&scene.sandbox, &["resume", "--fork", &asked], 1);

@@ -42,7 +42,7 @@ fn permissions_are_taken_by_cursor() {
     are_taken(CURSOR);
 }
 
-/// What the CLI says of its mode, where it says it: in its output, or to the model.
+/// The CLI's own words about its mode, in its output or to the model.
 fn shown(provider: &str, permission: Permission) -> &'static str {
     match (provider, permission) {
         ("claude", Permission::Edit) => "\"permissionMode\":\"acceptEdits\"",
@@ -59,7 +59,7 @@ fn shown(provider: &str, permission: Permission) -> &'static str {
 /// are taken by the real ones wherever the agents of `agents_real` are started, and those that
 /// edit by the slow ones where `new` makes copies by a turn.
 fn are_taken(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "cursor"]) else { return };
     let provider = scene.provider();
     let accepted = providers::by_id(provider).unwrap().launcher().accepts().permissions;
     assert!(accepted.contains(&Permission::All), "{accepted:?}");

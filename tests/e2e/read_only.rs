@@ -42,7 +42,7 @@ impl Machine {
         serde_json::from_str(&output.stdout).unwrap()
     }
 
-    /// What is made read-only, and how it was.
+    /// The paths that are made read-only, and their modes before.
     fn places(&self) -> [(PathBuf, u32, u32); 2] {
         let state = self.sandbox.state_dir();
         [(state.join("sessd.db"), 0o400, 0o600), (state, 0o500, 0o700)]
@@ -54,7 +54,7 @@ fn set_mode(path: &PathBuf, mode: u32) {
 }
 
 #[test]
-fn a_daemon_that_finds_it_read_only_says_so_until_it_is_not() {
+fn a_daemon_on_a_read_only_disk_says_so_until_it_is_not() {
     let Some(machine) = Machine::new() else { return };
     for (place, closed, open) in machine.places() {
         assert_eq!(machine.call(&["daemon", "stop"]).status, 0);

@@ -101,7 +101,7 @@ fn an_answer_is_passed_on_while_it_arrives() {
 }
 
 #[test]
-fn what_was_said_outlives_a_daemon_that_is_killed() {
+fn output_outlives_a_killed_daemon() {
     let (sandbox, _gate) = hesitant();
     let turn = begun(&sandbox);
     sandbox.kill_daemon();
@@ -109,7 +109,7 @@ fn what_was_said_outlives_a_daemon_that_is_killed() {
 }
 
 #[test]
-fn what_was_said_outlives_a_daemon_that_is_restarted() {
+fn output_outlives_a_restarted_daemon() {
     let (sandbox, _gate) = hesitant();
     let turn = begun(&sandbox);
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
@@ -117,7 +117,7 @@ fn what_was_said_outlives_a_daemon_that_is_restarted() {
 }
 
 #[test]
-fn what_was_said_outlives_a_turn_that_is_cancelled_or_takes_too_long() {
+fn output_outlives_a_cancelled_or_timed_out_turn() {
     let (sandbox, _gate) = hesitant();
     let turn = begun(&sandbox);
     assert_eq!(sandbox.json(&["turns", "cancel", &turn])["state"], "cancelled");

@@ -84,7 +84,7 @@ fn a_plan_takes_no_lease() {
 }
 
 #[test]
-fn a_person_picks_from_a_list_and_a_pipe_gets_the_newest() {
+fn a_terminal_gets_a_list_and_a_pipe_the_newest() {
     let sandbox = Sandbox::new(BINARIES);
     for prompt in ["apples", "bananas", "cherries"] {
         sandbox.new_session(prompt);

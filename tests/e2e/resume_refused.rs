@@ -1,5 +1,5 @@
 //! Promise: `sessctl resume` starts nothing for a session that its CLI would refuse or silently
-//! begin anew; the exit code and the reason tell why, the hint tells what to do.
+//! begin again; the exit code and the reason tell why, the hint tells what to do.
 
 use std::fs;
 use std::path::Path;
@@ -38,11 +38,11 @@ fn trap_01_codex_is_never_started_with_a_malformed_id() {
     assert_eq!(files_below(&scene.home().join("sessions")).len(), before);
 }
 
-/// Neither is a prompt sent: nobody is asked, and nothing is created.
+/// Neither is a prompt sent: no model is asked, and nothing is created.
 #[test]
 fn resume_refuses_what_is_gone_and_what_cannot_be_told() {
     for cli in real_cli::ALL {
-        let Some(scene) = Scene::of(cli) else { continue };
+        let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { continue };
         let gone = scene.one_shot("alpha question").session_id;
         let lost = scene.one_shot("beta question").session_id;
         let [gone_id, lost_id] = [&gone, &lost].map(|id| scene.session(id).id);
@@ -72,9 +72,9 @@ fn resume_refuses_what_is_gone_and_what_cannot_be_told() {
 }
 
 #[test]
-fn resume_of_a_session_without_its_directory_needs_another_where_the_cli_can() {
+fn resume_without_its_directory_asks_for_one_where_possible() {
     for cli in real_cli::ALL {
-        let Some(scene) = Scene::of(cli) else { continue };
+        let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let id = scene.session(&asked).id;
         fs::rename(&scene.project, scene.sandbox.home().join("moved")).unwrap();

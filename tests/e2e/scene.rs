@@ -1,9 +1,10 @@
-//! What the tests of real sessions have in common: a machine with a real CLI on it, a shell with
+//! Shared by the tests of real sessions: a machine with a real CLI on it, a shell with
 //! variables of its own, and the answers of `sessctl` as values.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -14,6 +15,7 @@ use sessd_tests::real_cli::{Answer, RealCli};
 use sessd_tests::sandbox::{Output, Sandbox};
 use sessd_tests::terminal::Terminal;
 use sessd_tests::wait::{DEADLINE, wait_until};
+use sessd_tests::{is_long, report};
 
 use crate::BINARIES;
 
@@ -46,6 +48,12 @@ impl Scene {
         ready.then_some(Self { cli, sandbox, server, project, elsewhere })
     }
 
+    /// Like [`Self::of`], for one of several CLIs that a test is run with: `None`, reported as
+    /// left to the long suite, unless [`runs`] is true of it.
+    pub(crate) fn row(cli: &'static dyn RealCli, representatives: &[&str]) -> Option<Self> {
+        if runs(cli, representatives) { Self::of(cli) } else { None }
+    }
+
     /// The provider's id.
     pub(crate) fn provider(&self) -> &'static str {
         self.cli.provider()
@@ -76,17 +84,17 @@ impl Scene {
         }
     }
 
-    /// Whether the CLI shows who has a session.
+    /// True if the CLI shows which process has a session.
     pub(crate) fn shows_use(&self) -> bool {
         matches!(self.provider(), "claude" | "codex" | "cursor")
     }
 
-    /// Whether the CLI resumes a session in any directory.
+    /// True if the CLI resumes a session in any directory.
     pub(crate) fn resumes_anywhere(&self) -> bool {
         matches!(self.provider(), "claude" | "codex" | "cursor")
     }
 
-    /// Whether all sessions of a home are in one file.
+    /// True if all sessions of a home are in one file.
     pub(crate) fn has_database(&self) -> bool {
         matches!(self.provider(), "opencode" | "kilo")
     }
@@ -167,7 +175,23 @@ impl Scene {
     }
 }
 
-/// What was called in the place of real programs.
+/// The providers whose stores, locks and options differ. Kilo is built on OpenCode and has its
+/// code in sessd too, and its starts take half of the time of all.
+pub(crate) const DIFFERENT: &[&str] = &["claude", "codex", "gemini", "qwen", "opencode", "cursor"];
+
+/// True if the present test runs with this CLI: in the long suite always, else if it is one of
+/// those that represent the others. What does not run is reported.
+pub(crate) fn runs(cli: &dyn RealCli, representatives: &[&str]) -> bool {
+    let provider = cli.provider();
+    if is_long() || representatives.contains(&provider) {
+        return true;
+    }
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    report::left_to_long(&format!("{test}: {provider}"));
+    false
+}
+
+/// The calls of recorders that stand in the place of real programs.
 pub(crate) struct Calls {
     log: PathBuf,
 }
@@ -189,7 +213,7 @@ impl Calls {
     }
 }
 
-/// What `sessctl --json` answers.
+/// Returns the output of `sessctl --json`.
 #[track_caller]
 pub(crate) fn answer(sandbox: &Sandbox, arguments: &[&str]) -> Value {
     let output = sandbox.sessctl(&[&["--json"], arguments].concat());
@@ -274,7 +298,7 @@ pub(crate) fn wait_until_settled(sandbox: &Sandbox, id: &str) {
     });
 }
 
-/// Whether a process is this one or was started by it, however far away.
+/// True if a process is this one or a descendant of it.
 pub(crate) fn is_in(pid: u32, ancestor: u32) -> bool {
     if pid == ancestor {
         return true;

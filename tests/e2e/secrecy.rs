@@ -45,7 +45,7 @@ fn replace_agent(sandbox: &Sandbox, script: &str) {
 }
 
 #[test]
-fn a_daemon_gives_nobody_the_variables_of_the_shell_that_needed_it_first() {
+fn the_environment_of_the_first_shell_is_not_passed_on() {
     let sandbox = Sandbox::new(BINARIES);
     have_a_witness(&sandbox);
     let theirs = sandbox.dir("theirs");
@@ -100,7 +100,7 @@ fn variables_of_a_call_reach_the_provider_and_nothing_else() {
 }
 
 #[test]
-fn a_provider_takes_the_proxy_of_the_calling_shell_and_no_other() {
+fn a_provider_gets_the_proxy_of_the_calling_shell_only() {
     let mut sandbox = Sandbox::new(BINARIES);
     have_a_witness(&sandbox);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
@@ -134,7 +134,7 @@ fn a_secret_that_a_provider_repeats_is_hidden() {
 }
 
 #[test]
-fn a_key_in_the_address_of_a_tool_server_is_in_no_fault_of_a_turn() {
+fn a_key_in_a_tool_servers_address_is_in_no_fault() {
     let sandbox = Sandbox::new(BINARIES);
     let url = format!("https://a.example/s/{SECRET}/mcp");
     let script = format!("#!/bin/sh\necho 'MCP server {url}: 401' >&2\nexit 1\n");

@@ -16,7 +16,7 @@ use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::pause;
 
 use crate::BINARIES;
-use crate::hostile::descriptors;
+use crate::hostile_clients::descriptors;
 use crate::limits::memory;
 
 /// Events that the writer makes in one round, by tags that it puts on and takes off again.
@@ -25,7 +25,7 @@ const EVENTS_A_ROUND: u64 = 2_000;
 /// Tags of one call.
 const TAGS: u64 = 100;
 
-/// What `[retention]` says.
+/// The limits of `[retention]`.
 const EVENTS_KEPT: i64 = 5_000;
 const RUNS_KEPT: i64 = 3;
 const TURNS_KEPT: i64 = 20;
@@ -35,14 +35,14 @@ const LOOKS_KEPT: i64 = 100;
 
 const MIB: u64 = 1024 * 1024;
 
-/// 4,000 pages are written before the log is copied back and begun anew, and a transaction may
+/// 4,000 pages are written before the log is copied back and restarted, and a transaction may
 /// still come in between; what is more than 8 MiB is cut off then.
 const LOG_MAX: u64 = 24 * MIB;
 
-/// How much memory may grow in the second half of the time, in bytes.
+/// The growth of memory that is allowed in the second half of the time, in bytes.
 const GROWTH_MAX: f64 = 8.0 * MIB as f64;
 
-/// What was seen at one moment.
+/// The sizes at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     events: u64,
@@ -78,9 +78,9 @@ fn machine() -> (Sandbox, Vec<String>) {
 }
 
 #[test]
-fn a_daemon_that_works_without_pause_grows_by_nothing() {
+fn a_daemon_under_constant_work_does_not_grow() {
     let (sandbox, ids) = machine();
-    let wanted = rounds(50) * EVENTS_A_ROUND;
+    let wanted = rounds(50, 500) * EVENTS_A_ROUND;
     let (made, turns, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let mut samples = thread::scope(|scope| {
         let writer = scope.spawn(|| tag_and_untag(&sandbox, &ids, wanted, &made));
@@ -99,7 +99,7 @@ fn a_daemon_that_works_without_pause_grows_by_nothing() {
     assert_tables(&sandbox, turns.into_inner());
 }
 
-/// Looks at the daemon again and again, as somebody with a list before them.
+/// Lists and takes samples again and again.
 fn watch(sandbox: &Sandbox, made: &AtomicU64, over: &AtomicBool) -> Vec<Sample> {
     let mut samples = Vec::new();
     while !over.load(Ordering::Relaxed) {
@@ -140,7 +140,7 @@ fn touch(sandbox: &Sandbox, ids: &[String], over: &AtomicBool) {
         let at = format!("2026-01-01T{:02}:{:02}:00Z", number / 60 % 24, number % 60);
         let record = serde_json::json!({ "at": at, "cwd": "/", "role": "user", "text": "more" });
         let written = fs::read_to_string(&path).unwrap();
-        // As long as it was after a while: what is read of it is no matter of this test.
+        // Kept short: how much of it is read does not matter here.
         let begin: Vec<&str> = written.lines().take(2).collect();
         fs::write(&path, format!("{}\n{record}\n", begin.join("\n"))).unwrap();
         if over.load(Ordering::Relaxed) {

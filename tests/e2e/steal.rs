@@ -1,5 +1,5 @@
-//! Promise: who has a session may be asked to end or waited for, if we started it. Nobody is
-//! killed, and nobody else is asked.
+//! Promise: a process that has a session is asked to end or waited for if we started it. None is
+//! killed, and no other process is asked.
 
 use sessd_tests::daemon::is_running;
 use sessd_tests::real_cli::{self, Claude, RealCli};
@@ -23,7 +23,7 @@ fn terminal(sandbox: &Sandbox, words: &[&str]) -> Terminal {
 #[test]
 fn steal_takes_every_cli_over() {
     for cli in real_cli::ALL {
-        let Some(scene) = Scene::of(cli) else { continue };
+        let Some(scene) = Scene::row(cli, &["claude", "opencode"]) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let id = scene.session(&asked).id;
         let mut first = scene.resume(&[&id], &scene.elsewhere);
@@ -52,7 +52,7 @@ fn steal_leaves_alone_what_we_did_not_start() {
 }
 
 #[test]
-fn steal_kills_nobody_who_does_not_end() {
+fn steal_kills_no_process_that_refuses_to_end() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let script = "#!/bin/sh\ntrap '' TERM\necho deaf\nwhile :; do read -r line; done\n";
@@ -69,7 +69,7 @@ fn steal_kills_nobody_who_does_not_end() {
 
 /// A turn has the session as much as a terminal has.
 #[test]
-fn a_session_with_a_turn_is_waited_for_or_its_turn_is_ended() {
+fn a_session_with_a_turn_is_waited_for_or_its_turn_ended() {
     let (sandbox, gate, id) = gated();
     let running = detach(&sandbox, &[&id, "two"]);
     let pid = agent(&sandbox);
@@ -77,7 +77,7 @@ fn a_session_with_a_turn_is_waited_for_or_its_turn_is_ended() {
     assert_fault(&busy, 4, "a turn runs");
     assert!(busy.stderr.contains(&format!("process {pid} ")), "{busy:?}");
     let queued = detach(&sandbox, &[&id, "three"]);
-    // That one is promised to somebody, and comes next.
+    // That one was accepted before, and comes next.
     assert_fault(&sandbox.sessctl(&["resume", "--steal", &id]), 4, "a turn waits");
     assert_eq!(sandbox.json(&["turns", "show", &running])["state"], "running");
     let mut waiting = terminal(&sandbox, &["resume", "--wait", &id]);

@@ -28,10 +28,10 @@ fn assert_answers(manager: &UserManager, after: &str) {
 }
 
 #[test]
-fn the_first_call_starts_the_service_which_serves_on_systemds_socket() {
+fn the_first_call_starts_the_service_on_systemds_socket() {
     let Some(manager) = installed() else { return };
     assert_eq!(manager.property("sessd.socket", "ActiveState"), "active");
-    assert_eq!(manager.main_pid(), None, "it runs before anybody has called");
+    assert_eq!(manager.main_pid(), None, "it runs before the first call");
     let mode = |path: &Path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&manager.socket()), 0o600);
     assert_eq!(mode(manager.socket().parent().unwrap()), 0o700);
@@ -45,7 +45,7 @@ fn the_first_call_starts_the_service_which_serves_on_systemds_socket() {
 }
 
 #[test]
-fn the_memory_of_the_daemon_is_closed_to_other_processes_of_the_user() {
+fn the_daemons_memory_is_closed_to_the_users_processes() {
     let Some(manager) = installed() else { return };
     assert_answers(&manager, "install");
     let environment = format!("/proc/{}/environ", manager.main_pid().expect("the service runs"));
@@ -74,7 +74,7 @@ fn stop_keeps_the_socket_and_the_next_call_starts_it_again() {
     let restarted = manager.json(&["daemon", "restart"])["pid"].clone();
     assert_eq!(Some(restarted), manager.main_pid().map(Into::into));
     assert_ne!(second, manager.main_pid());
-    // A daemon that nobody has told systemd to end ends well, too.
+    // A daemon that ends without systemd's order ends well, too.
     manager.signal("-TERM");
     manager.wait_for("sessd.service", "ActiveState", "inactive", DEADLINE);
     assert_eq!(manager.property("sessd.service", "Result"), "success");
@@ -84,7 +84,7 @@ fn stop_keeps_the_socket_and_the_next_call_starts_it_again() {
 /// Ended in order and killed alike: systemd and the next daemon leave no process of it, what it
 /// had said is there, and the prompt that waited is answered.
 #[test]
-fn a_turn_that_runs_when_the_service_ends_is_interrupted_and_the_next_one_runs() {
+fn the_end_of_the_service_interrupts_a_turn_and_runs_the_next() {
     let Some(manager) = installed() else { return };
     let script = r#"#!/bin/sh
 read -r prompt
@@ -122,7 +122,7 @@ echo '{"type":"result","text":"last words"}'
         let followed = follower.wait_with_output().unwrap();
         assert_eq!(String::from_utf8(followed.stdout).unwrap(), "first words\n", "{how}");
         assert_eq!(manager.json(&["turns", "show", running])["state"], "interrupted", "{how}");
-        wait_until("nobody who sleeps", DEADLINE, || (sleeping() == 0).then_some(()));
+        wait_until("the end of all sleepers", DEADLINE, || (sleeping() == 0).then_some(()));
         let said = manager.sessctl(&["turns", "follow", queued.as_str().unwrap()]);
         assert_eq!((said.status, &*said.stdout), (0, "first words\n"), "{how}: {said:?}");
     }
@@ -132,7 +132,7 @@ echo '{"type":"result","text":"last words"}'
 fn a_socket_whose_name_was_removed_costs_no_call() {
     let Some(manager) = installed() else { return };
     let folder = manager.socket().parent().unwrap().to_owned();
-    // At first nobody runs, and systemd does not notice; then the daemon takes its name again;
+    // At first no daemon runs, and systemd does not notice; then one takes its name again;
     // then that name goes with the daemon, and again systemd does not notice.
     for round in ["before the first call", "while it runs", "after it has ended"] {
         if round == "after it has ended" {
@@ -154,7 +154,7 @@ fn a_socket_whose_name_was_removed_costs_no_call() {
 }
 
 #[test]
-fn a_daemon_that_was_started_by_hand_keeps_the_registry_and_no_call_fails() {
+fn a_daemon_started_by_hand_keeps_the_registry() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
     assert_answers(&manager, "boot");
     let by_hand = manager.json(&["status"])["pid"].clone();

@@ -14,7 +14,7 @@ use crate::BINARIES;
 use crate::bad_input::assert_fault;
 use crate::systemd::installed;
 
-/// What `install` or `uninstall` says it did, by the names of the files and units.
+/// Returns what `install` or `uninstall` reports, by the names of the files and units.
 #[track_caller]
 fn actions(manager: &UserManager, arguments: &[&str]) -> Vec<String> {
     let done = manager.json(&[&["daemon"], arguments].concat());
@@ -45,7 +45,7 @@ fn systemd_finds_no_fault_with_the_units() {
     let output = manager.run(&mut verify);
     assert_eq!((output.status, &*output.stdout, &*output.stderr), (0, "", ""));
     assert_eq!(manager.sessctl(&["list"]).status, 0);
-    // What systemd does not know, it ignores: these tell that it has understood.
+    // systemd ignores options that it does not know: these show that it has understood.
     for (name, value) in [
         ("Type", "notify"),
         ("WatchdogUSec", "30s"),
@@ -61,11 +61,11 @@ fn systemd_finds_no_fault_with_the_units() {
 
 const ENABLED: &str = "enabled sessd.socket and sessd.service";
 
-/// The service itself is not: whoever calls first starts it.
+/// The service itself is not: the first call starts it.
 const STARTED: &str = "started sessd.socket; the first call starts the daemon";
 
 #[test]
-fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
+fn install_is_repeatable_keeps_edits_and_can_be_undone() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
     assert_eq!(manager.sessctl(&["send", "--new", "echo", "kept"]).status, 0);
     let by_hand = manager.json(&["status"])["pid"].clone();
@@ -98,7 +98,7 @@ fn install_may_be_repeated_keeps_what_was_edited_and_is_undone_by_uninstall() {
     );
     assert_eq!(manager.main_pid(), Some(pid), "it was restarted for nothing");
 
-    // What an earlier version has written is replaced, and what somebody has edited is kept.
+    // Files of an earlier version are replaced, and edited files are kept.
     let edited = fs::read_to_string(unit("sessd.service")).unwrap() + "# mine\n";
     manager.write(".config/systemd/user/sessd.service", &edited, 0o600);
     manager.write(".config/systemd/user/sessd.service.d/mine.conf", "[Service]\nNice=1\n", 0o600);
@@ -159,7 +159,7 @@ fn uninstall_needs_no_program() {
 }
 
 #[test]
-fn an_install_that_was_interrupted_is_made_good_by_the_next_one() {
+fn an_interrupted_install_is_completed_by_the_next_one() {
     const PATH: &str = "PATH=/usr/bin:/bin:/new/place";
     let Some(manager) = installed() else { return };
     assert_eq!(manager.sessctl(&["list"]).status, 0);
@@ -170,7 +170,7 @@ fn an_install_that_was_interrupted_is_made_good_by_the_next_one() {
         assert_eq!(output.status, 0, "{}", output.stderr);
         serde_json::from_str::<serde_json::Value>(&output.stdout).unwrap()
     };
-    // It got as far as the last file, and no further; and somebody has changed the socket.
+    // It got as far as the last file, and no further; and the socket was edited.
     let text = install(&["--print"])["files"][2]["text"].as_str().unwrap().to_owned();
     manager.write(".config/systemd/user/sessd.service.d/10-installed.conf", &text, 0o600);
     let socket = fs::read_to_string(manager.units().join("sessd.socket")).unwrap();
@@ -223,7 +223,7 @@ fn print_writes_nothing() {
 }
 
 #[test]
-fn providers_are_looked_for_on_the_path_of_who_installed() {
+fn providers_are_found_on_the_path_of_the_installing_shell() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
     let program = manager.write("odd %h \"dir\\/claude", "#!/bin/sh\n", 0o755);
     let folder = program.parent().unwrap().display().to_string();
@@ -237,7 +237,7 @@ fn providers_are_looked_for_on_the_path_of_who_installed() {
 }
 
 #[test]
-fn logs_come_from_the_journal_with_priorities_while_the_unit_runs() {
+fn logs_come_from_the_journal_while_the_unit_runs() {
     let Some(manager) = installed() else { return };
     manager.write(".config/sessd/config.toml", "nonsense = 1\n", 0o600);
     // A broken configuration is an answer, no reason to be started again and again.
@@ -267,7 +267,7 @@ fn logs_come_from_the_journal_with_priorities_while_the_unit_runs() {
 }
 
 #[test]
-fn without_systemd_install_refuses_and_says_that_none_is_needed() {
+fn without_systemd_install_refuses_and_says_none_is_needed() {
     let sandbox = Sandbox::new(BINARIES);
     let output = sandbox.sessctl(&["daemon", "install"]);
     assert_fault(&output, 1, "install without systemd");

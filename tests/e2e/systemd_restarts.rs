@@ -1,4 +1,4 @@
-//! What a client of the unit sees of restarts, crashes, hangs and broken programs: nothing, or
+//! Clients of the unit during restarts, crashes, hangs and broken programs see nothing, or
 //! a pause.
 
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,7 @@ use crate::systemd::installed;
 #[test]
 fn no_client_notices_that_the_service_is_restarted() {
     let Some(manager) = installed() else { return };
-    let restarts = rounds(4).min(20);
+    let restarts = rounds(4, 20);
     manager.install("clients", env!("CARGO_BIN_EXE_clients"));
     let mut command = manager.command(manager.program("clients"));
     command.arg(manager.socket()).arg("16").stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -39,7 +39,7 @@ fn no_client_notices_that_the_service_is_restarted() {
 }
 
 #[test]
-fn a_hang_is_ended_by_the_watchdog_and_one_start_later_it_serves() {
+fn the_watchdog_ends_a_hang_and_the_next_start_serves() {
     let Some(manager) = UserManager::boot(BINARIES) else { return };
     let drop_in = ".config/systemd/user/sessd.service.d/watchdog.conf";
     // While this file is there, the only thread that serves hangs; all others go on.
@@ -89,12 +89,12 @@ fn assert_watchdog(manager: &UserManager, time: &str, before: u32, what: &str) {
     });
 }
 
-/// How often systemd has started it again.
+/// The number of restarts by systemd.
 fn restarts(manager: &UserManager) -> u32 {
     manager.property("sessd.service", "NRestarts").parse().unwrap()
 }
 
-/// What has ended is started again a second later, however often that was done before.
+/// A daemon that has ended is started again a second later, any number of times.
 #[track_caller]
 fn assert_soon_again(manager: &UserManager) {
     let property = |name: &str| manager.property("sessd.service", name);
@@ -124,9 +124,9 @@ fn a_call_during_a_hang_waits_for_the_watchdog() {
 }
 
 #[test]
-fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
+fn after_any_crash_the_socket_stays_and_calls_are_served() {
     let Some(manager) = installed() else { return };
-    let crashes = rounds(3).min(30);
+    let crashes = rounds(3, 30);
     let inode = || rustix::fs::stat(manager.socket()).unwrap().st_ino;
     let socket = inode();
     let mut slowest = Duration::ZERO;
@@ -144,16 +144,16 @@ fn however_often_it_crashes_the_socket_stays_and_the_next_call_is_served() {
 }
 
 #[test]
-fn a_broken_program_that_is_repaired_serves_who_has_waited() {
+fn a_repaired_program_serves_the_callers_that_waited() {
     const FAILURES: u32 = 6;
     let Some(manager) = installed() else { return };
     assert_eq!(manager.sessctl(&["list"]).status, 0);
     manager.write(".local/bin/sessd", "#!/bin/sh\nexit 1\n", 0o755);
     manager.signal("-KILL");
     // More than systemd by default allows in ten seconds, whereupon it would give up for good.
-    let nobody = manager.sessctl(&["list"]);
-    assert_fault(&nobody, 8, "nobody serves");
-    assert!(nobody.stderr.contains("sessctl daemon logs"), "{}", nobody.stderr);
+    let unserved = manager.sessctl(&["list"]);
+    assert_fault(&unserved, 8, "no daemon serves");
+    assert!(unserved.stderr.contains("sessctl daemon logs"), "{}", unserved.stderr);
     wait_until("failures", DEADLINE, || (restarts(&manager) > FAILURES).then_some(()));
     assert_eq!(manager.property("sessd.socket", "ActiveState"), "active");
     let mut waiting = manager.command(manager.program("sessctl")).arg("list").spawn().unwrap();

@@ -40,7 +40,7 @@ fn events_of_kilo_have_its_tools() {
 
 /// It reads a file, which it may without asking.
 fn has_its_tools(cli: &'static dyn RealCli, tool: &str, input: fn(&str) -> Value) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini", "opencode"]) else { return };
     let notes = scene.sandbox.write("project/notes.txt", "remember the milk\n");
     let input = input(notes.to_str().unwrap());
     let mut command = scene.sandbox.command(BINARIES.sessctl);

@@ -9,7 +9,7 @@ use sessd_proto::turn::TurnOutputRequest;
 use sessd_proto::{Event, FaultCode};
 use sessd_tests::npm::{self, MCP_MEMORY};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
-use sessd_tests::report;
+use sessd_tests::tools;
 use sessd_tests::tree::files_below;
 use sessd_tests::wait::DEADLINE;
 
@@ -149,7 +149,7 @@ fn tells_of_its_servers(cli: &'static dyn RealCli) {
 }
 
 #[test]
-fn tools_of_nobody_is_a_fault() {
+fn tools_of_an_unknown_agent_is_a_fault() {
     let Some(scene) = scene_of(&Claude, "") else { return };
     let unknown = fault(&scene.sandbox, &["tools", "nobody"], 3);
     assert_eq!(unknown.code, FaultCode::NotFound);
@@ -159,8 +159,8 @@ fn tools_of_nobody_is_a_fault() {
 #[test]
 fn trap_14_root_skips_permissions_of_claude_only_in_a_sandbox() {
     let Some(scene) = scene_of(&Claude, "permission = 'all'") else { return };
-    if !rustix::process::geteuid().is_root() {
-        return report::skipped("only root may not skip permissions");
+    if !tools::require_root("the trap") {
+        return;
     }
     let skip = ["-p", "--dangerously-skip-permissions", "hello"].map(str::to_owned);
     let refused = scene.run(&skip, None);

@@ -1,17 +1,17 @@
 //! Promise: where a provider tells no tools, `sessctl tools` has them from the MCP server itself,
-//! also from one that is reached over HTTP, and what is sent to it for that is shown to nobody.
+//! also from one that is reached over HTTP, and what is sent to it for that is never shown.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::{env, thread};
+use std::process::{Child, Stdio};
+use std::thread;
 
 use serde_json::Value;
 use sessd_tests::npm::{self, MCP_EVERYTHING};
-use sessd_tests::report;
 use sessd_tests::sandbox::Sandbox;
+use sessd_tests::tools;
 use sessd_tests::tree::files_below;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
@@ -32,7 +32,7 @@ fn have_agent(sandbox: &Sandbox, servers: &[(&str, String)]) {
 
 /// Starts the real server where it can be reached over HTTP, and keeps its log in a file.
 pub(crate) fn start_server(sandbox: &Sandbox, program: &Path, log: &Path) -> (Child, u16) {
-    wait_until("a port that nobody takes meanwhile", DEADLINE, || {
+    wait_until("a port that stays free", DEADLINE, || {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = sandbox.command(program);
         command.arg("streamableHttp").env("PORT", port.to_string());
@@ -50,7 +50,7 @@ pub(crate) fn start_server(sandbox: &Sandbox, program: &Path, log: &Path) -> (Ch
 }
 
 #[test]
-fn tools_of_a_real_server_over_http_are_those_that_it_has_on_its_standard_streams() {
+fn tools_over_http_are_those_on_the_standard_streams() {
     let Some(installed) = npm::install(&MCP_EVERYTHING) else { return };
     let sandbox = Sandbox::new(BINARIES);
     let log = sandbox.home().join("server.log");
@@ -85,7 +85,7 @@ fn tools_of_a_real_server_over_http_are_those_that_it_has_on_its_standard_stream
     server.wait().unwrap();
 }
 
-/// A server that lets nobody in, and repeats in why what it was sent.
+/// A server that refuses access, and repeats in its reason what it was sent.
 fn start_gatekeeper() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/{SECRET}/mcp", listener.local_addr().unwrap());
@@ -104,7 +104,7 @@ fn start_gatekeeper() -> String {
 }
 
 #[test]
-fn a_server_that_wants_to_know_who_asks_gets_nobody_to_tell() {
+fn a_server_that_refuses_access_is_shown_without_secrets() {
     let sandbox = Sandbox::new(BINARIES);
     let url = start_gatekeeper();
     let headers = format!("{{ Authorization = 'Bearer {SECRET}', X-Other = '{SECRET}' }}");
@@ -129,7 +129,7 @@ fn a_server_that_wants_to_know_who_asks_gets_nobody_to_tell() {
     }
 }
 
-/// Lets nobody in either, and writes down that it was asked.
+/// Refuses access too, and writes down that it was asked.
 const GUARD: &str = r#"
 const fs = require("node:fs");
 const pair = { key: fs.readFileSync("key.pem"), cert: fs.readFileSync("cert.pem") };
@@ -150,10 +150,8 @@ fn over_https_a_server_is_asked_only_if_the_system_trusts_it() {
     let certificate = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
                        -keyout key.pem -out cert.pem -subj /CN=guard \
                        -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=CA:FALSE";
-    let tools = ["node", "openssl"].map(|name| Command::new(name).arg("version").output());
-    if tools.iter().any(Result::is_err) {
-        assert!(env::var_os("CI").is_none(), "there must be node and openssl");
-        return report::skipped("it needs node and openssl");
+    if ["node", "openssl"].iter().any(|name| tools::require(name).is_none()) {
+        return;
     }
     let mut openssl = sandbox.command("openssl");
     let made = sandbox.run(openssl.args(certificate.split_whitespace()), DEADLINE);

@@ -1,4 +1,4 @@
-//! What a person changes about sessions: the trash, pins, tags, titles. Transcripts stay as they
+//! Changes by the user to sessions: the trash, pins, tags, titles. Transcripts stay as they
 //! are, whatever is done.
 
 use sessd_tests::sandbox::Sandbox;
@@ -34,7 +34,7 @@ fn delete_and_undelete_are_each_others_opposite() {
         assert_fault(&refused, 5, "in the trash");
         assert!(refused.stderr.contains(&format!("sessctl undelete {}", &one[..8])));
     }
-    // A second time is no fault, and neither a sweep nor another daemon brings it back.
+    // A second time is not a fault, and neither a sweep nor another daemon brings it back.
     assert_eq!(ids(&sandbox, &["delete", &one]), [&*one]);
     sandbox.json(&["jobs", "run", "discovery"]);
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
@@ -52,7 +52,7 @@ fn delete_and_undelete_are_each_others_opposite() {
 }
 
 #[test]
-fn delete_is_all_or_nothing_and_spares_what_is_in_use_or_pinned() {
+fn delete_is_all_or_nothing_and_spares_used_and_pinned() {
     let sandbox = Sandbox::new(BINARIES);
     let [free, open, pinned] = ["one", "two", "three"].map(|it| sandbox.new_session(it));
     let mut command = sandbox.command(BINARIES.sessctl);

@@ -17,12 +17,12 @@ use crate::mid_answer::processes_of;
 use crate::scene::{Scene, answer, run_job};
 use crate::turn_verbs::{agent, detach, gated, held, wait_for_state};
 
-/// Its first turn had begun, though nobody had seen its transcript yet; the tool that it was at is
+/// Its first turn had begun, though no sweep had seen its transcript yet; the tool that it ran is
 /// in a process group of its own.
 #[test]
-fn a_session_that_was_cut_off_in_its_first_answer_is_not_begun_again() {
+fn a_session_cut_off_in_its_first_answer_is_not_restarted() {
     let Some(scene) = Scene::of(&Claude) else { return };
-    // What only the memory of the daemon had would be lost with it.
+    // Anything that only the memory of the daemon had would be lost with it.
     let config = format!(
         "[agents.mine]\nprovider = \"claude\"\npermission = \"all\"\n[agents.mine.env]\n\
          ANTHROPIC_BASE_URL = {:?}\nANTHROPIC_API_KEY = \"a-key\"\nIS_SANDBOX = \"1\"\n",
@@ -55,7 +55,7 @@ fn a_session_that_was_cut_off_in_its_first_answer_is_not_begun_again() {
 }
 
 #[test]
-fn a_prompt_that_waited_is_refused_when_its_session_cannot_go_on_any_more() {
+fn a_queued_prompt_is_refused_once_its_session_is_gone() {
     let sandbox = Sandbox::new(BINARIES);
     let gate = sandbox.gate();
     gate.open(1);
@@ -72,7 +72,7 @@ fn a_prompt_that_waited_is_refused_when_its_session_cannot_go_on_any_more() {
 }
 
 #[test]
-fn a_prompt_that_waited_begins_its_session_anew_if_it_may() {
+fn a_queued_prompt_rebinds_a_lost_session_with_fallback() {
     for may in [true, false] {
         let (sandbox, gate, id) = gated();
         let running = detach(&sandbox, &[&id, "two"]);
@@ -123,7 +123,7 @@ fn a_panic_in_a_turn_ends_that_turn_only() {
 }
 
 #[test]
-fn steal_ends_nobody_for_a_session_that_is_in_the_trash() {
+fn steal_ends_no_process_for_a_session_in_the_trash() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let mut holder = held(&sandbox, &id);
@@ -137,7 +137,7 @@ fn steal_ends_nobody_for_a_session_that_is_in_the_trash() {
 }
 
 #[test]
-fn a_copy_that_never_began_begins_as_a_copy_or_not_at_all() {
+fn a_fork_that_never_started_starts_as_a_fork_or_not() {
     let Some(scene) = Scene::of(&Claude) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let original = scene.session(&asked).id;

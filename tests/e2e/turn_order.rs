@@ -32,7 +32,7 @@ fn new(sandbox: &Sandbox, prompt: &str) -> SendRequest {
 
 /// Both have been looked up, and found unknown, before either is written down.
 #[test]
-fn a_request_that_comes_twice_at_the_same_moment_runs_once() {
+fn a_request_sent_twice_at_the_same_moment_runs_once() {
     let mut sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     sandbox.set_env("SESSD_MEET", "send.unknown");
@@ -91,7 +91,7 @@ fn transcripts(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_few_run_at_a_time_and_the_others_wait() {
+fn turns_beyond_the_limit_wait() {
     let sandbox = Sandbox::new(BINARIES);
     let gate = sandbox.gate();
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
@@ -233,12 +233,12 @@ fn agents(sandbox: &Sandbox) -> Vec<i32> {
 }
 
 #[test]
-fn no_turn_is_lost_or_run_twice_when_the_daemon_is_killed_at_any_moment() {
+fn no_turn_is_lost_or_run_twice_by_a_kill_at_any_moment() {
     const TURNS: usize = 200;
     const KILLS: usize = 8;
     let sandbox = Sandbox::new(BINARIES);
     let sessions: Vec<_> = (0..5).map(|_| sandbox.new_session("one")).collect();
-    for round in 0..rounds(1).min(2) {
+    for round in 0..rounds(1, 2) {
         let prompts: Vec<_> =
             (0..TURNS).map(|number| format!("prompt {round}-{number} ")).collect();
         let mut sent: Vec<Vec<(String, String)>> = Vec::new();
@@ -276,7 +276,7 @@ fn no_turn_is_lost_or_run_twice_when_the_daemon_is_killed_at_any_moment() {
     }
 }
 
-/// How often the agent was told this, as far as it was when the texts were read, or is now.
+/// Counts how often the agent was told this, in the texts that were read or by now.
 fn transcripts_of(earlier: &str, sandbox: &Sandbox, prompt: &str) -> usize {
     let marker = format!("\"role\":\"user\",\"text\":\"{}\"", prompt.trim_end());
     match earlier.matches(&marker).count() {

@@ -1,5 +1,5 @@
 //! Promise: a turn is an object of its own. It is listed, shown, followed from any point by
-//! anybody, and cancelled, whoever sent it and whether or not that one is still there.
+//! any caller, and cancelled, with or without its sender.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -52,7 +52,7 @@ pub(crate) fn agent(sandbox: &Sandbox) -> i32 {
 }
 
 #[test]
-fn turns_are_listed_newest_first_and_shown_by_the_beginning_of_their_ids() {
+fn turns_are_listed_newest_first_and_shown_by_id_prefix() {
     let (sandbox, gate, id) = gated();
     let other = {
         gate.open(1);
@@ -97,7 +97,7 @@ fn turns_are_listed_newest_first_and_shown_by_the_beginning_of_their_ids() {
 }
 
 #[test]
-fn cancel_ends_what_runs_and_what_waits_and_nothing_else() {
+fn cancel_ends_running_and_queued_turns_and_nothing_else() {
     let (sandbox, gate, id) = gated();
     let running = detach(&sandbox, &[&id, "two"]);
     let [waiting, last] = ["three", "four"].map(|prompt| detach(&sandbox, &[&id, prompt]));
@@ -126,7 +126,7 @@ fn cancel_ends_what_runs_and_what_waits_and_nothing_else() {
 fn cancel_ends_a_turn_that_waits_for_a_slot() {
     let (sandbox, gate, id) = gated();
     let others: Vec<_> =
-        (0..3).map(|_| detach(&sandbox, &["--new", "echo", "somebody else"])).collect();
+        (0..3).map(|_| detach(&sandbox, &["--new", "echo", "another one"])).collect();
     others.iter().for_each(|turn| drop(wait_for_state(&sandbox, turn, "running")));
     let fourth = detach(&sandbox, &[&id, "two"]);
     assert_eq!(sandbox.json(&["turns", "cancel", &fourth])["state"], "cancelled");
@@ -239,7 +239,7 @@ fn events_are_streamed_as_json_and_followed_from_any_of_them() {
 }
 
 #[test]
-fn the_providers_own_lines_are_kept_only_on_request() {
+fn raw_lines_of_a_provider_are_kept_only_on_request() {
     let sandbox = Sandbox::new(BINARIES);
     let plain = sandbox.sessctl(&["send", "--detach", "--new", "echo", "one"]);
     let plain = sandbox.sessctl(&["turns", "follow", "--raw", plain.stdout.trim_end()]);
@@ -291,7 +291,7 @@ fn a_turn_has_a_deadline_of_its_own() {
     assert!(none.stderr.contains("between 1 ms and 1 h"), "{none:?}");
 }
 
-/// Somebody who has resumed a session of the built-in agent, which has greeted them.
+/// A process that has resumed a session of the built-in agent, which has greeted it.
 pub(crate) fn held(sandbox: &Sandbox, id: &str) -> Child {
     let mut command = sandbox.command(BINARIES.sessctl);
     command.args(["resume", id]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -302,12 +302,12 @@ pub(crate) fn held(sandbox: &Sandbox, id: &str) -> Child {
 }
 
 #[test]
-fn a_prompt_waits_for_whoever_has_the_session_if_it_is_to() {
+fn with_wait_a_prompt_waits_until_the_session_is_free() {
     let sandbox = Sandbox::new(BINARIES);
     let id = sandbox.new_session("one");
     let mut holder = held(&sandbox, &id);
     let busy = sandbox.sessctl(&["send", &id, "two"]);
-    assert_fault(&busy, 4, "somebody has it");
+    assert_fault(&busy, 4, "another process has it");
     let pid = holder.id();
     assert!(busy.stderr.contains(&format!("process {pid} (")), "{busy:?}");
     assert!(busy.stderr.contains(" since 2"), "{busy:?}");
@@ -326,7 +326,7 @@ fn a_prompt_waits_for_whoever_has_the_session_if_it_is_to() {
 }
 
 #[test]
-fn steal_ends_our_turn_or_asks_who_has_the_session() {
+fn steal_ends_our_turn_or_asks_the_holder_to_end() {
     let (sandbox, gate, id) = gated();
     let first = detach(&sandbox, &[&id, "two"]);
     wait_for_state(&sandbox, &first, "running");
@@ -337,7 +337,7 @@ fn steal_ends_our_turn_or_asks_who_has_the_session() {
 
     gate.open(1);
     let mut holder = held(&sandbox, &id);
-    assert_fault(&sandbox.sessctl(&["send", &id, "four"]), 4, "somebody has it");
+    assert_fault(&sandbox.sessctl(&["send", &id, "four"]), 4, "another process has it");
     gate.open(1);
     let stolen = sandbox.sessctl(&["send", "--steal", &id, "four"]);
     assert_eq!(stolen.stdout, "turn 3, and you began with: one\n", "{stolen:?}");

@@ -13,7 +13,7 @@ use sessd_tests::wait::DEADLINE;
 
 use crate::bad_input::assert_fault;
 use crate::mid_answer::{is_cancelled, outlives_its_sender};
-use crate::scene::{Scene, answer, sessions, show};
+use crate::scene::{DIFFERENT, Scene, answer, sessions, show};
 use crate::{BINARIES, CURSOR};
 
 #[test]
@@ -65,7 +65,7 @@ fn assert_said(output: &Output, count: usize, last: &str) {
 }
 
 fn goes_on(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, DIFFERENT) else { return };
     let first = send(&scene, &scene.project, &["--new", scene.provider(), "alpha question"]);
     assert_said(&first, 1, "alpha question");
     let id = first.stderr.trim_end().strip_prefix("session: ").expect("its id").to_owned();
@@ -76,7 +76,7 @@ fn goes_on(cli: &'static dyn RealCli) {
     assert!(cli.transcript(&scene.sandbox, &scene.project, &theirs).is_some());
     assert_eq!(sessions(&scene.sandbox, &["list"]).len(), 1, "it is there twice");
     two_at_once(&scene, &id);
-    reaches_nobody(&scene);
+    reaches_no_provider(&scene);
     outlives_its_sender(&scene, &id);
     fails_honestly(&scene, &id);
     if matches!(scene.provider(), "claude" | "codex") {
@@ -106,8 +106,8 @@ fn two_at_once(scene: &Scene, id: &str) {
     assert!(scene.server.asides().is_empty(), "{:#?}", scene.server.asides());
 }
 
-/// What we do not know is not tried at the CLI, of which some begin another session then.
-fn reaches_nobody(scene: &Scene) {
+/// An unknown id is not tried at the CLI, as some begin another session then.
+fn reaches_no_provider(scene: &Scene) {
     let (asked, store) = (scene.server.requests().len(), tree_hash(&scene.home()));
     for unknown in ["01a1fd45-0cd8-7000-8000-000000000000", "not-an-id"] {
         assert_fault(&send(scene, &scene.project, &[unknown, "nobody"]), 3, unknown);
@@ -133,7 +133,7 @@ fn goes_to_a_copy(scene: &Scene, id: &str) {
     assert_eq!(sessions(&scene.sandbox, &["list"]).len(), 2, "one of them is there twice");
 }
 
-/// What fails changes neither the session nor its status, and the next turn works.
+/// A failed turn changes neither the session nor its status, and the next turn works.
 fn fails_honestly(scene: &Scene, id: &str) {
     // Some try again for minutes.
     let refusal = match scene.provider() {
@@ -157,7 +157,7 @@ fn fails_honestly(scene: &Scene, id: &str) {
     assert!(last.stdout.contains("last='theta question'"), "{last:?}");
 }
 
-/// Where its settings name no model it has one choose it: that is a call, too, but only one.
+/// Without a model in its settings a model chooses one: that is one more call.
 #[test]
 fn a_turn_of_gemini_without_a_model_is_two_calls() {
     let Some(scene) = Scene::of(&Gemini) else { return };

@@ -54,7 +54,7 @@ fn an_older_daemon_with_turns_to_finish_is_left_alone() {
     assert!(output.stderr.contains("version 0.0.9 (protocol 0)"), "{}", output.stderr);
     assert!(output.stderr.contains("sessctl daemon restart"), "{}", output.stderr);
     assert_eq!(old.try_wait().unwrap(), None);
-    assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0, "when somebody says so");
+    assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0, "when it is asked for");
     assert_eq!(sandbox.json(&["status"])["protocol"], PROTOCOL_VERSION);
     wait_until("the end of the old one", DEADLINE, || old.try_wait().unwrap());
 }

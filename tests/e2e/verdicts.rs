@@ -13,7 +13,7 @@ use sessd_tests::tree::tree_hash;
 use crate::scene::{Scene, all_sessions, check, verdict};
 
 type Verdict = (Status, Option<&'static str>);
-/// What becomes of a transcript; `None` if it is removed.
+/// Changes a transcript; `None` if it is removed.
 type Damage = fn(&[u8]) -> Option<Vec<u8>>;
 type Case = (&'static str, Damage, Verdict);
 
@@ -24,7 +24,7 @@ const NO_META: Verdict = (Invalid, Some("session_meta_missing"));
 const NO_FIRST: Verdict = (Invalid, Some("first_record_broken"));
 const NO_HEADER: Verdict = (Invalid, Some("header_missing"));
 
-/// What all of them take alike.
+/// Damages that all of them judge alike.
 const ALIKE: &[Case] = &[
     ("untouched", |bytes| Some(bytes.to_vec()), ACTIVE),
     ("removed", |_| None, GONE),
@@ -186,7 +186,7 @@ fn agree(cli: &'static dyn RealCli, own: &[Case]) {
 /// The sessions of a home are rows of one database.
 fn agree_on_rows(cli: &'static dyn RealCli) {
     const ARCHIVED: Verdict = (Status::Archived, Some("archived_by_provider"));
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["opencode"]) else { return };
     let id = scene.one_shot("alpha question").session_id;
     scene.one_shot("of no interest");
     let session = scene.session(&id).id;
@@ -220,7 +220,7 @@ fn agree_on_rows(cli: &'static dyn RealCli) {
     assert_eq!(verdict(&found), (Status::Unknown, Some("home_unreadable")));
 }
 
-/// Whether the CLI goes on with what it was told before.
+/// True if the CLI continues the conversation with its context.
 fn remembers(scene: &Scene, value: &Path, id: &str) -> bool {
     let arguments = scene.cli.one_shot_arguments(Some(id), "beta question");
     let variable = Some((scene.variable(), value.to_str().unwrap()));

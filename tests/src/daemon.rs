@@ -17,7 +17,7 @@ use crate::wait::{DEADLINE, wait_until};
 use crate::watch::Watch;
 
 impl Sandbox {
-    /// What the client answers in JSON; panics with its words when it fails.
+    /// Runs the client with `--json` and returns its output. Panics with its stderr if it fails.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.sessctl(&[&["--json"], arguments].concat());
@@ -41,7 +41,7 @@ impl Sandbox {
         listed["sessions"].as_array().expect("sessions").iter().map(id).collect()
     }
 
-    /// Where the daemon listens.
+    /// The path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.runtime_dir().join("sessd/sessd.sock")
     }
@@ -87,7 +87,7 @@ impl Sandbox {
         });
     }
 
-    /// How far the daemon's watch is; `None` if its descriptors are closed to us.
+    /// Returns the state of the daemon's watch; `None` if its descriptors are closed to us.
     fn watch(&self) -> Option<Watch> {
         Watch::of(self.daemon_pid()?)
     }
@@ -134,13 +134,13 @@ impl Sandbox {
         let program = self.script("gated-echo", script);
         let config = format!("[programs]\necho = {:?}\n", program.display().to_string());
         self.write(".config/sessd/config.toml", config);
-        // Open at both ends, so that passes may be written before anybody waits for one.
+        // Open at both ends, so that passes may be written before an agent waits for one.
         let pipe = File::options().read(true).write(true).open(path).expect("our own pipe");
         Gate { pipe }
     }
 }
 
-/// What the built-in agent waits at.
+/// A pipe that the built-in agent waits at.
 pub struct Gate {
     pipe: File,
 }

@@ -1,24 +1,27 @@
-//! A disk that does not answer, in the place of a directory: whoever looks into it hangs.
+//! A disk that does not answer, in the place of a directory: every process that reads it hangs.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::report;
+use crate::{report, tools};
 
-/// A file system whose server says nothing; who hangs is let go when it is dropped.
+/// A file system whose server says nothing; hung processes continue when it is dropped.
 pub struct HungDisk {
     path: PathBuf,
     server: Option<File>,
 }
 
 impl HungDisk {
-    /// Puts it in the place of a directory that is made if need be. `None`, loudly, where the
-    /// machine does not allow mounts.
+    /// Puts it in the place of a directory that is made if need be. `None`, reported as a skip,
+    /// where the machine does not allow mounts.
     pub fn mount(path: &Path) -> Option<Self> {
+        if !tools::require_root("a file system of our own") {
+            return None;
+        }
         fs::create_dir_all(path).expect("our own directory");
         let Some(server) = mounted(path) else {
-            report::skipped("no file systems of our own here (needs root and /dev/fuse)");
+            report::not_permitted("a file system of our own needs /dev/fuse and mounts");
             return None;
         };
         Some(Self { path: path.to_owned(), server: Some(server) })

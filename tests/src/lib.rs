@@ -1,10 +1,11 @@
 //! The sealed world of the end-to-end tests: a model server, the real provider CLIs and
-//! terminals, all inside one throw-away directory. Knows nothing of the registry's insides.
+//! terminals, all inside one throw-away directory. Must not know the registry's insides.
 #![expect(
     clippy::expect_used,
     reason = "support of tests: a broken assumption must end the test at once, and loudly"
 )]
 
+pub mod cache;
 pub mod daemon;
 pub mod hung_disk;
 pub mod large_home;
@@ -16,14 +17,22 @@ pub mod report;
 pub mod sandbox;
 pub mod shifted_clock;
 pub mod small_disk;
+mod stopwatch;
 pub mod systemd;
 pub mod terminal;
+pub mod tools;
 pub mod tree;
 pub mod wait;
 mod watch;
 
-/// How often a test that depends on chance repeats itself: `SESSD_TEST_ROUNDS`, else a few times.
-pub fn rounds(few: u64) -> u64 {
-    let asked = std::env::var("SESSD_TEST_ROUNDS").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(few)
+/// True in the long suite, which `SESSD_TEST_LONG=1` selects: every row of the real CLIs, and
+/// many rounds of what depends on chance.
+pub fn is_long() -> bool {
+    std::env::var_os("SESSD_TEST_LONG").is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+/// Returns how often a test that depends on chance repeats itself: `few` times by default,
+/// `many` times in the long suite.
+pub fn rounds(few: u64, many: u64) -> u64 {
+    if is_long() { many } else { few }
 }

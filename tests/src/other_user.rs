@@ -5,8 +5,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
-use crate::report;
 use crate::sandbox::Sandbox;
+use crate::{report, tools};
 
 /// The sandbox's owner, who is not root.
 const OWNER: u32 = 4_242;
@@ -18,19 +18,19 @@ const STRANGER: u32 = 4_243;
 pub struct OtherUsers(());
 
 impl OtherUsers {
-    /// Gives the sandbox to its owner. `None`, loudly, where that is not possible.
+    /// Gives the sandbox to its owner. `None`, reported as a skip, where that is not possible.
     pub fn of(sandbox: &Sandbox) -> Option<Self> {
-        let users = Self(());
-        if !rustix::process::getuid().is_root() {
-            report::skipped("no other users here (needs root)");
+        if !tools::require_root("another user") {
             return None;
         }
+        tools::require("setpriv")?;
+        let users = Self(());
         let root = sandbox.home().parent().expect("the sandbox's directory").to_owned();
         users.give(&root);
         let mut reach = users.owner(sandbox, "test");
         let reached = reach.arg("-x").arg(sandbox.sessd()).status();
         if !reached.is_ok_and(|status| status.success()) {
-            report::skipped("no other user reaches the programs here, or there is no setpriv");
+            report::skipped("no other user may run what was built here");
             return None;
         }
         Some(users)
@@ -48,7 +48,7 @@ impl OtherUsers {
         run_as(OWNER, sandbox, program.as_ref())
     }
 
-    /// A command of somebody else, in the owner's environment.
+    /// A command of a third user, in the owner's environment.
     pub fn stranger(&self, sandbox: &Sandbox, program: impl AsRef<OsStr>) -> Command {
         run_as(STRANGER, sandbox, program.as_ref())
     }

@@ -16,6 +16,8 @@ use std::{env, thread};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
+use crate::stopwatch::Stopwatch;
+use crate::tools;
 use crate::wait::{DEADLINE, poll};
 
 /// The programs under test, as only the test targets know them:
@@ -28,7 +30,7 @@ pub struct Binaries {
     pub sessd: &'static str,
 }
 
-/// What a program said and how it ended.
+/// The output and the exit status of a program.
 #[derive(Clone, Debug)]
 pub struct Output {
     /// Its standard output.
@@ -45,11 +47,13 @@ pub struct Sandbox {
     root: TempDir,
     binaries: Binaries,
     environment: BTreeMap<String, String>,
+    _stopwatch: Stopwatch,
 }
 
 impl Sandbox {
     /// An empty home, and `node` and `git` beside the system's programs.
     pub fn new(binaries: Binaries) -> Self {
+        let stopwatch = Stopwatch::start();
         // Canonical, because the stores of providers name it; short, because a socket's path
         // holds 107 bytes.
         let parent = env::temp_dir().canonicalize().expect("a directory for temporary files");
@@ -73,9 +77,9 @@ impl Sandbox {
             ("XDG_RUNTIME_DIR", format!("{path}/run")),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value)).into();
-        let sandbox = Self { root, binaries, environment };
+        let sandbox = Self { root, binaries, environment, _stopwatch: stopwatch };
         for name in ["node", "git"] {
-            if let Some(program) = find_program(name) {
+            if let Some(program) = tools::find(name) {
                 sandbox.link(name, &program);
             }
         }
@@ -97,7 +101,7 @@ impl Sandbox {
         self.environment["XDG_RUNTIME_DIR"].clone().into()
     }
 
-    /// Where the daemon keeps its state.
+    /// The daemon's state folder.
     pub fn state_dir(&self) -> PathBuf {
         let set = self.environment.get("XDG_STATE_HOME").map(PathBuf::from);
         set.unwrap_or_else(|| self.home().join(".local/state")).join("sessd")
@@ -131,7 +135,7 @@ impl Sandbox {
         self.environment.insert(name.to_owned(), value.into());
     }
 
-    /// Whether a variable has this value.
+    /// True if a variable has this value.
     pub(crate) fn has_env(&self, name: &str, value: &str) -> bool {
         self.environment.get(name).is_some_and(|set| set == value)
     }
@@ -225,17 +229,11 @@ pub(crate) fn write_program(path: &Path, text: &[u8]) {
     assert!(shell.wait().expect("our own child").success(), "{} is not written", path.display());
 }
 
-/// What may name a sandbox in a process: its environment and its arguments, as far as they can
-/// be read.
+/// Returns the environment and the arguments of a process, which name its sandbox, where they
+/// can be read.
 pub(crate) fn traces(pid: i32) -> Vec<u8> {
     let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
     [read("environ"), read("cmdline")].concat()
-}
-
-/// A program's full path on the `PATH` of the test itself.
-fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Clocks that a test can set: the wall clock by a preloaded library, the uptime by a time
-//! namespace. Both are real to the programs in the sandbox and to nobody else.
+//! namespace. Only the programs in the sandbox see them.
 
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::report;
 use crate::sandbox::Sandbox;
+use crate::{report, tools};
 
 const SOURCE: &str = include_str!("shifted_clock.c");
 
@@ -17,20 +17,25 @@ pub struct ShiftedClock {
 }
 
 impl ShiftedClock {
-    /// `None`, loudly, where the machine does not allow time namespaces.
+    /// Gives the sandbox clocks of its own. `None`, reported as a skip, where the machine does
+    /// not allow time namespaces or has no C compiler.
     pub fn of(sandbox: &mut Sandbox) -> Option<Self> {
+        if !tools::require_root("a time namespace") {
+            return None;
+        }
+        let compiler = tools::require("cc")?;
         let allowed = Command::new("unshare").args(["--time", "--boottime=1", "true"]).status();
         if !allowed.is_ok_and(|status| status.success()) {
-            report::skipped("no time namespaces here (needs root)");
+            report::not_permitted("a clock of our own needs a time namespace");
             return None;
         }
         let source = sandbox.write("clock/shifted.c", SOURCE);
         let library = source.with_extension("so");
-        let built = Command::new("cc")
+        let built = Command::new(compiler)
             .args(["-shared", "-fPIC", "-O2", "-o"])
             .args([&library, &source])
             .status();
-        assert!(built.expect("a C compiler, as Rust needs one").success());
+        assert!(built.expect("a C compiler").success());
         let clock = Self {
             wall: sandbox.write("clock/wall_ms", "0"),
             uptime: sandbox.write("clock/uptime_s", "0"),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::report;
+use crate::{report, tools};
 
 /// A small file system in memory; it is taken away when dropped.
 pub struct SmallDisk {
@@ -13,15 +13,18 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Puts it in the place of a directory that is made if need be. `None`, loudly, where the
-    /// machine does not allow mounts.
+    /// Puts it in the place of a directory that is made if need be. `None`, reported as a skip,
+    /// where the machine does not allow mounts.
     pub fn mount(path: &Path, megabytes: u32) -> Option<Self> {
+        if !tools::require_root("a disk of our own") {
+            return None;
+        }
         fs::create_dir_all(path).expect("our own directory");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m,mode=700"), "tmpfs"]);
         let mounted = mount.arg(path).output();
         if !mounted.is_ok_and(|output| output.status.success()) {
-            report::skipped("no mounts here (needs root)");
+            report::not_permitted("a disk of our own needs mounts");
             return None;
         }
         Some(Self { path: path.to_owned() })

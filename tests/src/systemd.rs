@@ -1,7 +1,6 @@
 //! A real `systemd --user` for one test: an unprivileged user with a home, a journal and the
 //! programs under test in `~/.local/bin`. All of it ends with the test. Knows no sessions.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,21 +11,23 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::report;
 use crate::sandbox::{Binaries, Output, write_program};
+use crate::stopwatch::Stopwatch;
 use crate::wait::{DEADLINE, poll, wait_until};
+use crate::{report, tools};
 
 /// The user that everything runs as.
 const USER: u32 = 4242;
 
-/// What the boot takes, beside the right to make namespaces.
+/// The programs that the boot needs, beside the right to make namespaces.
 const PROGRAMS: &[&str] = &[
     "/lib/systemd/systemd",
     "/lib/systemd/systemd-journald",
-    "/usr/bin/systemctl",
-    "/usr/bin/journalctl",
-    "/usr/bin/setpriv",
-    "/usr/bin/nsenter",
+    "systemctl",
+    "journalctl",
+    "setpriv",
+    "nsenter",
+    "unshare",
 ];
 
 /// The machine of a user with systemd.
@@ -36,16 +37,16 @@ pub struct UserManager {
     boot: Child,
     /// The first process inside.
     init: u32,
+    _stopwatch: Stopwatch,
 }
 
 impl UserManager {
-    /// Boots it. Where the test may not, or systemd is not there, the test is to be skipped; it
-    /// says so loudly. On CI as root only a missing right to make namespaces is a reason.
+    /// Boots it. `None`, reported as a skip, where the test may not or systemd is not there.
     pub fn boot(binaries: Binaries) -> Option<Self> {
-        if let Err(reason) = can_boot() {
-            report::skipped(&format!("no systemd for this test: {reason}"));
+        if !can_boot() {
             return None;
         }
+        let stopwatch = Stopwatch::start();
         let root = tempfile::Builder::new().prefix("e2e-sd-").tempdir().expect("a directory");
         let path = root.path();
         let programs = path.join("home/.local/bin");
@@ -69,7 +70,8 @@ impl UserManager {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn();
-        let mut manager = Self { boot: boot.expect("a shell"), cgroup, init: 0, root };
+        let boot = boot.expect("a shell");
+        let mut manager = Self { boot, cgroup, init: 0, root, _stopwatch: stopwatch };
         let mut said = String::new();
         let output = manager.boot.stdout.take().expect("it is piped");
         BufReader::new(output).read_line(&mut said).expect("a pipe");
@@ -85,7 +87,7 @@ impl UserManager {
         self.root.path().join("home")
     }
 
-    /// Where the daemon listens.
+    /// The path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.root.path().join("run/sessd/sessd.sock")
     }
@@ -103,7 +105,7 @@ impl UserManager {
         fs::rename(partial, self.program(name)).expect("our own file");
     }
 
-    /// Where the user's units are.
+    /// The folder of the user's units.
     pub fn units(&self) -> PathBuf {
         self.home().join(".config/systemd/user")
     }
@@ -162,7 +164,7 @@ impl UserManager {
         self.run(self.command(self.program("sessctl")).args(arguments))
     }
 
-    /// What the client answers in JSON; panics with its words when it fails.
+    /// Runs the client with `--json` and returns its output. Panics with its stderr if it fails.
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.sessctl(&[&["--json"], arguments].concat());
@@ -204,7 +206,7 @@ impl UserManager {
         });
     }
 
-    /// What the user's journal has of the service, in a format of `journalctl`.
+    /// Returns the service's lines of the user's journal, in a format of `journalctl`.
     pub fn journal(&self, format: &str) -> String {
         let mut command = self.command("journalctl");
         command.args(["--user", "--quiet", "--no-pager", "--unit=sessd", "--output", format]);
@@ -248,24 +250,21 @@ fn remove_tree(group: &Path) -> io::Result<()> {
     fs::remove_dir(group)
 }
 
-/// Why systemd cannot be booted here.
-fn can_boot() -> Result<(), String> {
-    if !rustix::process::geteuid().is_root() {
-        return Err("it takes root".to_owned());
+/// True if systemd can be booted here; else it is said why not.
+fn can_boot() -> bool {
+    if !tools::require_root("systemd") || PROGRAMS.iter().any(|it| tools::require(it).is_none()) {
+        return false;
     }
     let unshare = Command::new("unshare").args(["--mount", "--pid", "--cgroup", "true"]).output();
-    match unshare {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => return Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        Err(error) => return Err(format!("unshare: {error}")),
+    let may_unshare = unshare.is_ok_and(|output| output.status.success());
+    if !may_unshare || cgroup_root().is_none() {
+        report::not_permitted("systemd needs namespaces and a cgroup2");
+        return false;
     }
-    let missing = PROGRAMS.iter().find(|program| !Path::new(program).exists());
-    assert!(missing.is_none() || env::var_os("CI").is_none(), "CI lacks {missing:?}");
-    missing.map_or(Ok(()), |program| Err(format!("{program} is missing")))?;
-    cgroup_root().map(drop).ok_or_else(|| "no cgroup2 is mounted".to_owned())
+    true
 }
 
-/// Where cgroup2 is mounted.
+/// Returns the mount point of cgroup2.
 fn cgroup_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let of_cgroup2 = |line: &str| {

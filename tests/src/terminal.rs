@@ -107,7 +107,7 @@ impl Terminal {
         self.child.id()
     }
 
-    /// Whether the program has ended.
+    /// True if the program has ended.
     pub fn has_exited(&mut self) -> bool {
         self.child.try_wait().expect("our own child").is_some()
     }
@@ -124,7 +124,7 @@ impl Terminal {
     #[track_caller]
     pub fn wait_for_all(&self, deadline: Duration) {
         let all = poll(deadline, || self.reader.is_finished().then_some(()));
-        assert!(all.is_some(), "somebody still has the terminal:\n{}", self.screen());
+        assert!(all.is_some(), "a process still has the terminal open:\n{}", self.screen());
     }
 
     fn parser(&self) -> MutexGuard<'_, Parser<Answers>> {
@@ -142,7 +142,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Feeds the screen until nobody has the terminal open any more.
+/// Feeds the screen until no process has the terminal open any more.
 fn read_on(mut pty: &Pty, parser: &Mutex<Parser<Answers>>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = pty.read(&mut buffer) {
@@ -155,7 +155,7 @@ fn read_on(mut pty: &Pty, parser: &Mutex<Parser<Answers>>) {
     }
 }
 
-/// What the terminal has yet to answer to the program's questions.
+/// Answers to the program's questions that are still to be written.
 #[derive(Default)]
 struct Answers {
     pending: Vec<u8>,

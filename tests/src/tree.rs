@@ -1,4 +1,4 @@
-//! What a directory tree is at one moment, to prove that nothing in it was changed.
+//! Snapshots of directory trees, to prove that nothing in one was changed.
 
 use std::collections::BTreeSet;
 use std::fmt;

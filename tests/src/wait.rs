@@ -12,7 +12,7 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 pub fn wait_until<T>(what: &str, deadline: Duration, condition: impl FnMut() -> Option<T>) -> T {
     match poll(deadline, condition) {
         Some(found) => found,
-        None => panic!("waited {deadline:?} in vain for {what}"),
+        None => panic!("waited {deadline:?} for {what}, which did not come"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How far a process is with its watch on directories.
+/// The watch of a process on directories.
 #[derive(Default)]
 pub(crate) struct Watch {
     /// It is set up.
@@ -39,7 +39,7 @@ impl Watch {
 struct Descriptor {
     name: OsString,
     target: PathBuf,
-    /// What the kernel says about it.
+    /// Parses what the kernel says about it.
     about: String,
 }
 

@@ -16,7 +16,7 @@ use sessd_proto::status::StatusRequest;
 /// Requests between two lines.
 const REQUESTS_PER_LINE: u64 = 500;
 
-/// What became of the requests of all clients.
+/// The results of the requests of all clients.
 #[derive(Default)]
 struct Tally {
     outcomes: BTreeMap<&'static str, u64>,

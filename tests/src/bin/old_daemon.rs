@@ -15,7 +15,7 @@ fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let [lock, socket, state] = &arguments[..] else { process::exit(2) };
     let mut file = File::create(lock).expect("a lock file");
-    file.lock().expect("nobody else has it");
+    file.lock().expect("no other holder");
     writeln!(file, "{}\n{socket}", process::id()).expect("room for two lines");
     let listener = UnixListener::bind(socket).expect("a free name");
     let preface = Preface { version: Version(0, 0, 9), busy: state == "busy", protocol: 0 };

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::Recorded;
 use super::http::Response;
 
-/// How a CLI opens the conversation by itself, in the user's name.
+/// The texts with which CLIs open a conversation by themselves, in the user's name.
 const CONTEXT: &str = "This is the Qwen Code. We are setting up the context for our chat.";
 
 /// A wire format of a model service.
@@ -37,7 +37,7 @@ impl Dialect {
         }
     }
 
-    /// What the user wrote, without what the CLI added.
+    /// Returns the text of the user without what the CLI added.
     pub(super) fn prompts(self, body: &Value) -> Vec<String> {
         let (messages, content) = match self {
             Self::Messages | Self::Chat => ("messages", "content"),
@@ -74,12 +74,12 @@ impl Dialect {
     }
 }
 
-/// Whether a CLI asks on its own behalf, as for a title or a route: what may call no tool.
+/// True if a CLI asks on its own behalf, for a title or a route: such a request has no tools.
 pub(super) fn is_aside(body: &Value) -> bool {
     body["tools"].as_array().is_none_or(Vec::is_empty)
 }
 
-/// What answers it: the prompt itself, or an object of the form that was asked for.
+/// Returns the answer to it: the prompt itself, or an object of the requested form.
 pub(super) fn aside(body: &Value, prompt: &str) -> String {
     let form = &body["generationConfig"]["responseJsonSchema"]["properties"];
     let value = |form: &Value| if form["type"] == "INTEGER" { json!(1) } else { json!(prompt) };
@@ -125,7 +125,7 @@ fn without_wrappers(text: &str) -> &str {
     }
 }
 
-/// What is said at once: the events of a stream until it pauses, or ends.
+/// Returns the part that is sent at once: the events of a stream until it pauses, or ends.
 pub(super) type Burst = Vec<Value>;
 
 /// One block, in so many parts.

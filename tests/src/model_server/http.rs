@@ -19,7 +19,7 @@ pub(super) struct Response {
     content_type: &'static str,
     /// In the parts between which the server may pause.
     body: Vec<String>,
-    /// How long, in seconds.
+    /// The duration in seconds.
     pause_s: f64,
     /// Seconds after which the client may try again.
     retry_after: Option<u32>,

@@ -21,19 +21,19 @@ pub struct Recorded {
     pub method: String,
     /// The path with its query.
     pub path: String,
-    /// When its last byte was read.
+    /// The moment at which its last byte was read.
     pub at: SystemTime,
     /// The body, `null` if it is not JSON.
     pub body: Value,
 }
 
 impl Recorded {
-    /// Whether it is a step of a conversation.
+    /// True if it is a step of a conversation.
     pub fn is_turn(&self) -> bool {
         self.runs_the_model() && !is_aside(&self.body)
     }
 
-    /// Whether it is asked on the CLI's own behalf: a real service also runs its model for that,
+    /// True if it is asked on the CLI's own behalf: a real service also runs its model for that,
     /// and bills it.
     pub fn is_aside(&self) -> bool {
         self.runs_the_model() && is_aside(&self.body)
@@ -66,7 +66,7 @@ struct Shared {
     changed: Condvar,
 }
 
-/// What answers that are held back wait for.
+/// Releases answers that are held back.
 #[derive(Default)]
 struct Waiting {
     stopped: bool,
@@ -123,7 +123,7 @@ impl ModelServer {
         self.shared.requests().iter().filter(|request| request.is_turn()).cloned().collect()
     }
 
-    /// The requests that run the model and are no steps of conversations.
+    /// The requests that run the model and are not steps of conversations.
     pub fn asides(&self) -> Vec<Recorded> {
         self.shared.requests().iter().filter(|request| request.is_aside()).cloned().collect()
     }
@@ -148,7 +148,7 @@ impl Shared {
         self.waiting.lock().expect("no thread panics while it waits")
     }
 
-    /// Waits so long, or until that is over; false if the server stopped meanwhile.
+    /// Waits so long, or until that is over; false if the server stopped before.
     fn wait(&self, seconds: f64, mut is_over: impl FnMut(&mut Waiting) -> bool) -> bool {
         let duration = Duration::from_secs_f64(seconds);
         let goes_on = |waiting: &mut Waiting| !waiting.stopped && !is_over(waiting);
@@ -165,7 +165,7 @@ impl Shared {
         self.wait(seconds, |waiting| waiting.told >= number)
     }
 
-    /// Answers the one request of a connection. A client that goes away is no failure.
+    /// Answers the one request of a connection. A client that goes away is not a failure.
     fn serve(&self, stream: TcpStream) {
         let Ok(Request { method, path, body }) = Request::read(&stream) else { return };
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -221,7 +221,7 @@ impl Shared {
         }
     }
 
-    /// What CLIs ask beside their turns: reachability, token counts, lists of models.
+    /// Answers requests beside the turns: reachability, token counts, lists of models.
     fn respond_aside(request: &Recorded) -> Response {
         match (request.method.as_str(), request.path.split('?').next().unwrap_or_default()) {
             ("HEAD", _) => Response::json(&json!({})),

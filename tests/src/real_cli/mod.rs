@@ -1,4 +1,4 @@
-//! How the real provider CLIs are set up against the model server, and how a person would use
+//! The real provider CLIs, set up against the model server and used as a person would use
 //! them: the yardstick for what sessd does with them. Knows nothing of sessd.
 
 mod claude;
@@ -29,10 +29,10 @@ use crate::wait::{DEADLINE, pause, poll, wait_until};
 /// Every real CLI that the tests drive.
 pub const ALL: [&dyn RealCli; 6] = [&Claude, &Codex, &Gemini, &OPENCODE, &KILO, &Qwen];
 
-/// How long a person waits before pressing a key again.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The time a person waits before pressing a key again.
+const KEY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a one-shot run came to.
+/// The result of a one-shot run.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The provider's own id of the session.
@@ -64,7 +64,7 @@ pub trait RealCli: Sync {
     /// The arguments that open a session full-screen.
     fn tui_arguments(&self, id: &str) -> Vec<String>;
 
-    /// Where a session's record is, if it is there.
+    /// Returns the path of a session's transcript, if it is there.
     fn transcript(&self, sandbox: &Sandbox, cwd: &Path, id: &str) -> Option<PathBuf>;
 
     /// Has a session be gone, as a person would.
@@ -108,7 +108,7 @@ pub trait RealCli: Sync {
         wait_until("the prompt in the input field", DEADLINE, || {
             terminal.key(Key::CtrlU);
             terminal.type_text(prompt);
-            poll(PATIENCE, || (seen() > before).then_some(()))
+            poll(KEY_INTERVAL, || (seen() > before).then_some(()))
         });
         // An Enter that follows faster than a person types is taken for a pasted line break.
         pause(Duration::from_millis(200));
@@ -121,13 +121,13 @@ pub trait RealCli: Sync {
         wait_until("the end", DEADLINE, || {
             poll(DEADLINE, || {
                 terminal.key(Key::CtrlC);
-                poll(PATIENCE, || {
+                poll(KEY_INTERVAL, || {
                     let warned = terminal.screen().to_lowercase().contains("again to");
                     (warned || terminal.has_exited()).then_some(())
                 })
             });
             terminal.key(Key::CtrlC);
-            poll(10 * PATIENCE, || terminal.has_exited().then_some(()))
+            poll(10 * KEY_INTERVAL, || terminal.has_exited().then_some(()))
         });
         let status = terminal.wait_exit(DEADLINE);
         // For one that has given the terminal back already, the last Ctrl-C is a signal.

@@ -1,6 +1,6 @@
 //! The flags of the Cursor CLI, as far as the tests and sessd use them. Knows no chat.
 
-/// What was asked for.
+/// The parsed arguments.
 #[derive(Default)]
 pub(crate) struct Arguments {
     pub(crate) print: bool,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::home;
 
-/// What nobody but the CLI may ever see.
+/// The secret of a chat, which only the CLI may see.
 const SECRET: &str = "KEY-THAT-MUST-NEVER-BE-SEEN";
 
 /// A chat; its folder need not exist.
@@ -33,7 +33,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Chat {
-    /// Where the chat is, wherever it was begun, else where one of this directory belongs.
+    /// Returns the folder of a chat of any directory, else the one that a new chat here gets.
     pub(crate) fn of(id: &str, cwd: &Path) -> Self {
         let folder = find(id).unwrap_or_else(|| chats().join(workspace(cwd)).join(id));
         Self { id: id.to_owned(), cwd: cwd.to_owned(), folder }
@@ -51,7 +51,7 @@ impl Chat {
         }
     }
 
-    /// Who said what, in order.
+    /// The roles and texts of the conversation, in order.
     pub(crate) fn messages(&self) -> Vec<(String, String)> {
         if !self.folder.join("store.db").exists() {
             return Vec::new();
@@ -151,7 +151,7 @@ fn find(id: &str) -> Option<PathBuf> {
     workspaces.map(|it| it.path().join(id)).find(|chat| chat.join("store.db").exists())
 }
 
-/// 32 hexadecimal digits made from the directory; which ones nobody may rely on.
+/// 32 hexadecimal digits made from the directory; no code may rely on which ones.
 fn workspace(cwd: &Path) -> String {
     let mut hasher = DefaultHasher::new();
     cwd.hash(&mut hasher);

@@ -117,7 +117,7 @@ fn turn(chat: &Chat, prompt: &str, model: &str) -> Result<String, String> {
     Ok(answer)
 }
 
-/// What says that a directory is trusted.
+/// The file that marks a directory as trusted.
 fn trusted(cwd: &Path) -> PathBuf {
     let slug = cwd.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     home().join(".cursor/projects").join(slug.trim_start_matches('-')).join(".trusted")

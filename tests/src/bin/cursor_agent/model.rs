@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-/// What the model answers to a conversation, or how the call failed.
+/// Returns the model's answer to a conversation, or the failure of the call.
 pub(crate) fn ask(messages: Vec<(String, String)>, model: &str) -> Result<String, String> {
     let endpoint = env::var("CURSOR_API_ENDPOINT").unwrap_or_default();
     let host = endpoint.trim_start_matches("http://");
@@ -28,7 +28,7 @@ pub(crate) fn ask(messages: Vec<(String, String)>, model: &str) -> Result<String
             stream.read_to_string(&mut response)
         })
         .map_err(|error| format!("ConnectError: [unavailable] {error}"))?;
-    // What frames the chunks of a body is no event.
+    // The lines that frame the chunks of a body are not events.
     let events = response.lines().filter_map(|line| line.strip_prefix("data: "));
     let events: Vec<Value> = events.filter_map(|it| serde_json::from_str(it).ok()).collect();
     let choices = || events.iter().map(|event| &event["choices"][0]);

@@ -71,7 +71,7 @@ fn trap_07_opencode_gets_one_turn_at_a_time() {
 
 /// Resuming in another minute leaves a file with the same id and without a turn.
 #[test]
-fn trap_10_stub_files_of_gemini_are_no_sessions() {
+fn trap_10_stub_files_of_gemini_are_not_sessions() {
     let Some(scene) = Scene::of(&Gemini) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
@@ -140,7 +140,7 @@ fn processes_of(scene: &Scene, word: &str) -> Vec<String> {
 
 /// A failed call says `"subtype":"success"`.
 #[test]
-fn trap_02_a_failed_call_of_claude_is_no_success() {
+fn trap_02_a_failed_call_of_claude_is_not_a_success() {
     let Some(scene) = Scene::of(&Claude) else { return };
     let words = ["-p", "--output-format=json", "--", "alpha [[status 401]]"].map(str::to_owned);
     let run = scene.run(&words, None);
@@ -163,7 +163,7 @@ fn trap_09_exit_codes_of_gemini_mean_nothing() {
     assert_eq!(fault(&scene.sandbox, &hangs, 7).code, FaultCode::Deadline);
 }
 
-/// What is called ephemeral is written into the session all the same.
+/// A resumed turn that is called ephemeral is written into the session all the same.
 #[test]
 fn trap_13_nothing_of_codex_is_ephemeral() {
     let Some(scene) = Scene::of(&Codex) else { return };
@@ -193,7 +193,7 @@ fn trap_15_retries_of_claude_do_not_hide_a_failure() {
 
 /// It begins another thread in silence when it does not understand the id.
 #[test]
-fn trap_01_a_stray_thread_of_codex_is_not_taken_for_the_session() {
+fn trap_01_a_stray_codex_thread_is_not_taken_for_the_session() {
     goes_astray(&Codex, "set -- exec --json --skip-git-repo-check -- -");
 }
 
@@ -213,9 +213,9 @@ const WITHOUT_SESSION: &str = r#"for word; do
     case $word in --session=*) ;; *) set -- "$@" "$word" ;; esac
 done"#;
 
-/// Who answers in another session than the one asked for has failed, and is not bound to it.
+/// A turn that runs in another session than the one asked for has failed, and is not bound to it.
 fn goes_astray(cli: &'static dyn RealCli, change_arguments: &str) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["codex", "opencode"]) else { return };
     let project = scene.project.to_str().unwrap();
     let new = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
     let sent = answer(&scene.sandbox, &new);

@@ -10,32 +10,32 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, OPENCODE, Qwen, RealCli};
 use crate::scene::{Scene, answer, check, fault, run_job, sessions, show, verdict};
 
 #[test]
-fn a_session_of_claude_that_vanishes_at_the_start_is_a_failed_turn() {
+fn a_claude_session_lost_at_the_start_fails_the_turn() {
     vanishes(&Claude, "No conversation found with session ID");
 }
 
 #[test]
-fn a_session_of_codex_that_vanishes_at_the_start_is_a_failed_turn() {
+fn a_codex_session_lost_at_the_start_fails_the_turn() {
     vanishes(&Codex, "no rollout found");
 }
 
 #[test]
-fn a_session_of_gemini_that_vanishes_at_the_start_is_a_failed_turn() {
+fn a_gemini_session_lost_at_the_start_fails_the_turn() {
     vanishes(&Gemini, "Error resuming session");
 }
 
 #[test]
-fn a_session_of_qwen_that_vanishes_at_the_start_is_a_failed_turn() {
+fn a_qwen_session_lost_at_the_start_fails_the_turn() {
     vanishes(&Qwen, "No saved session found with ID");
 }
 
 #[test]
-fn a_session_of_opencode_that_vanishes_at_the_start_is_a_failed_turn() {
+fn an_opencode_session_lost_at_the_start_fails_the_turn() {
     vanishes(&OPENCODE, "Session not found");
 }
 
 fn vanishes(cli: &'static dyn RealCli, said: &str) {
-    let Some(scene) = Scene::of(cli) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { return };
     let project = scene.project.to_str().unwrap();
     let new = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
     let sent = answer(&scene.sandbox, &new);

@@ -1,5 +1,5 @@
 //! Promise: a disk that does not answer holds up nothing but what is on it, and nothing on it is
-//! called gone. A pipe that nobody writes into hangs whoever opens it, like a dead network disk.
+//! called gone. A pipe without a writer hangs every reader, like a dead network disk.
 
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
@@ -68,14 +68,14 @@ fn pipe(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
 }
 
-/// Lets go whoever opened the pipe, and takes it away.
+/// Releases the readers of the pipe and takes it away.
 fn release(path: &Path) {
     drop(File::options().read(true).write(true).open(path).unwrap());
     fs::remove_file(path).unwrap();
 }
 
 #[test]
-fn a_hung_home_holds_up_neither_sweeps_nor_checks_of_others() {
+fn a_hung_home_delays_neither_sweeps_nor_checks_of_others() {
     let homes = Homes::new();
     let (sandbox, settings) = (&homes.sandbox, homes.hanging.join("settings.json"));
     let known = homes.of(&homes.hanging);
@@ -91,7 +91,7 @@ fn a_hung_home_holds_up_neither_sweeps_nor_checks_of_others() {
     assert_eq!(homes.of(&homes.well).len(), 3, "the other home was swept");
     let doctor = sandbox.sessctl(&["doctor"]);
     assert!(doctor.stdout.contains("does not answer"), "{doctor:?}");
-    // From now on nobody waits for it.
+    // From now on no call waits for it.
     let started = Instant::now();
     run_job(sandbox, "discovery");
     run_job(sandbox, "heartbeat");
@@ -118,7 +118,7 @@ fn a_hung_home_holds_up_neither_sweeps_nor_checks_of_others() {
 }
 
 #[test]
-fn a_hung_home_holds_up_neither_lists_nor_the_end_of_the_daemon() {
+fn a_hung_home_delays_neither_lists_nor_the_daemons_end() {
     let homes = Homes::new();
     assert_eq!(homes.of(&homes.hanging).len(), 2);
     fs::create_dir_all(homes.well.join("sessions")).unwrap();
@@ -135,7 +135,7 @@ fn a_hung_home_holds_up_neither_lists_nor_the_end_of_the_daemon() {
 }
 
 #[test]
-fn a_check_of_all_during_a_first_sweep_that_hangs_says_that_more_may_come() {
+fn check_all_during_a_hung_first_sweep_says_more_may_come() {
     let homes = Homes::new();
     pipe(&homes.hanging.join("settings.json"));
     let output = homes.sandbox.sessctl(&["check", "--all"]);
@@ -145,7 +145,7 @@ fn a_check_of_all_during_a_first_sweep_that_hangs_says_that_more_may_come() {
 }
 
 #[test]
-fn a_pipe_is_no_transcript() {
+fn a_pipe_is_not_a_transcript() {
     let homes = Homes::new();
     pipe(&homes.hanging.join("projects/folder").join(format!("{}.jsonl", Uuid::new_v4())));
     let there = homes.of(&homes.hanging);
@@ -158,7 +158,7 @@ fn a_pipe_is_no_transcript() {
 }
 
 #[test]
-fn a_program_on_a_disk_that_hangs_holds_up_nobody() {
+fn a_program_on_a_hung_disk_delays_no_other_call() {
     let sandbox = Sandbox::new(BINARIES);
     let program = sandbox.write("package/bin/claude", "");
     let config = format!("[programs]\nclaude = {:?}\n", program.display().to_string());
@@ -185,14 +185,14 @@ fn a_program_on_a_disk_that_hangs_holds_up_nobody() {
     });
 }
 
-/// Keeps whoever has opened the pipe to read it waiting for its content; `None` if nobody has.
+/// Keeps the readers of the pipe waiting for its content; `None` if there are none.
 fn hold(path: &Path) -> Option<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap();
     File::options().write(true).custom_flags(flags).open(path).ok()
 }
 
 #[test]
-fn a_prompt_for_a_directory_that_hangs_is_refused_and_names_no_turn() {
+fn a_prompt_for_a_hung_directory_is_refused_without_a_turn() {
     let sandbox = Sandbox::new(BINARIES);
     let dir = sandbox.home().join("dead");
     let Some(_disk) = HungDisk::mount(&dir) else { return };

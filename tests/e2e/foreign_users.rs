@@ -16,7 +16,7 @@ use sessd_tests::wait::DEADLINE;
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
 
-/// A sandbox that belongs to somebody who is not root.
+/// A sandbox that belongs to a user other than root.
 fn machine() -> Option<(Sandbox, OtherUsers)> {
     let sandbox = Sandbox::new(BINARIES);
     let users = OtherUsers::of(&sandbox)?;
@@ -33,16 +33,16 @@ fn make(path: &Path, mode: u32) {
     set_mode(path, mode);
 }
 
-/// What is put in the place of a folder, and the word that says so.
+/// A name, a way to put something in the place of a folder, and the word that reports it.
 type Trap = (&'static str, fn(&Path), &'static str);
 
 const TRAPS: [Trap; 6] = [
-    ("open to everybody, another user's", |path| make(path, 0o777), "belongs to user 0"),
+    ("open to all, another user's", |path| make(path, 0o777), "belongs to user 0"),
     ("closed, another user's", |path| make(path, 0o700), "belongs to user 0"),
     ("a link of another user's to a folder of theirs", link_to_theirs, "is a symbolic link"),
     ("a link of another user's to a folder of ours", link_to_ours, "is a symbolic link"),
     ("a link that leads nowhere", link_to_nothing, "is a symbolic link"),
-    ("with pipes in it on which a careless open waits for ever", with_pipes, "belongs to user 0"),
+    ("with pipes in it on which a careless open hangs", with_pipes, "belongs to user 0"),
 ];
 
 fn link_to_theirs(path: &Path) {
@@ -71,7 +71,7 @@ fn with_pipes(path: &Path) {
 }
 
 #[test]
-fn a_folder_that_another_user_has_put_there_is_refused() {
+fn a_folder_of_another_user_is_refused() {
     let mut cases = 0;
     for (trap, set, word) in TRAPS {
         for folder in ["the socket's", "the registry's"] {
@@ -156,7 +156,7 @@ fn our_daemon_does_not_speak_with_other_users() {
     set_mode(socket.parent().unwrap(), 0o777);
     set_mode(&socket, 0o666);
     as_stranger(1, "belongs to user 4242", "a stranger with all doors open");
-    // Root comes in everywhere, but is somebody else to the daemon.
+    // Root comes in everywhere, but is another user to the daemon.
     assert_fault(&sandbox.sessctl(&["list"]), 1, "root");
     let mut heard = Vec::new();
     UnixStream::connect(&socket).unwrap().read_to_end(&mut heard).unwrap();
@@ -166,7 +166,7 @@ fn our_daemon_does_not_speak_with_other_users() {
     assert_eq!(sandbox.run(list.arg("list"), DEADLINE).status, 0);
 }
 
-/// Anybody may take an abstract name, and anybody may connect to one.
+/// Every user may take an abstract name, and connect to one.
 #[test]
 fn an_abstract_socket_is_refused() {
     let mut sandbox = Sandbox::new(BINARIES);

@@ -13,7 +13,7 @@ use crate::autostart::look;
 
 const FIRST_VERSION: &str = include_str!("../../daemon/src/store/migrations/1_first.sql");
 
-/// What is only made when something happens: an update, a long life, damage.
+/// Makes the files that exist only after an update, a long life or damage.
 const RARE: [&str; 7] = [
     "sessd.db-reserve",
     "sessd.db.v1",
