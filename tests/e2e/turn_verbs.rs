@@ -243,7 +243,7 @@ fn the_providers_own_lines_are_kept_only_on_request() {
     let sandbox = Sandbox::new(BINARIES);
     let plain = sandbox.sessctl(&["send", "--detach", "--new", "echo", "one"]);
     let plain = sandbox.sessctl(&["turns", "follow", "--raw", plain.stdout.trim_end()]);
-    let note = "note: the provider's own lines are kept by `send --raw` only\n";
+    let note = "note: only `send --raw` records the provider's own lines\n";
     assert_eq!((plain.status, &*plain.stdout, &*plain.stderr), (0, "", note));
     let raw = sandbox.sessctl(&["send", "--raw", "--new", "echo", "one"]);
     let own: Vec<Value> =
