@@ -80,7 +80,7 @@ fn a_prompt_that_is_not_answered_in_time_names_its_turn() {
     sandbox.set_env("SESSD_MEET", "send.unknown");
     let late = fault(&sandbox, &["send", "--new", "echo", "one"], 7);
     let hint = late.hint.unwrap();
-    let (_, id) = hint.split_once("it may go on all the same: `sessctl turns show ").unwrap();
+    let (_, id) = hint.split_once("the turn may still be running: `sessctl turns show ").unwrap();
     assert!(Uuid::parse_str(id.trim_end_matches('`')).is_ok(), "{hint}");
 }
 
