@@ -49,4 +49,5 @@ pub use timestamp::Timestamp;
 /// - 2: new sessions, forks, the trash, pins, tags, titles and cleanups.
 /// - 3: keys; fallbacks; listing and cancelling turns; `wait`, `steal` and `fork` for prompts;
 ///   `retry_at` in faults.
-pub const PROTOCOL_VERSION: u32 = 3;
+/// - 4: event types, reasons and states of homes are enums.
+pub const PROTOCOL_VERSION: u32 = 4;

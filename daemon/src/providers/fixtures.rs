@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use sessd_proto::{Environment, Status};
+use sessd_proto::{Environment, Reason};
 
 use super::{ALL, Bound, Home, Launch, Provider, Stamp, Unreadable, Verdict};
 
@@ -24,7 +24,7 @@ fn every_provider_reads_its_fixture_as_approved() {
         let before = tree(folder.path());
         let seen = render(*provider, folder.path());
         assert_eq!(tree(folder.path()), before, "{} changed its home", provider.id());
-        let expired = Verdict::new(Status::Expired, "transcript_missing");
+        let expired = Verdict::of(Reason::TranscriptMissing);
         let home = home(*provider, folder.path());
         assert_eq!(provider.discovery().check(&home, &absent()), expired, "{}", provider.id());
         approve(&fixture.join("expected.json"), &seen);
@@ -37,7 +37,7 @@ fn nothing_is_gone_in_a_home_that_does_not_exist() {
         let folder = tempfile::tempdir().unwrap();
         let home = home(*provider, folder.path());
         assert_eq!(provider.discovery().list(&home), Err(Unreadable::Missing), "{}", provider.id());
-        let verdict = Verdict::new(Status::Unknown, "home_missing");
+        let verdict = Verdict::of(Reason::HomeMissing);
         assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
         assert!(!home.path.exists(), "{} created its home", provider.id());
     }
@@ -63,7 +63,7 @@ fn nothing_is_gone_while_a_part_of_the_store_is_unreadable() {
         std::os::unix::fs::symlink("/not/mounted", lost).unwrap();
         let found = provider.discovery().list(&home);
         assert!(matches!(found, Err(Unreadable::Denied(_))), "{}", provider.id());
-        let verdict = Verdict::new(Status::Unknown, "home_unreadable");
+        let verdict = Verdict::of(Reason::HomeUnreadable);
         assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
     }
 }

@@ -6,7 +6,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use sessd_proto::{Kind, Live, Status, Timestamp};
+use sessd_proto::{Kind, Live, Reason, Status, Timestamp};
 
 use super::Launch;
 
@@ -98,7 +98,7 @@ pub struct Verdict {
     /// The status.
     pub status: Status,
     /// The reason, when the status is not `active`.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Reason>,
 }
 
 impl Verdict {
@@ -106,24 +106,24 @@ impl Verdict {
     pub const ACTIVE: Self = Self { status: Status::Active, reason: None };
 
     /// The transcript does not exist, in a store that could be listed.
-    pub const EXPIRED: Self = Self::new(Status::Expired, "transcript_missing");
+    pub const EXPIRED: Self = Self::of(Reason::TranscriptMissing);
 
     /// The transcript exists but cannot be read.
-    pub const UNREADABLE: Self = Self::new(Status::Unknown, "transcript_unreadable");
+    pub const UNREADABLE: Self = Self::of(Reason::TranscriptUnreadable);
 
     /// The transcript has nothing to continue from.
-    pub const EMPTY: Self = Self::new(Status::Invalid, "empty_transcript");
+    pub const EMPTY: Self = Self::of(Reason::EmptyTranscript);
 
     /// A subagent wrote it; the CLI resumes only sessions.
-    pub const SUBAGENT: Self = Self::new(Status::Invalid, "subagent");
+    pub const SUBAGENT: Self = Self::of(Reason::Subagent);
 
     /// The CLI would not accept the id as one.
-    pub const MALFORMED_ID: Self = Self::new(Status::Invalid, "malformed_id");
+    pub const MALFORMED_ID: Self = Self::of(Reason::MalformedId);
 
-    /// Returns a verdict with a reason.
+    /// Returns the verdict that a reason stands for; the status follows from it.
     #[must_use]
-    pub const fn new(status: Status, reason: &'static str) -> Self {
-        Self { status, reason: Some(reason) }
+    pub const fn of(reason: Reason) -> Self {
+        Self { status: reason.status(), reason: Some(reason) }
     }
 
     /// Returns the verdict on a session whose transcript was not found: expired, but only if the
@@ -137,10 +137,10 @@ impl Verdict {
 impl From<Unreadable> for Verdict {
     fn from(error: Unreadable) -> Self {
         let reason = match error {
-            Unreadable::Missing => "home_missing",
-            Unreadable::Denied(_) => "home_unreadable",
+            Unreadable::Missing => Reason::HomeMissing,
+            Unreadable::Denied(_) => Reason::HomeUnreadable,
         };
-        Self::new(Status::Unknown, reason)
+        Self::of(reason)
     }
 }
 

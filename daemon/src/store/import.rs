@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, named_params, params};
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{EventType, Kind, Reason, Status, Timestamp, TrashReason};
 
 use super::sessions::is_past_ttl;
 use super::{Result, events, trash};
@@ -44,7 +44,7 @@ pub struct FoundSession {
     /// The verdict of the check.
     pub status: Status,
     /// The reason, if the status is not `active`.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     /// The time of its first record.
     pub created_at: Timestamp,
     /// The time of its last record.
@@ -195,7 +195,7 @@ impl<'a> Import<'a> {
             found.model,
             found.git_branch,
             found.status.as_str(),
-            found.reason,
+            found.reason.map(Reason::as_str),
             found.created_at.0,
             found.last_activity.0,
             found.expires_at.map(|at| at.0),
@@ -226,9 +226,9 @@ impl<'a> Import<'a> {
             })
         })?;
         let (status, reason) = if is_past_ttl(found.last_activity, old.ttl_ms, found.at) {
-            (Status::Expired, Some("ttl"))
+            (Status::Expired, Some(Reason::Ttl))
         } else {
-            (found.status, found.reason.as_deref())
+            (found.status, found.reason)
         };
         // It was continued after it was deleted.
         let comes_back = old.trashed_at.is_some_and(|at| found.last_activity.0 > at);
@@ -253,7 +253,7 @@ impl<'a> Import<'a> {
             ":id": id, ":project_id": project_id, ":kind": found.kind.as_str(),
             ":launch_dir": found.launch_dir, ":cwd": found.cwd, ":title": found.title,
             ":model": found.model, ":git_branch": found.git_branch,
-            ":status": status.as_str(), ":reason": reason, ":comes_back": comes_back,
+            ":status": status.as_str(), ":reason": reason.map(Reason::as_str), ":comes_back": comes_back,
             ":created_at": found.created_at.0, ":last_activity": found.last_activity.0,
             ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
             ":parent_id": found.parent_id,
@@ -265,14 +265,14 @@ impl<'a> Import<'a> {
         let FoundSession { home_id, scope, provider_session_id, location, .. } = found;
         statement.execute((location, home_id, scope, provider_session_id))?;
         if comes_back {
-            let data = serde_json::json!({ "reason": "activity" });
-            events::append(connection, found.at, "undeleted", Some(id), &data)?;
+            let data = serde_json::json!({ "reason": TrashReason::Activity });
+            events::append(connection, found.at, EventType::Undeleted, Some(id), &data)?;
         }
         if old.status == status.as_str() {
             return Ok(());
         }
         let data = serde_json::json!({ "from": old.status, "to": status, "reason": reason });
-        events::append(connection, found.at, "status_changed", Some(id), &data)
+        events::append(connection, found.at, EventType::StatusChanged, Some(id), &data)
     }
 
     fn project(&mut self, root: &str) -> Result<i64> {

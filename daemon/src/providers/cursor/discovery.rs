@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{Kind, Reason, Timestamp};
 
 use super::store::{Chat, Described};
 use super::{Cursor, live};
@@ -62,7 +62,7 @@ impl Discovery for Cursor {
             Err(error) => return error.into(),
         };
         match Chat::read(&path) {
-            Ok(chat) if is_another(&chat, bound) => Verdict::new(Status::Invalid, "begun_anew"),
+            Ok(chat) if is_another(&chat, bound) => Verdict::of(Reason::BegunAnew),
             Ok(chat) => judge(&chat, &Described::of(&path)),
             Err(_) => Verdict::UNREADABLE,
         }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sessd_proto::{Kind, Status};
+use sessd_proto::{Kind, Reason};
 
 use super::Echo;
 use super::transcript::Record;
@@ -49,7 +49,7 @@ impl Discovery for Echo {
         match self.list(home) {
             Err(error) => error.into(),
             // Its first turn has not written yet.
-            Ok(_) if bound.location.is_empty() => Verdict::new(Status::Unknown, "starting"),
+            Ok(_) if bound.location.is_empty() => Verdict::of(Reason::Starting),
             Ok(_) if !Path::new(&bound.location).exists() => Verdict::EXPIRED,
             Ok(_) => self.read(home, &bound.location).map_or(Verdict::EMPTY, |found| found.verdict),
         }
@@ -65,6 +65,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = Home { path: folder.path().to_owned(), env: Default::default() };
         let verdict = Echo.check(&home, &Bound::default());
-        assert_eq!(verdict, Verdict::new(Status::Unknown, "starting"));
+        assert_eq!(verdict, Verdict::of(Reason::Starting));
     }
 }

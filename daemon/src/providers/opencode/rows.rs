@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rusqlite::{Connection, OptionalExtension, Statement};
 use serde_json::Value;
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{Kind, Reason, Timestamp};
 
 use crate::providers::{Found, Stamp, Verdict, record};
 
@@ -46,7 +46,7 @@ impl Row {
         if !self.has_messages {
             Verdict::EMPTY
         } else if self.archived.is_some() {
-            Verdict::new(Status::Archived, "archived_by_provider")
+            Verdict::of(Reason::ArchivedByProvider)
         } else {
             Verdict::ACTIVE
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{Kind, Reason, Timestamp};
 
 use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::{self, Summary};
@@ -215,13 +215,13 @@ pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
 /// from the last one: without the first it exits, without the second it starts without context.
 fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
     let reason = match &head.launch_dir {
-        _ if !head.any => "empty_transcript",
-        None => "first_record_broken",
-        Some(cwd) if munged(cwd) != folder => "other_directory",
-        Some(_) if !tail.has_context => "empty_transcript",
+        _ if !head.any => Reason::EmptyTranscript,
+        None => Reason::FirstRecordBroken,
+        Some(cwd) if munged(cwd) != folder => Reason::OtherDirectory,
+        Some(_) if !tail.has_context => Reason::EmptyTranscript,
         Some(_) => return Verdict::ACTIVE,
     };
-    Verdict::new(Status::Invalid, reason)
+    Verdict::of(reason)
 }
 
 /// Returns the name of a directory's folder.

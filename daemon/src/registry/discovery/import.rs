@@ -271,7 +271,7 @@ fn discovered(
         model: found.model,
         git_branch: found.git_branch,
         status: verdict.status,
-        reason: verdict.reason.map(str::to_owned),
+        reason: verdict.reason,
         created_at: found.created_at,
         last_activity: found.last_activity,
         expires_at,

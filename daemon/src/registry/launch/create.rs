@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rusqlite::Transaction;
 use sessd_proto::launch::{CreateRequest, CreateResponse, ResumeRequest};
-use sessd_proto::{Environment, Fault, FaultCode, Kind, LaunchPlan, Status};
+use sessd_proto::{Environment, Fault, FaultCode, Kind, LaunchPlan, Reason, Status};
 use uuid::Uuid;
 
 use super::Launches;
 use super::admission::Admission;
 use crate::clock::now;
 use crate::providers::{self, Forks, Home, Launch, Provider};
-use crate::registry::discovery::verdict::{UNSTARTED, is_unstarted};
+use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::bound;
 use crate::store::annotations;
@@ -227,7 +227,7 @@ fn unstarted(id: String, provider: &dyn Provider, cwd: &str, project: String) ->
         launch_dir: cwd.to_owned(),
         cwd: Some(cwd.to_owned()),
         status: Status::Unknown,
-        reason: Some(UNSTARTED.to_owned()),
+        reason: Some(Reason::Starting),
         created_at: now(),
         last_activity: now(),
         at: now(),

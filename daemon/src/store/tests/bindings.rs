@@ -36,7 +36,7 @@ fn merging_keeps_what_the_user_has_set() {
     annotations::pin(&connection, &row(), true, at).unwrap();
     annotations::set_ttl(&connection, "id-0001", Some(7)).unwrap();
     annotations::title(&connection, &row(), Some("mine"), at).unwrap();
-    trash::put(&connection, &row(), at, "deleted").unwrap();
+    trash::put(&connection, &row(), at, sessd_proto::TrashReason::Deleted).unwrap();
     let metadata = "UPDATE sessions SET metadata = '{\"a\":1}' WHERE id = 'id-0001'";
     connection.execute(metadata, []).unwrap();
     let user_set = || -> Vec<_> {

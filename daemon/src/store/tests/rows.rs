@@ -1,7 +1,7 @@
 //! Rows: stored values read back the same, and a lost race changes nothing.
 
 use proptest::prelude::*;
-use sessd_proto::{Json, Kind, Session, Status, Timestamp};
+use sessd_proto::{Json, Kind, Reason, Session, Status, Timestamp};
 
 use super::super::bindings;
 use super::super::import::{self, FoundSession};
@@ -29,7 +29,8 @@ prop_compose! {
         provider_session_id in text().prop_map(|id| id + "."),
         (scope, location) in (text(), text()),
         (project, launch_dir, cwd, title) in (text(), text(), maybe(), maybe()),
-        (model, git_branch, reason, parent_id) in (maybe(), maybe(), maybe(), maybe()),
+        (model, git_branch, parent_id) in (maybe(), maybe(), maybe()),
+        reason in prop::option::of(prop::sample::select(Reason::ALL)),
         kind in prop::sample::select(Kind::ALL),
         status in prop::sample::select(Status::ALL),
         (created_at, last_activity, at) in (moment(), moment(), moment()),
@@ -149,7 +150,7 @@ fn a_check_of_an_old_revision_changes_nothing() {
         seq: row.seq,
         revision: row.session.revision,
         status: Status::Expired,
-        reason: Some("transcript_missing".to_owned()),
+        reason: Some(Reason::TranscriptMissing),
         at: Timestamp(2_000),
     };
     import::upsert(&connection, &found(home, 1)).unwrap();
@@ -194,7 +195,7 @@ fn a_lease_ends_only_for_its_own_process() {
         pid: u32::MAX,
         start_ticks: u64::MAX,
         boot_id: "boot".to_owned(),
-        kind: "interactive".to_owned(),
+        kind: sessd_proto::LeaseKind::Interactive,
         since: Timestamp(7),
     };
     leases::put(&connection, &lease).unwrap();

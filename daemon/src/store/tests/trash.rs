@@ -1,7 +1,7 @@
 //! The trash: what is due, what protects a session, tombstones, and what brings a session back.
 
 use rusqlite::Connection;
-use sessd_proto::{Session, Status, Timestamp};
+use sessd_proto::{Reason, Session, Status, Timestamp, TrashReason};
 
 use super::super::import::{self, FoundSession};
 use super::super::sessions::{self, Checked};
@@ -26,7 +26,7 @@ fn sweep(connection: &Connection, found: &FoundSession) {
 
 fn put(connection: &Connection, number: i64, at: i64) {
     let row = stored(connection, &format!("id-{number:04}"));
-    assert!(trash::put(connection, &row, Timestamp(at), "deleted").unwrap());
+    assert!(trash::put(connection, &row, Timestamp(at), TrashReason::Deleted).unwrap());
 }
 
 fn ids(connection: &Connection, seqs: Vec<i64>) -> Vec<String> {
@@ -91,7 +91,7 @@ fn a_session_that_changed_since_planning_is_kept() {
     let (connection, _) = registry(1);
     let planned = stored(&connection, "id-0001");
     annotations::tag(&connection, &planned, "keep", NOW).unwrap();
-    assert!(!trash::put(&connection, &planned, NOW, "ttl").unwrap());
+    assert!(!trash::put(&connection, &planned, NOW, TrashReason::Ttl).unwrap());
     assert!(!trash::purge(&connection, &planned, NOW).unwrap());
     assert_eq!(stored(&connection, "id-0001").session.trashed_at, None);
     assert_eq!(
@@ -173,7 +173,7 @@ fn ttl_wins_over_the_status_found_by_a_sweep() {
         (status, reason)
     };
     sweep(&connection, &later(10, 110));
-    assert_eq!(seen(&connection), (Status::Expired, Some("ttl".to_owned())));
+    assert_eq!(seen(&connection), (Status::Expired, Some(Reason::Ttl)));
     sweep(&connection, &later(50, 110));
     assert_eq!(seen(&connection), (Status::Active, None));
     annotations::pin(&connection, &stored(&connection, "id-0001"), true, NOW).unwrap();
