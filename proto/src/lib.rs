@@ -11,6 +11,7 @@ pub mod codec;
 pub mod doctor;
 pub mod environment;
 pub mod event;
+mod facts;
 pub mod fault;
 pub mod job;
 pub mod json;
@@ -34,6 +35,7 @@ pub mod client;
 
 pub use environment::Environment;
 pub use event::{Event, EventType};
+pub use facts::Facts;
 pub use fault::{Fault, FaultCode};
 pub use json::Json;
 pub use launch::LaunchPlan;

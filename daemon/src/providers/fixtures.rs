@@ -119,10 +119,10 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
 fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
     let Some(found) = provider.discovery().read(home, location) else { return Value::Null };
     let bound = Bound {
-        provider_session_id: found.provider_session_id.clone(),
-        scope: found.scope.clone(),
+        provider_session_id: found.facts.provider_session_id.clone(),
+        scope: found.facts.scope.clone(),
         location: location.to_owned(),
-        launch_dir: found.launch_dir.clone(),
+        launch_dir: found.facts.launch_dir.clone(),
     };
     let lost = Bound { location: format!("{location}.gone"), ..bound.clone() };
     let checked = provider.discovery().check(home, &bound);
@@ -132,16 +132,16 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
         provider.launcher().plan_resume(home, &bound, Some("/else/where"), &Launch::default());
     assert_eq!(plan.env, home.env);
     json!({
-        "id": found.provider_session_id,
-        "scope": found.scope,
-        "kind": found.kind,
-        "launch_dir": found.launch_dir,
-        "cwd": found.cwd,
-        "title": found.title,
-        "model": found.model,
-        "git_branch": found.git_branch,
-        "created_at": found.created_at,
-        "last_activity": found.last_activity,
+        "id": found.facts.provider_session_id,
+        "scope": found.facts.scope,
+        "kind": found.facts.kind,
+        "launch_dir": found.facts.launch_dir,
+        "cwd": found.facts.cwd,
+        "title": found.facts.title,
+        "model": found.facts.model,
+        "git_branch": found.facts.git_branch,
+        "created_at": found.facts.created_at,
+        "last_activity": found.facts.last_activity,
         "parent": found.parent,
         "check": verdict(checked),
         "check_moved": verdict(provider.discovery().check(home, &lost)),

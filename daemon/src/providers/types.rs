@@ -6,7 +6,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use sessd_proto::{Kind, Live, Reason, Status, Timestamp};
+use sessd_proto::{Facts, Live, Reason, Status, Timestamp};
 
 use super::Launch;
 
@@ -66,26 +66,8 @@ pub enum Unreadable {
 /// The metadata of a session, as read from its transcript.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// The provider's own id.
-    pub provider_session_id: String,
-    /// Makes that id unique within the home; may be empty.
-    pub scope: String,
-    /// Interactive, headless or started by another agent.
-    pub kind: Kind,
-    /// The directory in which the provider must be started for it.
-    pub launch_dir: String,
-    /// The directory it last worked in.
-    pub cwd: Option<String>,
-    /// The provider's title, else the first prompt; one line, at most 200 characters.
-    pub title: Option<String>,
-    /// The model that answered last.
-    pub model: Option<String>,
-    /// The git branch it last worked on.
-    pub git_branch: Option<String>,
-    /// Time of the first record.
-    pub created_at: Timestamp,
-    /// Time of the last record.
-    pub last_activity: Timestamp,
+    /// The facts that the transcript states.
+    pub facts: Facts,
     /// The provider's id of the session it was forked from or started by.
     pub parent: Option<String>,
     /// The result of a check, made from the same read.

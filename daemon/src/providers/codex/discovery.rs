@@ -46,7 +46,9 @@ impl Discovery for Codex {
             Some(meta) => meta.id.clone(),
             None => id_in_name(location)?.to_owned(),
         };
-        Some(Found { provider_session_id: id, verdict, ..rollout.found()? })
+        let mut found = rollout.found()?;
+        found.facts.provider_session_id = id;
+        Some(Found { verdict, ..found })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {

@@ -158,7 +158,9 @@ impl Rollout {
             created_at: self.created_at,
             last_activity: self.last_activity,
         };
-        Some(Found { kind: meta.kind, parent: meta.parent, ..summary.found(self.stamp) })
+        let mut found = summary.found(self.stamp);
+        found.facts.kind = meta.kind;
+        Some(Found { parent: meta.parent, ..found })
     }
 
     fn add(&mut self, record: &Record<'_>) {

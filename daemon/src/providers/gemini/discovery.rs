@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sessd_proto::{Kind, Reason, Timestamp};
+use sessd_proto::{Facts, Kind, Reason, Timestamp};
 
 use super::chat::Chat;
 use super::{Gemini, settings};
@@ -40,7 +40,7 @@ impl Discovery for Gemini {
         let verdict = judge(&chat);
         let launch_dir = launch_dir(home, &scope).unwrap_or_default();
         let title = chat.summary.as_deref().and_then(record::title);
-        Some(Found {
+        let facts = Facts {
             kind: if chat.is_subagent { Kind::Subagent } else { Kind::Interactive },
             cwd: (!launch_dir.is_empty()).then(|| launch_dir.clone()),
             launch_dir,
@@ -49,11 +49,10 @@ impl Discovery for Gemini {
             git_branch: None,
             created_at,
             last_activity: chat.last_updated.or(chat.last_message()).unwrap_or(created_at),
-            parent: parent_of(path),
-            verdict,
             provider_session_id: chat.session_id?,
             scope,
-        })
+        };
+        Some(Found { facts, parent: parent_of(path), verdict })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {

@@ -202,8 +202,9 @@ pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
         created_at: head.created_at,
         last_activity: tail.last_activity,
     };
-    let found = summary.found(ends.stamp());
-    Some(Found { kind: Kind::Interactive, parent: head.parent, verdict, ..found })
+    let mut found = summary.found(ends.stamp());
+    found.facts.kind = Kind::Interactive;
+    Some(Found { parent: head.parent, verdict, ..found })
 }
 
 pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {

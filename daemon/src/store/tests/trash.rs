@@ -6,7 +6,7 @@ use sessd_proto::{Reason, Session, Status, Timestamp, TrashReason};
 use super::super::import::{self, FoundSession};
 use super::super::sessions::{self, Checked};
 use super::super::{annotations, files, trash};
-use super::{found, stored, with_home};
+use super::{found, found_with, stored, with_home};
 
 const NOW: Timestamp = Timestamp(1_000);
 
@@ -146,7 +146,7 @@ fn activity_brings_a_session_back() {
     let (connection, home) = registry(2);
     put(&connection, 1, 2_000);
     put(&connection, 2, 2_000);
-    let active = |number, at| FoundSession { last_activity: Timestamp(at), ..found(home, number) };
+    let active = |number, at| found_with(home, number, |facts| facts.last_activity = Timestamp(at));
     sweep(&connection, &active(1, 2_000));
     assert!(stored(&connection, "id-0001").session.trashed_at.is_some(), "seen, but not new");
     sweep(&connection, &active(1, 2_001));
@@ -164,9 +164,8 @@ fn ttl_wins_over_the_status_found_by_a_sweep() {
     let (connection, home) = registry(1);
     annotations::set_ttl(&connection, "id-0001", Some(100)).unwrap();
     let later = |last_activity, at| FoundSession {
-        last_activity: Timestamp(last_activity),
         at: Timestamp(at),
-        ..found(home, 1)
+        ..found_with(home, 1, |facts| facts.last_activity = Timestamp(last_activity))
     };
     let seen = |connection: &Connection| {
         let Session { status, reason, .. } = stored(connection, "id-0001").session;
@@ -185,7 +184,7 @@ fn ttl_wins_over_the_status_found_by_a_sweep() {
 fn a_user_title_survives_sweeps_until_it_is_removed() {
     let (connection, home) = registry(1);
     let title = |connection: &Connection| stored(connection, "id-0001").session.title;
-    let theirs = |title: &str| FoundSession { title: Some(title.to_owned()), ..found(home, 1) };
+    let theirs = |title: &str| found_with(home, 1, |facts| facts.title = Some(title.to_owned()));
     sweep(&connection, &theirs("first"));
     let row = stored(&connection, "id-0001");
     annotations::title(&connection, &row, Some("ours"), NOW).unwrap();
