@@ -31,9 +31,9 @@ pub fn append(
 pub fn append_discovered(connection: &Connection, after: i64) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO events (at, type, session_id)
-         SELECT status_since, 'discovered', id FROM sessions WHERE seq > ?1 ORDER BY seq",
+         SELECT status_since, ?2, id FROM sessions WHERE seq > ?1 ORDER BY seq",
     )?;
-    statement.execute([after])?;
+    statement.execute((after, EventType::Discovered.as_str()))?;
     Ok(())
 }
 
