@@ -17,7 +17,7 @@ use crate::{BINARIES, CURSOR};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where the tests are.
+/// The sources of the tests of capabilities.
 const SOURCES: [&str; 8] = [
     include_str!("cursor.rs"),
     include_str!("turns.rs"),

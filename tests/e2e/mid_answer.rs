@@ -34,8 +34,8 @@ pub(crate) fn outlives_its_sender(scene: &Scene, id: &str) {
     assert_eq!(scene.server.turn_requests().len(), before + 1, "the prompt was sent twice");
 }
 
-/// Ended in the middle of an answer: nothing of it is left that runs, or asks the model. Until
-/// then its prompt was in nobody's list of processes, but for a CLI that takes it no other way.
+/// Cancels a turn in the middle of its answer: no process of it is left, and the model is not asked
+/// again. Until then its prompt was an argument only where the CLI takes it in no other way.
 pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     let (before, half_sent) = (scene.server.requests().len(), scene.server.half_sent());
     let words = ["send", "--detach", id, "kappa [[pause 600]]"];
@@ -61,8 +61,8 @@ pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     assert!(kept.status != 0 && kept.stdout.starts_with(first), "{kept:?}");
 }
 
-/// Waits until the model is in the middle of its answer to a turn, and what the CLI shows of that
-/// is written down; answers the turn.
+/// Waits until the model is in the middle of its answer to a turn, and the part that the CLI shows
+/// is stored; returns the id of the turn.
 fn in_the_middle(scene: &Scene, before: usize, turn: impl Fn() -> String) -> String {
     wait_until("half an answer", DEADLINE, || (scene.server.half_sent() > before).then_some(()));
     let turn_id = turn();

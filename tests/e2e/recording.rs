@@ -1,5 +1,5 @@
-//! Promise: what an agent says is written down and passed on while it says it, so whoever follows
-//! has it, and nothing of it is lost when the turn ends before its time.
+//! Promise: the words of an agent are stored and passed on to followers while they arrive, and
+//! nothing of them is lost when the turn ends early.
 
 use std::fs::{self, File};
 use std::process::{Child, Stdio};

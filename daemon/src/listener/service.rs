@@ -1,4 +1,4 @@
-//! What the listener serves: the registry with its jobs, or the reason why there is none.
+//! The service behind the listener: the registry with its jobs, or the fault that prevented it.
 //! Knows no socket and no dialect.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
