@@ -56,7 +56,7 @@ impl Service {
 
     /// True if there are turns to finish.
     pub(super) fn is_busy(&self) -> bool {
-        self.state().as_ref().is_ok_and(|(registry, _)| registry.turns.any())
+        self.state().as_ref().is_ok_and(|(registry, _)| registry.turns.has_unfinished())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

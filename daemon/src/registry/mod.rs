@@ -63,7 +63,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the registry's file and ends what an earlier daemon left unfinished.
+    /// Opens the registry's file, and cleans up after an earlier daemon: interrupts its turns, ends
+    /// its leases, removes stray launch files, and queues the turns that can still be run.
     ///
     /// # Errors
     /// Fails if the file cannot be used; it is then unchanged.
@@ -76,7 +77,7 @@ impl Registry {
         // A hung disk, or a lock held by another program, must not block the serving thread.
         let opened = tokio::task::spawn_blocking(move || Store::open(&database)).await;
         let store = opened.map_err(|error| store::Error::Other(error.to_string()))??;
-        let env = env.without_callers(&config);
+        let env = env.without_caller_variables(&config);
         let registry = Arc::new(Self::wire(store, config, paths, env));
         registry.turns.recover().await?;
         registry.writers.recover_leases().await?;
@@ -86,6 +87,7 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Creates the floors, from the lowest to the top.
     fn wire(store: Store, config: Config, paths: Paths, env: DaemonEnvironment) -> Self {
         let (store, config, env) = (Arc::new(store), Arc::new(config), Arc::new(env));
         let state = paths.state.clone();
@@ -173,13 +175,13 @@ mod tests {
     use super::*;
 
     impl Registry {
-        /// A registry for a user whose home directory is `home`.
+        /// Opens a registry for a user whose home directory is `home`.
         pub(crate) async fn of_folder(home: &Path) -> Arc<Self> {
             fs::create_dir_all(home.join("state")).unwrap();
             let [socket, state, config] =
                 ["socket", "state", "config.toml"].map(|name| home.join(name));
             let env = [("HOME".to_owned(), home.to_str().unwrap().to_owned())].into();
-            let env = DaemonEnvironment::meant(Environment(env));
+            let env = DaemonEnvironment::intended(Environment(env));
             let (config, paths) = (Config::defaults().unwrap(), Paths { socket, state, config });
             Self::open(config, paths, env).await.unwrap()
         }

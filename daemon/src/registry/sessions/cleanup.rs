@@ -175,7 +175,8 @@ fn describe(hold: Hold) -> String {
             let minutes = left_ms / 60_000 + 1;
             let (hours, minutes) = (minutes / 60, minutes % 60);
             format!(
-                "the clock was set: nothing is removed by its age for {hours} h {minutes} min of uptime"
+                "the clock was set: nothing is removed by its age for {hours} h {minutes} min of \
+                 uptime"
             )
         }
         Hold::FirstSample => {
