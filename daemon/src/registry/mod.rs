@@ -1,7 +1,7 @@
-//! What sessd can do; the only code that knows the store *and* the providers.
+//! The registry: everything sessd can do, and the only code that knows both store and providers.
 //!
-//! The registry is built in floors, one folder each. A folder is a struct with state of its own and
-//! may call only the folders below it:
+//! It is built in floors, one folder each. A folder is a struct with state of its own and may call
+//! only the folders below it:
 //!
 //! ```text
 //! turns      prompts: accept, run, record, stop            Turns
@@ -13,9 +13,24 @@
 //! ```
 //!
 //! A folder is a noun and a file in it a verb, so that the place of a call can be guessed: `resume`
-//! is `launch/resume.rs`. The constructors make the arrows visible to the compiler; the `tidy` test
-//! holds them for imports too. [`Registry`] wires the floors and answers questions about the whole:
+//! is `launch/resume.rs`. [`Registry`] creates the floors, and has the calls about the whole:
 //! `status`, `providers`, `doctor`.
+//!
+//! Design notes:
+//!
+//! - Each floor is given only the floors below it, so the compiler refuses an upward call; the test
+//!   `floors` refuses an upward import. One struct with all methods was rejected: through `self`
+//!   every method reaches every other, no import shows it, and the calls grow into one circle.
+//!   Traits between the floors were rejected too: each would have a single implementation.
+//! - The order follows from what a call must not skip. Everything that starts a process is above
+//!   `writers`, which allows one writer per session. Everything that reads a provider's store is
+//!   above `homes`, which bounds the time that a disk may take.
+//! - A session is gone only if its home could be listed and does not have it. An unreadable disk
+//!   makes sessions `unknown`, and a sweep that would lose more than half of a home is held.
+//! - Anything that another process can change at any moment (live state, the existence of a
+//!   directory) is read when it is needed and never stored. A verdict is stored with its time.
+//! - Requests may be repeated: a caller that lost its connection cannot know whether the first one
+//!   arrived. So callers choose the ids of what they create, and a second request finds the first.
 
 use std::sync::Arc;
 
