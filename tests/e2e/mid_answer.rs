@@ -1,4 +1,4 @@
-//! Promise: an answer that has begun is completed without its sender, and its output is kept when
+//! Promise: an answer that has started is completed without its sender, and its output is kept when
 //! it is cancelled, which leaves no process behind. Called where a
 //! session of each real CLI is at hand.
 
@@ -43,16 +43,16 @@ pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     in_the_middle(scene, half_sent, || turn.clone());
     let live = show(&scene.sandbox, id).live;
     assert!(live.blocks(), "{live:?}");
-    let begun = processes_of(&turn);
-    assert!(begun.iter().any(|pid| u32::try_from(*pid).ok() == live.pid), "{begun:?}");
-    let told = begun.iter().any(|pid| arguments(*pid).contains("kappa"));
+    let running = processes_of(&turn);
+    assert!(running.iter().any(|pid| u32::try_from(*pid).ok() == live.pid), "{running:?}");
+    let told = running.iter().any(|pid| arguments(*pid).contains("kappa"));
     let prompt = providers::by_id(scene.provider()).unwrap().turns().unwrap().prompt();
     assert_eq!(told, prompt == PromptVia::Argument, "the prompt in the list of processes");
     let asked = scene.server.requests().len();
     assert!(asked > before);
     let cancelled = answer(&scene.sandbox, &["turns", "cancel", &turn]);
     assert_eq!(cancelled["state"], "cancelled");
-    let left = || processes_of(&turn).is_empty() && !begun.iter().any(|pid| is_running(*pid));
+    let left = || processes_of(&turn).is_empty() && !running.iter().any(|pid| is_running(*pid));
     wait_until("the end of all that ran", DEADLINE, || left().then_some(()));
     assert_eq!(scene.server.requests().len(), asked, "the model was asked once more");
     assert!(!show(&scene.sandbox, id).live.blocks());
@@ -71,10 +71,10 @@ fn in_the_middle(scene: &Scene, before: usize, turn: impl Fn() -> String) -> Str
     wait_until("what is known so far", DEADLINE, || {
         let output = client.turn_output(request.clone()).unwrap();
         assert!(output.session.is_none(), "it has ended: {output:?}");
-        let begun = output.events.iter().any(|event| event.kind == "started");
+        let has_started = output.events.iter().any(|event| event.kind == "started");
         let text = said(&output);
         let told = text.starts_with("FAKE turns=") && !text.contains("first=");
-        (begun && (told || !shows_parts(scene))).then_some(())
+        (has_started && (told || !shows_parts(scene))).then_some(())
     });
     turn_id
 }
