@@ -3,7 +3,7 @@
 use serde_json::json;
 use sessd_proto::client::Client;
 use sessd_proto::turn::{Turn, TurnOutputRequest, TurnState};
-use sessd_proto::{Event, Fault, FaultCode, Session};
+use sessd_proto::{Event, EventType, Fault, FaultCode, Session};
 
 use crate::Context;
 use crate::output::Output;
@@ -47,7 +47,7 @@ pub(crate) fn follow(
             context.output.note("note: the session was gone and started over, without its context");
         }
         let lacks_them =
-            request.after == 0 && part.events.first().is_some_and(|it| it.kind != "raw");
+            request.after == 0 && part.events.first().is_some_and(|it| it.kind != EventType::Raw);
         if how.raw && lacks_them && !context.output.is_json() {
             context.output.note("note: only `send --raw` records the provider's own lines");
         }
@@ -91,7 +91,7 @@ pub(crate) fn follow(
 /// Returns the text that an event adds to the answer: a new block starts on a line of its own, a
 /// delta continues the previous text.
 fn spoken(event: &Event, so_far: &str) -> String {
-    let Some(text) = event.text.as_deref().filter(|_| event.kind == "text") else {
+    let Some(text) = event.text.as_deref().filter(|_| event.kind == EventType::Text) else {
         return String::new();
     };
     let goes_on = event.data.0["delta"] == true || so_far.is_empty() || so_far.ends_with('\n');
@@ -99,7 +99,7 @@ fn spoken(event: &Event, so_far: &str) -> String {
 }
 
 fn own_line(event: &Event) -> String {
-    let text = event.text.as_deref().filter(|_| event.kind == "raw");
+    let text = event.text.as_deref().filter(|_| event.kind == EventType::Raw);
     text.map_or_else(String::new, |text| format!("{text}\n"))
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::TrashReason;
 use crate::vocabulary::vocabulary;
 
 /// Request of `cleanup`.
@@ -36,8 +37,8 @@ pub struct Action {
     pub provider: Option<String>,
     /// Title of the session.
     pub title: Option<String>,
-    /// One of the spellings of [`crate::TrashReason`].
-    pub reason: String,
+    /// The reason for the action.
+    pub reason: TrashReason,
     /// Number of rows, if it is not about one session.
     pub count: Option<i64>,
 }

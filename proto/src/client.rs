@@ -9,6 +9,7 @@
 //! ```no_run
 //! use sessd_proto::client::Client;
 //! use sessd_proto::paths::Paths;
+//! use sessd_proto::EventType;
 //! use sessd_proto::turn::{SendRequest, TurnOutputRequest};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +29,8 @@
 //!     let part = client.turn_output(request.clone())?;
 //!     for event in &part.events {
 //!         request.after = event.seq;
-//!         print!("{}", event.text.as_deref().filter(|_| event.kind == "text").unwrap_or(""));
+//!         let text = event.text.as_deref().filter(|_| event.kind == EventType::Text);
+//!         print!("{}", text.unwrap_or_default());
 //!     }
 //!     if part.session.is_some() {
 //!         break part.turn.fault.map_or(Ok(()), |fault| Err(fault.into()));

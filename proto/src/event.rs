@@ -13,9 +13,9 @@ pub struct Event {
     pub seq: i64,
     /// Time at which it was recorded.
     pub at: Timestamp,
-    /// One of the spellings of [`EventType`].
+    /// Type of the event.
     #[serde(rename = "type")]
-    pub kind: String,
+    pub kind: EventType,
     /// The session it is about; `null` in the output of a turn.
     pub session_id: Option<String>,
     /// The text, for the types that carry one.

@@ -11,6 +11,7 @@ pub mod codec;
 pub mod doctor;
 pub mod environment;
 pub mod event;
+mod facts;
 pub mod fault;
 pub mod job;
 pub mod json;
@@ -34,6 +35,7 @@ pub mod client;
 
 pub use environment::Environment;
 pub use event::{Event, EventType};
+pub use facts::Facts;
 pub use fault::{Fault, FaultCode};
 pub use json::Json;
 pub use launch::LaunchPlan;
@@ -49,4 +51,5 @@ pub use timestamp::Timestamp;
 /// - 2: new sessions, forks, the trash, pins, tags, titles and cleanups.
 /// - 3: keys; fallbacks; listing and cancelling turns; `wait`, `steal` and `fork` for prompts;
 ///   `retry_at` in faults.
-pub const PROTOCOL_VERSION: u32 = 3;
+/// - 4: event types, reasons and states of homes are enums.
+pub const PROTOCOL_VERSION: u32 = 4;

@@ -38,8 +38,8 @@ pub struct ProviderInfo {
 pub struct HomeInfo {
     /// Absolute path.
     pub path: String,
-    /// One of the spellings of [`HomeState`].
-    pub state: String,
+    /// State of the home.
+    pub state: HomeState,
     /// Details, unless the state is `ok`.
     pub detail: Option<String>,
 }

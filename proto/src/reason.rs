@@ -55,7 +55,7 @@ vocabulary! {
 impl Reason {
     /// Returns the status that a session with this reason has; `unknown` for an unrecognized one.
     #[must_use]
-    pub fn status(self) -> Status {
+    pub const fn status(self) -> Status {
         match self {
             Self::TranscriptMissing | Self::Ttl => Status::Expired,
             Self::ArchivedByProvider => Status::Archived,

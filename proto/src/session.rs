@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::vocabulary::vocabulary;
-use crate::{Json, Timestamp};
+use crate::{Json, Reason, Timestamp};
 
 /// One conversation. What is unknown is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,8 +36,8 @@ pub struct Session {
     pub git_branch: Option<String>,
     /// Result of the last check.
     pub status: Status,
-    /// The reason for a status other than `active`: a spelling of [`crate::Reason`].
-    pub reason: Option<String>,
+    /// The reason for a status other than `active`.
+    pub reason: Option<Reason>,
     /// Time of the first record in the transcript.
     pub created_at: Timestamp,
     /// Time of the last record in the transcript.

@@ -10,7 +10,7 @@ use sessd::store::bindings;
 use sessd::store::import::{self, FoundSession};
 use sessd_proto::client::Client;
 use sessd_proto::session::ListRequest;
-use sessd_proto::{Status, Timestamp};
+use sessd_proto::{Facts, Status, Timestamp};
 use sessd_tests::sandbox::Sandbox;
 
 use crate::timing::{Subject, medians, ms, process, ratio};
@@ -126,24 +126,29 @@ fn store_of(sessions: usize) -> PathBuf {
     path
 }
 
-/// Spread over projects and time by a multiplier that is prime to everything in sight.
+/// Spread over projects and time by a multiplier that is coprime to all moduli used here.
 fn row_of(number: usize, home_id: i64) -> FoundSession {
     let spread = number as u64 * 2_654_435_761 % 1_000_000_007;
     let id = uuid::Uuid::from_u128(u128::from(spread) << 64 | number as u128).to_string();
     let last_activity = Timestamp(1_795_000_000_000 - spread as i64);
-    FoundSession {
-        provider: "bench".to_owned(),
-        home_id,
+    let project = format!("/work/project-{:04}", number % 5_000);
+    let facts = Facts {
         provider_session_id: id.clone(),
-        location: format!("/bench/projects/{}/{id}.jsonl", number % 5_000),
-        project: format!("/work/project-{:04}", number % 5_000),
-        launch_dir: format!("/work/project-{:04}", number % 5_000),
+        launch_dir: project.clone(),
         title: Some(format!("fix the error in the parser of request number {number}")),
         model: Some("bench".to_owned()),
         git_branch: Some("main".to_owned()),
-        status: if number.is_multiple_of(7) { Status::Expired } else { Status::Active },
         created_at: last_activity.plus_ms(-3_600_000),
         last_activity,
+        ..Facts::default()
+    };
+    FoundSession {
+        provider: "bench".to_owned(),
+        home_id,
+        facts,
+        location: format!("/bench/projects/{}/{id}.jsonl", number % 5_000),
+        project,
+        status: if number.is_multiple_of(7) { Status::Expired } else { Status::Active },
         expires_at: Some(last_activity.plus_ms(2_592_000_000)),
         at: last_activity,
         id,

@@ -68,7 +68,11 @@ fn verdicts(sandbox: &Sandbox, arguments: &[&str]) -> Vec<String> {
     let answer: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
     let found: Vec<Session> = serde_json::from_value(answer["sessions"].clone()).unwrap();
     let verdict = |found: &Session| {
-        format!("{} {}", found.status, found.reason.as_deref().unwrap_or_default())
+        format!(
+            "{} {}",
+            found.status,
+            found.reason.map(sessd_proto::Reason::as_str).unwrap_or_default()
+        )
     };
     found.iter().map(verdict).collect()
 }

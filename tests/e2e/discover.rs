@@ -80,7 +80,10 @@ fn assert_says_what_happened(scene: &Scene, session: &Session, start: Timestamp)
     assert_eq!((&*session.launch_dir, &*session.project), (project, project));
     assert_eq!(session.cwd.as_deref(), Some(project));
     assert_eq!(session.title.as_deref(), Some("alpha question"));
-    assert_eq!((session.status, session.reason.as_deref()), (Status::Active, None));
+    assert_eq!(
+        (session.status, session.reason.map(sessd_proto::Reason::as_str)),
+        (Status::Active, None)
+    );
     let model = session.model.as_deref().unwrap();
     let (asked, kind) = match scene.provider() {
         "claude" => ("claude-", Kind::Headless),

@@ -169,7 +169,7 @@ pub(crate) fn ended(client: &mut Client, turn_id: &str) -> TurnOutput {
 }
 
 pub(crate) fn said(output: &TurnOutput) -> String {
-    let texts = output.events.iter().filter(|event| event.kind == "text");
+    let texts = output.events.iter().filter(|event| event.kind.as_str() == "text");
     texts.filter_map(|event| event.text.clone()).collect()
 }
 

@@ -96,7 +96,7 @@ fn a_hundred_first_messages_on_one_key_start_one_session() {
             break output
                 .events
                 .into_iter()
-                .find(|event| event.kind == "text")
+                .find(|event| event.kind.as_str() == "text")
                 .unwrap()
                 .text
                 .unwrap();

@@ -71,7 +71,7 @@ fn in_the_middle(scene: &Scene, before: usize, turn: impl Fn() -> String) -> Str
     wait_until("what is known so far", DEADLINE, || {
         let output = client.turn_output(request.clone()).unwrap();
         assert!(output.session.is_none(), "it has ended: {output:?}");
-        let has_started = output.events.iter().any(|event| event.kind == "started");
+        let has_started = output.events.iter().any(|event| event.kind.as_str() == "started");
         let text = said(&output);
         let told = text.starts_with("FAKE turns=") && !text.contains("first=");
         (has_started && (told || !shows_parts(scene))).then_some(())

@@ -91,7 +91,7 @@ fn starts_and_binds(cli: &'static dyn RealCli) {
     let mut terminal = begin(&scene);
     let starting = open_session(&scene);
     assert_eq!(starting.status, Status::Unknown);
-    assert_eq!(starting.reason.as_deref(), Some("starting"));
+    assert_eq!(starting.reason.map(sessd_proto::Reason::as_str), Some("starting"));
     assert_eq!(starting.launch_dir, scene.project.to_str().unwrap());
     assert!(is_in(starting.live.pid.unwrap(), terminal.pid()));
     let id = starting.id;

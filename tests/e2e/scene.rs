@@ -247,7 +247,7 @@ pub(crate) fn check(sandbox: &Sandbox, id: &str) -> Session {
 
 /// Status and reason of a session.
 pub(crate) fn verdict(session: &Session) -> (Status, Option<&str>) {
-    (session.status, session.reason.as_deref())
+    (session.status, session.reason.map(sessd_proto::Reason::as_str))
 }
 
 /// Returns one session as `show` prints it.

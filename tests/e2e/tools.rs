@@ -104,7 +104,7 @@ fn tools_are_called_in_a_turn_of_claude() {
     };
     let (id, turn) = send(&scene, "alpha [[call mcp__memory__read_graph]]");
     let events = events(&scene, turn);
-    let of = |kind: &str| events.iter().find(|event| event.kind == kind).unwrap();
+    let of = |kind: &str| events.iter().find(|event| event.kind.as_str() == kind).unwrap();
     assert_eq!(of("tool_call").data.0["name"], "mcp__memory__read_graph");
     let result = of("tool_result");
     assert_ne!(result.data.0["is_error"], true, "{events:?}");

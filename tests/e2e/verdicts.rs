@@ -236,7 +236,7 @@ fn assert_resume_says(scene: &Scene, session: &Session) {
     let output = scene.sandbox.sessctl(&["resume", "--plan", &session.id]);
     let refused = if session.status == Active { 0 } else { 5 };
     assert_eq!(output.status, refused, "{output:#?}");
-    let reason = session.reason.as_deref().unwrap_or_default();
+    let reason = session.reason.map(sessd_proto::Reason::as_str).unwrap_or_default();
     assert!(output.stderr.contains(reason), "{output:#?}");
 }
 

@@ -1,7 +1,7 @@
 //! `sessctl check`.
 
 use sessd_proto::session::CheckRequest;
-use sessd_proto::{Fault, Session};
+use sessd_proto::{Fault, Reason, Session};
 
 use super::list::{Sessions, note_discovering};
 use crate::Context;
@@ -48,7 +48,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
             context.output.id(&session.id),
             session.provider.clone(),
             session.status.to_string(),
-            session.reason.clone().unwrap_or_else(|| "-".to_owned()),
+            session.reason.map_or("-", Reason::as_str).to_owned(),
             session.title.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     };

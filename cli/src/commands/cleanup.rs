@@ -36,7 +36,7 @@ pub(crate) fn run(context: &mut Context, args: &Args) -> Result<(), Fault> {
         vec![
             action.action.to_string(),
             action.session_id.as_deref().map_or_else(|| "-".to_owned(), |id| context.output.id(id)),
-            action.reason.clone(),
+            action.reason.to_string(),
             action.count.map_or_else(|| "-".to_owned(), |count| count.to_string()),
             text(&action.provider),
             text(&action.title),

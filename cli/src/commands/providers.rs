@@ -1,7 +1,7 @@
 //! `sessctl providers`.
 
 use sessd_proto::Fault;
-use sessd_proto::provider::{Capabilities, ProviderInfo, ProvidersRequest};
+use sessd_proto::provider::{Capabilities, HomeInfo, HomeState, ProviderInfo, ProvidersRequest};
 
 use crate::Context;
 
@@ -27,8 +27,8 @@ pub(crate) fn run(context: &mut Context, _: &Args) -> Result<(), Fault> {
 }
 
 fn row(context: &Context, info: &ProviderInfo) -> Vec<String> {
-    let home = |home: &sessd_proto::provider::HomeInfo| match &*home.state {
-        "ok" => context.output.dir(&home.path, context.env.get("HOME")),
+    let home = |home: &HomeInfo| match home.state {
+        HomeState::Ok => context.output.dir(&home.path, context.env.get("HOME")),
         state => format!("{} ({state})", context.output.dir(&home.path, context.env.get("HOME"))),
     };
     let version = match (&info.program, &info.version) {

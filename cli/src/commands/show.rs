@@ -35,7 +35,7 @@ fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
     let Session { live, .. } = session;
     let pid = live.pid.map(|pid| format!(" in process {pid}")).unwrap_or_default();
     let what = live.what.as_ref().map(|what| format!(" ({what})")).unwrap_or_default();
-    let reason = session.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let reason = session.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     vec![
         ("id", session.id.clone()),
         ("title", text(&session.title)),

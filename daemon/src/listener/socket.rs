@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 
 use futures::FutureExt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use sessd_proto::paths;
 use sessd_proto::peer::Peer;
-use sessd_proto::{Fault, FaultCode};
+use sessd_proto::{Fault, FaultCode, paths};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::supervisor::Passed;

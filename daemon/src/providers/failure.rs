@@ -3,6 +3,7 @@
 
 use serde_json::json;
 use sessd_proto::Event;
+use sessd_proto::EventType;
 
 use super::output;
 
@@ -15,7 +16,7 @@ pub fn event(words: Option<&str>, http_status: Option<u16>) -> Event {
         "retryable": retryable(http_status, text),
         "retry_after_ms": retry_after_ms(text),
     });
-    output::event("error", words, data)
+    output::event(EventType::Error, words, data)
 }
 
 /// Returns true if the same call may work later, false if something has to be changed first.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use sessd_proto::{Environment, Status};
+use sessd_proto::{Environment, Reason};
 
 use super::{ALL, Bound, Home, Launch, Provider, Stamp, Unreadable, Verdict};
 
@@ -24,7 +24,7 @@ fn every_provider_reads_its_fixture_as_approved() {
         let before = tree(folder.path());
         let seen = render(*provider, folder.path());
         assert_eq!(tree(folder.path()), before, "{} changed its home", provider.id());
-        let expired = Verdict::new(Status::Expired, "transcript_missing");
+        let expired = Verdict::of(Reason::TranscriptMissing);
         let home = home(*provider, folder.path());
         assert_eq!(provider.discovery().check(&home, &absent()), expired, "{}", provider.id());
         approve(&fixture.join("expected.json"), &seen);
@@ -37,7 +37,7 @@ fn nothing_is_gone_in_a_home_that_does_not_exist() {
         let folder = tempfile::tempdir().unwrap();
         let home = home(*provider, folder.path());
         assert_eq!(provider.discovery().list(&home), Err(Unreadable::Missing), "{}", provider.id());
-        let verdict = Verdict::new(Status::Unknown, "home_missing");
+        let verdict = Verdict::of(Reason::HomeMissing);
         assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
         assert!(!home.path.exists(), "{} created its home", provider.id());
     }
@@ -63,7 +63,7 @@ fn nothing_is_gone_while_a_part_of_the_store_is_unreadable() {
         std::os::unix::fs::symlink("/not/mounted", lost).unwrap();
         let found = provider.discovery().list(&home);
         assert!(matches!(found, Err(Unreadable::Denied(_))), "{}", provider.id());
-        let verdict = Verdict::new(Status::Unknown, "home_unreadable");
+        let verdict = Verdict::of(Reason::HomeUnreadable);
         assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
     }
 }
@@ -119,10 +119,10 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
 fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
     let Some(found) = provider.discovery().read(home, location) else { return Value::Null };
     let bound = Bound {
-        provider_session_id: found.provider_session_id.clone(),
-        scope: found.scope.clone(),
+        provider_session_id: found.facts.provider_session_id.clone(),
+        scope: found.facts.scope.clone(),
         location: location.to_owned(),
-        launch_dir: found.launch_dir.clone(),
+        launch_dir: found.facts.launch_dir.clone(),
     };
     let lost = Bound { location: format!("{location}.gone"), ..bound.clone() };
     let checked = provider.discovery().check(home, &bound);
@@ -132,16 +132,16 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
         provider.launcher().plan_resume(home, &bound, Some("/else/where"), &Launch::default());
     assert_eq!(plan.env, home.env);
     json!({
-        "id": found.provider_session_id,
-        "scope": found.scope,
-        "kind": found.kind,
-        "launch_dir": found.launch_dir,
-        "cwd": found.cwd,
-        "title": found.title,
-        "model": found.model,
-        "git_branch": found.git_branch,
-        "created_at": found.created_at,
-        "last_activity": found.last_activity,
+        "id": found.facts.provider_session_id,
+        "scope": found.facts.scope,
+        "kind": found.facts.kind,
+        "launch_dir": found.facts.launch_dir,
+        "cwd": found.facts.cwd,
+        "title": found.facts.title,
+        "model": found.facts.model,
+        "git_branch": found.facts.git_branch,
+        "created_at": found.facts.created_at,
+        "last_activity": found.facts.last_activity,
         "parent": found.parent,
         "check": verdict(checked),
         "check_moved": verdict(provider.discovery().check(home, &lost)),

@@ -3,7 +3,7 @@
 
 use memchr::memmem;
 use serde::Deserialize;
-use sessd_proto::Timestamp;
+use sessd_proto::{Facts, Timestamp};
 
 use super::head_tail::HeadTail;
 use super::record::{self, records};
@@ -58,7 +58,7 @@ impl Summary {
     pub(super) fn found(self, file: Stamp) -> Found {
         let modified = Timestamp::from_ns(file.mtime_ns);
         let launch_dir = self.launch_dir.unwrap_or_default();
-        Found {
+        let facts = Facts {
             cwd: self.cwd.or_else(|| Some(launch_dir.clone())).filter(|cwd| !cwd.is_empty()),
             launch_dir,
             title: self.title.or_else(|| record::title(&self.prompt?)),
@@ -66,7 +66,8 @@ impl Summary {
             git_branch: self.git_branch,
             created_at: self.created_at.unwrap_or(modified),
             last_activity: self.last_activity.or(self.created_at).unwrap_or(modified),
-            ..Found::default()
-        }
+            ..Facts::default()
+        };
+        Found { facts, ..Found::default() }
     }
 }

@@ -2,16 +2,11 @@
 //! Knows no provider.
 
 use serde_json::{Value, json};
-use sessd_proto::{Event, Json};
+use sessd_proto::{Event, EventType, Json};
 
 /// Makes an event of a turn; `seq`, `at` and `session_id` are set by the caller of the decoder.
-pub fn event(kind: &str, text: Option<&str>, data: Value) -> Event {
-    Event {
-        kind: kind.to_owned(),
-        text: text.map(str::to_owned),
-        data: Json(data),
-        ..Event::default()
-    }
+pub fn event(kind: EventType, text: Option<&str>, data: Value) -> Event {
+    Event { kind, text: text.map(str::to_owned), data: Json(data), ..Event::default() }
 }
 
 /// Returns a `usage` event with the provider's own figures and, normalised, those that a session
@@ -26,7 +21,7 @@ pub fn usage(
     let tokens = [("tokens_in", tokens_in), ("tokens_out", tokens_out)];
     data.extend(tokens.into_iter().filter_map(|(name, count)| Some((name.into(), count?.into()))));
     data.extend(cost_usd.map(|cost| ("cost_usd".to_owned(), cost.into())));
-    event("usage", None, data.into())
+    event(EventType::Usage, None, data.into())
 }
 
 /// Returns the sum of token counts, or `None` without the first; any other missing one counts 0.

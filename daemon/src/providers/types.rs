@@ -6,7 +6,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use sessd_proto::{Kind, Live, Status, Timestamp};
+use sessd_proto::{Facts, Live, Reason, Status, Timestamp};
 
 use super::Launch;
 
@@ -66,26 +66,8 @@ pub enum Unreadable {
 /// The metadata of a session, as read from its transcript.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
-    /// The provider's own id.
-    pub provider_session_id: String,
-    /// Makes that id unique within the home; may be empty.
-    pub scope: String,
-    /// Interactive, headless or started by another agent.
-    pub kind: Kind,
-    /// The directory in which the provider must be started for it.
-    pub launch_dir: String,
-    /// The directory it last worked in.
-    pub cwd: Option<String>,
-    /// The provider's title, else the first prompt; one line, at most 200 characters.
-    pub title: Option<String>,
-    /// The model that answered last.
-    pub model: Option<String>,
-    /// The git branch it last worked on.
-    pub git_branch: Option<String>,
-    /// Time of the first record.
-    pub created_at: Timestamp,
-    /// Time of the last record.
-    pub last_activity: Timestamp,
+    /// The facts that the transcript states.
+    pub facts: Facts,
     /// The provider's id of the session it was forked from or started by.
     pub parent: Option<String>,
     /// The result of a check, made from the same read.
@@ -98,7 +80,7 @@ pub struct Verdict {
     /// The status.
     pub status: Status,
     /// The reason, when the status is not `active`.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Reason>,
 }
 
 impl Verdict {
@@ -106,24 +88,24 @@ impl Verdict {
     pub const ACTIVE: Self = Self { status: Status::Active, reason: None };
 
     /// The transcript does not exist, in a store that could be listed.
-    pub const EXPIRED: Self = Self::new(Status::Expired, "transcript_missing");
+    pub const EXPIRED: Self = Self::of(Reason::TranscriptMissing);
 
     /// The transcript exists but cannot be read.
-    pub const UNREADABLE: Self = Self::new(Status::Unknown, "transcript_unreadable");
+    pub const UNREADABLE: Self = Self::of(Reason::TranscriptUnreadable);
 
     /// The transcript has nothing to continue from.
-    pub const EMPTY: Self = Self::new(Status::Invalid, "empty_transcript");
+    pub const EMPTY: Self = Self::of(Reason::EmptyTranscript);
 
     /// A subagent wrote it; the CLI resumes only sessions.
-    pub const SUBAGENT: Self = Self::new(Status::Invalid, "subagent");
+    pub const SUBAGENT: Self = Self::of(Reason::Subagent);
 
     /// The CLI would not accept the id as one.
-    pub const MALFORMED_ID: Self = Self::new(Status::Invalid, "malformed_id");
+    pub const MALFORMED_ID: Self = Self::of(Reason::MalformedId);
 
-    /// Returns a verdict with a reason.
+    /// Returns the verdict that a reason stands for; the status follows from it.
     #[must_use]
-    pub const fn new(status: Status, reason: &'static str) -> Self {
-        Self { status, reason: Some(reason) }
+    pub const fn of(reason: Reason) -> Self {
+        Self { status: reason.status(), reason: Some(reason) }
     }
 
     /// Returns the verdict on a session whose transcript was not found: expired, but only if the
@@ -137,10 +119,10 @@ impl Verdict {
 impl From<Unreadable> for Verdict {
     fn from(error: Unreadable) -> Self {
         let reason = match error {
-            Unreadable::Missing => "home_missing",
-            Unreadable::Denied(_) => "home_unreadable",
+            Unreadable::Missing => Reason::HomeMissing,
+            Unreadable::Denied(_) => Reason::HomeUnreadable,
         };
-        Self::new(Status::Unknown, reason)
+        Self::of(reason)
     }
 }
 

@@ -11,7 +11,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::mem;
 
 use serde_json::json;
-use sessd_proto::{Event, Json};
+use sessd_proto::{Event, EventType, Json};
 
 use crate::redact::Secrets;
 
@@ -23,7 +23,7 @@ pub(crate) struct StreamRedactor<'a> {
 
 /// A text that is being streamed.
 struct Text {
-    kind: String,
+    kind: EventType,
     has_started: bool,
     /// The hash of the text that was passed on.
     hash: DefaultHasher,
@@ -40,7 +40,7 @@ impl<'a> StreamRedactor<'a> {
     /// Passes an event through: zero, one or two events come out.
     pub(crate) fn pass(&mut self, event: Event) -> impl Iterator<Item = Event> + use<> {
         let (rest, event) = match &event {
-            Event { kind, .. } if kind == "raw" => (None, Some(event)),
+            Event { kind, .. } if *kind == EventType::Raw => (None, Some(event)),
             Event { data, .. } if data.0["delta"] == true => self.delta(event),
             _ => {
                 let (rest, text) = self.end();
@@ -81,7 +81,7 @@ impl<'a> StreamRedactor<'a> {
 }
 
 impl Text {
-    fn new(kind: String) -> Self {
+    fn new(kind: EventType) -> Self {
         Self { kind, has_started: false, hash: DefaultHasher::new(), held: String::new() }
     }
 
@@ -93,7 +93,7 @@ impl Text {
         self.hash.write(said.as_bytes());
         let is_delta = mem::replace(&mut self.has_started, true);
         let data = if is_delta { json!({ "delta": true }) } else { json!({}) };
-        let kind = self.kind.clone();
+        let kind = self.kind;
         Some(Event { kind, text: Some(said), data: Json(data), ..Event::default() })
     }
 
@@ -109,16 +109,16 @@ impl Text {
 mod tests {
     use super::*;
 
-    fn event(kind: &str, text: &str, is_delta: bool) -> Event {
+    fn event(kind: EventType, text: &str, is_delta: bool) -> Event {
         let data = if is_delta { json!({ "delta": true }) } else { json!({}) };
         let text = Some(text.to_owned());
-        Event { kind: kind.to_owned(), text, data: Json(data), ..Event::default() }
+        Event { kind, text, data: Json(data), ..Event::default() }
     }
 
-    fn passed(events: &[(&str, &str, bool)]) -> Vec<(String, String, bool)> {
+    fn passed(events: &[(EventType, &str, bool)]) -> Vec<(EventType, String, bool)> {
         let secrets = Secrets::of_values(&["hunter2-is-secret", "hunter2-is-secret-too"]);
         let mut redactor = StreamRedactor::new(&secrets);
-        let events = events.iter().map(|(kind, text, is_delta)| event(kind, text, *is_delta));
+        let events = events.iter().map(|(kind, text, is_delta)| event(*kind, text, *is_delta));
         let mut all: Vec<_> = events.flat_map(|event| redactor.pass(event)).collect();
         all.extend(redactor.finish());
         let tuple = |event: Event| {
@@ -127,33 +127,33 @@ mod tests {
         all.into_iter().map(tuple).collect()
     }
 
-    fn said(kind: &str, text: &str, is_delta: bool) -> (String, String, bool) {
-        (kind.to_owned(), text.to_owned(), is_delta)
+    fn said(kind: EventType, text: &str, is_delta: bool) -> (EventType, String, bool) {
+        (kind, text.to_owned(), is_delta)
     }
 
     #[test]
     fn final_block_that_repeats_the_deltas_is_dropped() {
         let all = passed(&[
-            ("thinking", "well", true),
-            ("thinking", "well", false),
-            ("text", "one ", true),
-            ("raw", "a line", false),
-            ("text", "two", true),
-            ("text", "one two", false),
-            ("text", "one two", false),
-            ("tool_call", "", false),
-            ("text", "three", true),
-            ("text", "another", false),
+            (EventType::Thinking, "well", true),
+            (EventType::Thinking, "well", false),
+            (EventType::Text, "one ", true),
+            (EventType::Raw, "a line", false),
+            (EventType::Text, "two", true),
+            (EventType::Text, "one two", false),
+            (EventType::Text, "one two", false),
+            (EventType::ToolCall, "", false),
+            (EventType::Text, "three", true),
+            (EventType::Text, "another", false),
         ]);
         let wanted = [
-            said("thinking", "well", false),
-            said("text", "one ", false),
-            said("raw", "a line", false),
-            said("text", "two", true),
-            said("text", "one two", false),
-            said("tool_call", "", false),
-            said("text", "three", false),
-            said("text", "another", false),
+            said(EventType::Thinking, "well", false),
+            said(EventType::Text, "one ", false),
+            said(EventType::Raw, "a line", false),
+            said(EventType::Text, "two", true),
+            said(EventType::Text, "one two", false),
+            said(EventType::ToolCall, "", false),
+            said(EventType::Text, "three", false),
+            said(EventType::Text, "another", false),
         ];
         assert_eq!(all, wanted);
     }
@@ -161,25 +161,25 @@ mod tests {
     #[test]
     fn secret_that_spans_deltas_is_hidden() {
         let all = passed(&[
-            ("text", "it is hun", true),
-            ("text", "ter2-is-", true),
-            ("text", "secret", true),
-            ("text", "-t", true),
-            ("text", "oo!", true),
-            ("text", "it is ***!", false),
-            ("text", "who hun", true),
-            ("text", "ted? h", true),
-            ("thinking", "hunter2-is-sec", true),
-            ("text", "hunter2-is-secret", true),
+            (EventType::Text, "it is hun", true),
+            (EventType::Text, "ter2-is-", true),
+            (EventType::Text, "secret", true),
+            (EventType::Text, "-t", true),
+            (EventType::Text, "oo!", true),
+            (EventType::Text, "it is ***!", false),
+            (EventType::Text, "who hun", true),
+            (EventType::Text, "ted? h", true),
+            (EventType::Thinking, "hunter2-is-sec", true),
+            (EventType::Text, "hunter2-is-secret", true),
         ]);
         let wanted = [
-            said("text", "it is ", false),
-            said("text", "***!", true),
-            said("text", "who ", false),
-            said("text", "hunted? ", true),
-            said("text", "h", true),
-            said("thinking", "***", false),
-            said("text", "***", false),
+            said(EventType::Text, "it is ", false),
+            said(EventType::Text, "***!", true),
+            said(EventType::Text, "who ", false),
+            said(EventType::Text, "hunted? ", true),
+            said(EventType::Text, "h", true),
+            said(EventType::Thinking, "***", false),
+            said(EventType::Text, "***", false),
         ];
         assert_eq!(all, wanted);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sessd_proto::doctor::{DoctorReport, Finding, Level};
-use sessd_proto::provider::{HomeInfo, ProviderInfo};
+use sessd_proto::provider::{HomeInfo, HomeState, ProviderInfo};
 use sessd_proto::{Environment, Fault, Timestamp};
 
 use super::Registry;
@@ -111,14 +111,16 @@ fn program_finding(info: &ProviderInfo) -> Finding {
 
 fn home_finding(provider: &str, home: &HomeInfo) -> Finding {
     let message = |detail: &str| format!("home {}: {detail}", home.path);
-    match (&*home.state, &home.detail) {
-        ("held", Some(detail)) => finding(
+    match (home.state, &home.detail) {
+        (HomeState::Held, Some(detail)) => finding(
             Level::Problem,
             provider,
             message(detail),
             Some("if you deleted them yourself: `sessctl check --accept-losses SELECTOR…`"),
         ),
-        ("unreadable", Some(detail)) => finding(Level::Problem, provider, message(detail), None),
+        (HomeState::Unreadable, Some(detail)) => {
+            finding(Level::Problem, provider, message(detail), None)
+        }
         (_, Some(detail)) => finding(Level::Ok, provider, message(detail), None),
         (_, None) => finding(Level::Ok, provider, message("ok"), None),
     }

@@ -1,6 +1,7 @@
 //! The `status` call: the daemon's pid, version, counters and problems.
 
 use sessd_proto::paths::Paths;
+use sessd_proto::provider::HomeState;
 use sessd_proto::status::DaemonStatus;
 use sessd_proto::{Fault, PROTOCOL_VERSION, Timestamp};
 
@@ -35,7 +36,7 @@ impl Registry {
         let homes = self.homes.known().await?;
         let in_doubt = homes.iter().filter_map(|known| {
             let info = self.homes.info(known);
-            matches!(&*info.state, "held" | "unreadable")
+            matches!(info.state, HomeState::Held | HomeState::Unreadable)
                 .then(|| format!("{}: {}", info.path, info.detail.unwrap_or_default()))
         });
         let lost = put_aside_findings(&self.paths.state).into_iter().map(|it| it.message);

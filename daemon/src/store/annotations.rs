@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use sessd_proto::EventType;
 use sessd_proto::Timestamp;
 
 use super::sessions::Stored;
@@ -16,7 +17,14 @@ pub fn pin(connection: &Connection, row: &Stored, pinned: bool, at: Timestamp) -
         "UPDATE sessions SET pinned = ?2 WHERE seq = ?1 AND pinned <> ?2",
         (row.seq, pinned),
     )?;
-    note(connection, row, changed, if pinned { "pinned" } else { "unpinned" }, at, &json!({}))
+    note(
+        connection,
+        row,
+        changed,
+        if pinned { EventType::Pinned } else { EventType::Unpinned },
+        at,
+        &json!({}),
+    )
 }
 
 /// Adds a tag to a session.
@@ -30,7 +38,7 @@ pub fn tag(connection: &Connection, row: &Stored, tag: &str, at: Timestamp) -> R
          ON CONFLICT DO NOTHING",
         (row.seq, tag),
     )?;
-    note(connection, row, changed, "tagged", at, &json!({ "tag": tag }))
+    note(connection, row, changed, EventType::Tagged, at, &json!({ "tag": tag }))
 }
 
 /// Removes a tag from a session.
@@ -40,7 +48,7 @@ pub fn tag(connection: &Connection, row: &Stored, tag: &str, at: Timestamp) -> R
 pub fn untag(connection: &Connection, row: &Stored, tag: &str, at: Timestamp) -> Result<()> {
     let changed = connection
         .execute("DELETE FROM tags WHERE session_id = ?1 AND tag = ?2", (&row.session.id, tag))?;
-    note(connection, row, changed, "untagged", at, &json!({ "tag": tag }))
+    note(connection, row, changed, EventType::Untagged, at, &json!({ "tag": tag }))
 }
 
 /// Sets the user's own title; `None` goes back to the provider's.
@@ -58,7 +66,7 @@ pub fn title(
          WHERE seq = ?1 AND own_title IS NOT ?2",
         (row.seq, title),
     )?;
-    note(connection, row, changed, "titled", at, &json!({ "title": title }))
+    note(connection, row, changed, EventType::Titled, at, &json!({ "title": title }))
 }
 
 /// Sets the TTL of a session, in milliseconds after its last activity.
@@ -78,7 +86,7 @@ fn note(
     connection: &Connection,
     row: &Stored,
     changed: usize,
-    kind: &str,
+    kind: EventType,
     at: Timestamp,
     data: &Value,
 ) -> Result<()> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension};
+use sessd_proto::EventType;
 use sessd_proto::Timestamp;
 
 use super::sessions::Stored;
@@ -115,7 +116,7 @@ pub fn bind_provider_id(
         (id, provider_session_id),
     )?;
     let data = serde_json::json!({ "provider_session_id": provider_session_id });
-    events::append(connection, at, "bound", Some(id), &data)
+    events::append(connection, at, EventType::Bound, Some(id), &data)
 }
 
 /// Merges the row that a sweep has found into the registered one, and drops it.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
-use sessd_proto::Timestamp;
+use sessd_proto::{EventType, Timestamp};
 
 use super::Result;
 
@@ -13,14 +13,14 @@ use super::Result;
 pub fn append(
     connection: &Connection,
     at: Timestamp,
-    kind: &str,
+    kind: EventType,
     session_id: Option<&str>,
     data: &Value,
 ) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "INSERT INTO events (at, type, session_id, data) VALUES (?1, ?2, ?3, ?4)",
     )?;
-    statement.execute((at.0, kind, session_id, data.to_string()))?;
+    statement.execute((at.0, kind.as_str(), session_id, data.to_string()))?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, named_params, params};
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{EventType, Facts, Reason, Status, Timestamp, TrashReason};
 
 use super::sessions::is_past_ttl;
 use super::{Result, events, trash};
@@ -21,34 +21,16 @@ pub struct FoundSession {
     pub launch: String,
     /// The row number of its home.
     pub home_id: i64,
-    /// The part of the home in which the provider's id is unique.
-    pub scope: String,
-    /// The provider's id of the session; empty while it is not known.
-    pub provider_session_id: String,
+    /// The facts that its transcript states.
+    pub facts: Facts,
     /// The location of its transcript.
     pub location: String,
     /// The root path of its project.
     pub project: String,
-    /// Interactive, headless or a subagent.
-    pub kind: Kind,
-    /// The directory in which the provider must be started to resume it.
-    pub launch_dir: String,
-    /// The directory in which it last worked.
-    pub cwd: Option<String>,
-    /// The provider's title.
-    pub title: Option<String>,
-    /// The model that was used last.
-    pub model: Option<String>,
-    /// The git branch it last worked on.
-    pub git_branch: Option<String>,
     /// The verdict of the check.
     pub status: Status,
     /// The reason, if the status is not `active`.
-    pub reason: Option<String>,
-    /// The time of its first record.
-    pub created_at: Timestamp,
-    /// The time of its last record.
-    pub last_activity: Timestamp,
+    pub reason: Option<Reason>,
     /// The predicted time of its deletion by the provider.
     pub expires_at: Option<Timestamp>,
     /// Our id of the session it was forked from.
@@ -128,11 +110,11 @@ impl<'a> Import<'a> {
     /// Fails if the registry cannot be written.
     pub fn upsert(&mut self, found: &FoundSession) -> Result<()> {
         let connection = self.connection;
-        let key = (found.home_id, &*found.scope, &*found.provider_session_id);
+        let key = (found.home_id, &*found.facts.scope, &*found.facts.provider_session_id);
         if self.has_tombstones
             && let Some(stone) = trash::tombstone(connection, key)?
         {
-            if found.last_activity <= stone.at {
+            if found.facts.last_activity <= stone.at {
                 return trash::move_tombstone(connection, &stone, &found.location);
             }
             // It was continued after the purge, so it comes back under its old id.
@@ -188,21 +170,22 @@ impl<'a> Import<'a> {
             found.provider,
             agent,
             unless_empty(&found.launch).unwrap_or("[]"),
-            found.kind.as_str(),
-            found.launch_dir,
-            found.cwd,
-            found.title,
-            found.model,
-            found.git_branch,
+            found.facts.kind.as_str(),
+            found.facts.launch_dir,
+            found.facts.cwd,
+            found.facts.title,
+            found.facts.model,
+            found.facts.git_branch,
             found.status.as_str(),
-            found.reason,
-            found.created_at.0,
-            found.last_activity.0,
+            found.reason.map(Reason::as_str),
+            found.facts.created_at.0,
+            found.facts.last_activity.0,
             found.expires_at.map(|at| at.0),
             found.parent_id,
             found.at.0,
         ])?;
-        let FoundSession { home_id, scope, provider_session_id, location, id, .. } = found;
+        let FoundSession { home_id, location, id, .. } = found;
+        let Facts { scope, provider_session_id, .. } = &found.facts;
         let provider_session_id = unless_empty(provider_session_id);
         self.statements.bind.execute((home_id, scope, provider_session_id, location, id))?;
         Ok(())
@@ -225,15 +208,16 @@ impl<'a> Import<'a> {
                 ttl_ms: row.get("ttl_in_force")?,
             })
         })?;
-        let (status, reason) = if is_past_ttl(found.last_activity, old.ttl_ms, found.at) {
-            (Status::Expired, Some("ttl"))
+        let (status, reason) = if is_past_ttl(found.facts.last_activity, old.ttl_ms, found.at) {
+            (Status::Expired, Some(Reason::Ttl))
         } else {
-            (found.status, found.reason.as_deref())
+            (found.status, found.reason)
         };
         // It was continued after it was deleted.
-        let comes_back = old.trashed_at.is_some_and(|at| found.last_activity.0 > at);
+        let comes_back = old.trashed_at.is_some_and(|at| found.facts.last_activity.0 > at);
         // A deleted directory has no git top level any more, so it keeps its old project.
-        let project_id = if old.launch_dir == found.launch_dir && found.project == found.launch_dir
+        let project_id = if old.launch_dir == found.facts.launch_dir
+            && found.project == found.facts.launch_dir
         {
             old.project_id
         } else {
@@ -250,11 +234,12 @@ impl<'a> Import<'a> {
          WHERE id = :id",
         )?;
         statement.execute(named_params! {
-            ":id": id, ":project_id": project_id, ":kind": found.kind.as_str(),
-            ":launch_dir": found.launch_dir, ":cwd": found.cwd, ":title": found.title,
-            ":model": found.model, ":git_branch": found.git_branch,
-            ":status": status.as_str(), ":reason": reason, ":comes_back": comes_back,
-            ":created_at": found.created_at.0, ":last_activity": found.last_activity.0,
+            ":id": id, ":project_id": project_id, ":kind": found.facts.kind.as_str(),
+            ":launch_dir": found.facts.launch_dir, ":cwd": found.facts.cwd,
+            ":title": found.facts.title, ":model": found.facts.model, ":git_branch": found.facts.git_branch,
+            ":status": status.as_str(), ":reason": reason.map(Reason::as_str),
+            ":comes_back": comes_back,
+            ":created_at": found.facts.created_at.0, ":last_activity": found.facts.last_activity.0,
             ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
             ":parent_id": found.parent_id,
         })?;
@@ -262,17 +247,18 @@ impl<'a> Import<'a> {
             "UPDATE bindings SET location = ?1
          WHERE home_id = ?2 AND scope = ?3 AND provider_session_id = ?4",
         )?;
-        let FoundSession { home_id, scope, provider_session_id, location, .. } = found;
+        let FoundSession { home_id, location, .. } = found;
+        let Facts { scope, provider_session_id, .. } = &found.facts;
         statement.execute((location, home_id, scope, provider_session_id))?;
         if comes_back {
-            let data = serde_json::json!({ "reason": "activity" });
-            events::append(connection, found.at, "undeleted", Some(id), &data)?;
+            let data = serde_json::json!({ "reason": TrashReason::Activity });
+            events::append(connection, found.at, EventType::Undeleted, Some(id), &data)?;
         }
         if old.status == status.as_str() {
             return Ok(());
         }
         let data = serde_json::json!({ "from": old.status, "to": status, "reason": reason });
-        events::append(connection, found.at, "status_changed", Some(id), &data)
+        events::append(connection, found.at, EventType::StatusChanged, Some(id), &data)
     }
 
     fn project(&mut self, root: &str) -> Result<i64> {

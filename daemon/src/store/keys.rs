@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::json;
+use sessd_proto::EventType;
 use sessd_proto::Timestamp;
 
 use super::{Result, events};
@@ -43,9 +44,9 @@ pub fn bind(connection: &Connection, key: &str, session_id: &str, at: Timestamp)
         (key, session_id),
     )?;
     if let Some(before) = before {
-        note(connection, "key_dropped", key, &before, at)?;
+        note(connection, EventType::KeyDropped, key, &before, at)?;
     }
-    note(connection, "key_bound", key, session_id, at)
+    note(connection, EventType::KeyBound, key, session_id, at)
 }
 
 /// Removes a key; returns the id of the session it pointed to, if any.
@@ -56,14 +57,14 @@ pub fn drop(connection: &Connection, key: &str, at: Timestamp) -> Result<Option<
     let before = session_of(connection, key)?;
     if let Some(before) = &before {
         connection.execute("DELETE FROM keys WHERE key = ?1", [key])?;
-        note(connection, "key_dropped", key, before, at)?;
+        note(connection, EventType::KeyDropped, key, before, at)?;
     }
     Ok(before)
 }
 
 fn note(
     connection: &Connection,
-    kind: &str,
+    kind: EventType,
     key: &str,
     session_id: &str,
     at: Timestamp,

@@ -2,7 +2,7 @@
 //! whether that process still lives.
 
 use rusqlite::{Connection, OptionalExtension, Row};
-use sessd_proto::Timestamp;
+use sessd_proto::{EventType, LeaseKind, Timestamp};
 
 use super::{Result, events};
 
@@ -18,7 +18,7 @@ pub struct Lease {
     /// The id of the boot in which it runs.
     pub boot_id: String,
     /// `interactive` or `turn`.
-    pub kind: String,
+    pub kind: LeaseKind,
     /// The time at which it was taken.
     pub since: Timestamp,
 }
@@ -74,7 +74,13 @@ pub fn move_on(connection: &Connection, lease: &Lease, to: &str, at: Timestamp) 
          WHERE id = ?1",
         (to, from),
     )?;
-    events::append(connection, at, "moved_on", Some(from), &serde_json::json!({ "to": to }))?;
+    events::append(
+        connection,
+        at,
+        EventType::MovedOn,
+        Some(from),
+        &serde_json::json!({ "to": to }),
+    )?;
     Ok(moved)
 }
 
@@ -88,7 +94,14 @@ pub fn put(connection: &Connection, lease: &Lease) -> Result<()> {
         "INSERT OR REPLACE INTO leases (session_id, pid, start_ticks, boot_id, kind, since)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
-    statement.execute((session_id, pid, start_ticks.cast_signed(), boot_id, kind, since.0))?;
+    statement.execute((
+        session_id,
+        pid,
+        start_ticks.cast_signed(),
+        boot_id,
+        kind.as_str(),
+        since.0,
+    ))?;
     Ok(())
 }
 
@@ -110,7 +123,7 @@ fn lease(row: &Row<'_>) -> rusqlite::Result<Lease> {
         pid: row.get("pid")?,
         start_ticks: row.get::<_, i64>("start_ticks")?.cast_unsigned(),
         boot_id: row.get("boot_id")?,
-        kind: row.get("kind")?,
+        kind: LeaseKind::parse(row.get_ref("kind")?.as_str()?).unwrap_or_default(),
         since: Timestamp(row.get("since")?),
     })
 }

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, named_params};
 use serde_json::json;
+use sessd_proto::EventType;
 use sessd_proto::Timestamp;
 
 use super::sessions::Stored;
@@ -46,7 +47,7 @@ pub fn rebind(
         "status": session.status, "reason": session.reason,
         "was_in_trash": session.trashed_at.is_some(),
     });
-    events::append(connection, at, "rebound", Some(&session.id), &data)?;
+    events::append(connection, at, EventType::Rebound, Some(&session.id), &data)?;
     Ok(true)
 }
 

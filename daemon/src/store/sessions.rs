@@ -4,7 +4,7 @@
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use serde::de::DeserializeOwned;
-use sessd_proto::{Json, Kind, Live, Session, Status, Timestamp};
+use sessd_proto::{Json, Kind, Live, Reason, Session, Status, Timestamp};
 
 use super::{Error, Result, indexes};
 
@@ -146,7 +146,7 @@ pub fn by_id(connection: &Connection, id: &str) -> Result<Option<Stored>> {
 ///
 /// # Errors
 /// Fails if the registry cannot be read.
-pub fn held_back(connection: &Connection, home_id: i64, reasons: &[&str]) -> Result<Vec<i64>> {
+pub fn held_back(connection: &Connection, home_id: i64, reasons: &[Reason]) -> Result<Vec<i64>> {
     let reasons = serde_json::to_string(reasons).map_err(|e| Error::Other(e.to_string()))?;
     let mut statement = connection.prepare_cached(
         "SELECT s.seq FROM sessions s
@@ -183,7 +183,7 @@ pub struct Checked {
     /// The status found.
     pub status: Status,
     /// The reason, if the status is not `active`.
-    pub reason: Option<String>,
+    pub reason: Option<Reason>,
     /// The time of the check.
     pub at: Timestamp,
 }
@@ -215,7 +215,7 @@ pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome
     let Some((old, old_reason, _)) = present.filter(|(.., current)| current == revision) else {
         return Ok(Outcome::Raced);
     };
-    let changed = old != status.as_str() || old_reason != *reason;
+    let changed = old != status.as_str() || old_reason.as_deref() != reason.map(Reason::as_str);
     let mut statement = connection.prepare_cached(
         "UPDATE sessions SET status = :status, reason = :reason, checked_at = :at,
              status_since = iif(status = :status, status_since, :at),
@@ -223,8 +223,8 @@ pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome
          WHERE seq = :seq",
     )?;
     statement.execute(named_params! {
-        ":status": status.as_str(), ":reason": reason, ":at": at.0, ":changed": changed,
-        ":seq": seq,
+        ":status": status.as_str(), ":reason": reason.map(Reason::as_str), ":at": at.0,
+        ":changed": changed, ":seq": seq,
     })?;
     let old = Status::parse(&old).unwrap_or_default();
     Ok(if old == *status { Outcome::Confirmed } else { Outcome::Changed(old) })
@@ -302,7 +302,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             model: get(row, C::Model)?,
             git_branch: get(row, C::GitBranch)?,
             status: parsed(row, C::Status, Status::parse)?,
-            reason: get(row, C::Reason)?,
+            reason: get::<Option<String>>(row, C::Reason)?.as_deref().map(Reason::of_stored),
             created_at: Timestamp(get(row, C::CreatedAt)?),
             last_activity: Timestamp(get(row, C::LastActivity)?),
             checked_at: moment(row, C::CheckedAt)?,

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::json;
-use sessd_proto::Timestamp;
+use sessd_proto::{EventType, Timestamp, TrashReason};
 
 use super::sessions::Stored;
 use super::{Result, events};
@@ -33,7 +33,12 @@ pub struct Tombstone {
 ///
 /// # Errors
 /// Fails if the registry cannot be written.
-pub fn put(connection: &Connection, row: &Stored, at: Timestamp, reason: &str) -> Result<bool> {
+pub fn put(
+    connection: &Connection,
+    row: &Stored,
+    at: Timestamp,
+    reason: TrashReason,
+) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "UPDATE sessions SET trashed_at = ?3, revision = revision + 1
          WHERE seq = ?1 AND revision = ?2",
@@ -41,7 +46,7 @@ pub fn put(connection: &Connection, row: &Stored, at: Timestamp, reason: &str) -
     let changed = statement.execute((row.seq, row.session.revision, at.0))? > 0;
     if changed {
         failpoint::reach("delete.marked");
-        note(connection, row, at, "trashed", reason)?;
+        note(connection, row, at, EventType::Trashed, reason)?;
     }
     Ok(changed)
 }
@@ -60,7 +65,7 @@ pub fn take_out(connection: &Connection, row: &Stored, at: Timestamp) -> Result<
     let changed = statement.execute((row.seq, row.session.revision, at.0))? > 0;
     if changed {
         failpoint::reach("undelete.marked");
-        note(connection, row, at, "undeleted", "undeleted")?;
+        note(connection, row, at, EventType::Undeleted, TrashReason::Undeleted)?;
     }
     Ok(changed)
 }
@@ -69,8 +74,8 @@ fn note(
     connection: &Connection,
     row: &Stored,
     at: Timestamp,
-    kind: &str,
-    reason: &str,
+    kind: EventType,
+    reason: TrashReason,
 ) -> Result<()> {
     events::append(connection, at, kind, Some(&row.session.id), &json!({ "reason": reason }))
 }
@@ -149,7 +154,7 @@ pub fn purge(connection: &Connection, row: &Stored, at: Timestamp) -> Result<boo
             "provider": session.provider, "home": session.home, "title": session.title,
             "provider_session_id": session.provider_session_id, "location": row.location,
         });
-        events::append(connection, at, "purged", Some(&session.id), &data)?;
+        events::append(connection, at, EventType::Purged, Some(&session.id), &data)?;
     } else {
         connection.execute("DELETE FROM tombstones WHERE session_id = ?1", [&session.id])?;
     }

@@ -7,6 +7,7 @@
 
 use rusqlite::{Connection, named_params};
 use sessd_proto::Event;
+use sessd_proto::EventType;
 
 use super::Result;
 
@@ -30,7 +31,7 @@ pub(super) fn add(connection: &Connection, turn_id: &str, event: &Event) -> Resu
     let tokens = |name: &str| data[name].as_i64().filter(|count| (0..=TOKENS_MAX).contains(count));
     let (tokens_in, tokens_out) = (tokens("tokens_in"), tokens("tokens_out"));
     let cost_usd = data["cost_usd"].as_f64().filter(|cost| (0.0..=COST_USD_MAX).contains(cost));
-    if event.kind != "usage" || (tokens_in, tokens_out, cost_usd) == (None, None, None) {
+    if event.kind != EventType::Usage || (tokens_in, tokens_out, cost_usd) == (None, None, None) {
         return Ok(());
     }
     let mut statement = connection.prepare_cached(

@@ -28,10 +28,10 @@ impl Discovery for Claude {
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
         let place = Place::of(home, location)?;
         let mut found = transcript::read(Path::new(location))?;
-        found.provider_session_id = place.stem;
-        found.scope = place.scope;
+        found.facts.provider_session_id = place.stem;
+        found.facts.scope = place.scope;
         if place.is_subagent {
-            found.kind = Kind::Subagent;
+            found.facts.kind = Kind::Subagent;
             found.parent = place.parent;
             found.verdict = Verdict::SUBAGENT;
         }

@@ -1,7 +1,7 @@
 //! Decodes lines of `claude --output-format stream-json`.
 
 use serde_json::{Value, json};
-use sessd_proto::{Event, Json, Timestamp};
+use sessd_proto::{Event, EventType, Json, Timestamp};
 
 use crate::providers::failure;
 use crate::providers::output::{self, event, mcp_servers, result_text, sum};
@@ -16,7 +16,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
                 "provider_session_id": line["session_id"], "model": line["model"],
                 "tools": line["tools"], "mcp_servers": with_tools(&line),
             });
-            vec![event("started", None, data)]
+            vec![event(EventType::Started, None, data)]
         }
         // What a subagent says is not part of the answer.
         ("assistant" | "user" | "stream_event", _) if !line["parent_tool_use_id"].is_null() => {
@@ -27,12 +27,14 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         ("assistant", _) if line["message"]["model"] == "<synthetic>" => Vec::new(),
         ("assistant", _) => blocks()
             .filter_map(|block| match block["type"].as_str()? {
-                "text" => Some(event("text", block["text"].as_str(), json!({}))),
-                "thinking" => Some(event("thinking", block["thinking"].as_str(), json!({}))),
+                "text" => Some(event(EventType::Text, block["text"].as_str(), json!({}))),
+                "thinking" => {
+                    Some(event(EventType::Thinking, block["thinking"].as_str(), json!({})))
+                }
                 "tool_use" => {
                     let [id, name, input] = ["id", "name", "input"].map(|key| &block[key]);
                     let data = json!({ "id": id, "name": name, "input": input });
-                    Some(event("tool_call", None, data))
+                    Some(event(EventType::ToolCall, None, data))
                 }
                 _ => None,
             })
@@ -41,7 +43,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             .filter(|block| block["type"] == "tool_result")
             .map(|block| {
                 let data = json!({ "id": block["tool_use_id"], "is_error": block["is_error"] });
-                event("tool_result", result_text(&block["content"]).as_deref(), data)
+                event(EventType::ToolResult, result_text(&block["content"]).as_deref(), data)
             })
             .collect(),
         // Errors have `"subtype":"success"` too.
@@ -52,7 +54,11 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         ("rate_limit_event", _) => rate_limit(&line["rate_limit_info"]).into_iter().collect(),
         ("result", _) => vec![
             usage(&line),
-            event("result", line["result"].as_str(), json!({ "cost_usd": line["total_cost_usd"] })),
+            event(
+                EventType::Result,
+                line["result"].as_str(),
+                json!({ "cost_usd": line["total_cost_usd"] }),
+            ),
         ],
         _ => Vec::new(),
     }
@@ -71,8 +77,8 @@ fn usage(line: &Value) -> Event {
 fn delta(event: &Value) -> Option<Event> {
     let delta = &event["delta"];
     let (kind, text) = match delta["type"].as_str()? {
-        "text_delta" => ("text", &delta["text"]),
-        "thinking_delta" => ("thinking", &delta["thinking"]),
+        "text_delta" => (EventType::Text, &delta["text"]),
+        "thinking_delta" => (EventType::Thinking, &delta["thinking"]),
         _ => return None,
     };
     Some(self::event(kind, text.as_str(), json!({ "delta": true })))
@@ -90,23 +96,23 @@ fn rate_limit(info: &Value) -> Option<Event> {
     let until = info["resetsAt"].as_i64().filter(|_| info["status"] == "rejected")?;
     let until = Timestamp(until.checked_mul(1_000)?);
     let data = Json(json!({ "until": until, "kind": info["rateLimitType"] }));
-    Some(Event { kind: "rate_limit".to_owned(), data, ..Event::default() })
+    Some(Event { kind: EventType::RateLimit, data, ..Event::default() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn kinds(line: &str) -> Vec<(String, Option<String>)> {
+    fn kinds(line: &str) -> Vec<(EventType, Option<String>)> {
         decode(line).into_iter().map(|event| (event.kind, event.text)).collect()
     }
 
     #[test]
     fn error_is_not_taken_for_success() {
         let line = r#"{"type":"result","subtype":"success","is_error":true,"result":"API Error"}"#;
-        assert_eq!(kinds(line), [("error".to_owned(), Some("API Error".to_owned()))]);
+        assert_eq!(kinds(line), [(EventType::Error, Some("API Error".to_owned()))]);
         let line = r#"{"type":"result","subtype":"success","is_error":false,"result":"four"}"#;
-        assert_eq!(kinds(line)[1], ("result".to_owned(), Some("four".to_owned())));
+        assert_eq!(kinds(line)[1], (EventType::Result, Some("four".to_owned())));
         let line = r#"{"type":"result","total_cost_usd":0.5,"usage":{"input_tokens":3,
             "cache_read_input_tokens":40,"output_tokens":7}}"#;
         let usage = &decode(&line.replace('\n', ""))[0].data.0;
@@ -125,7 +131,10 @@ mod tests {
                 "parent_tool_use_id": parent });
             decode(&line.to_string())
         };
-        assert_eq!(line(Value::Null), [event("text", Some("a"), json!({ "delta": true }))]);
+        assert_eq!(
+            line(Value::Null),
+            [event(EventType::Text, Some("a"), json!({ "delta": true }))]
+        );
         assert_eq!(line("toolu_1".into()), []);
         let line = r#"{"type":"assistant","parent_tool_use_id":"toolu_1",
             "message":{"content":[{"type":"text","text":"a"}]}}"#;
@@ -147,7 +156,7 @@ mod tests {
         let line = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"a"},
             {"type":"new"},{"type":"tool_use","id":"1","name":"Bash","input":{}}]}}"#;
         let seen: Vec<_> = kinds(line).into_iter().map(|(kind, _)| kind).collect();
-        assert_eq!(seen, ["text", "tool_call"]);
+        assert_eq!(seen, [EventType::Text, EventType::ToolCall]);
         assert_eq!(kinds("no json"), []);
         assert_eq!(kinds(r#"{"type":"later"}"#), []);
     }

@@ -202,12 +202,11 @@ pub(super) fn read(path: &Path) -> Option<Found> {
         created_at: head.created_at,
         last_activity: tail.last_activity,
     };
-    Some(Found {
-        // Interactive if a person took part at either end.
-        kind: if first == last { first } else { Kind::Interactive },
-        verdict: judge(path, &ends).unwrap_or_default(),
-        ..summary.found(ends.stamp())
-    })
+    let mut found = summary.found(ends.stamp());
+    // Interactive if a person took part at either end.
+    found.facts.kind = if first == last { first } else { Kind::Interactive };
+    found.verdict = judge(path, &ends).unwrap_or_default();
+    Some(found)
 }
 
 /// Returns the verdict. One message with text is enough: damaged lines around it cost the CLI some

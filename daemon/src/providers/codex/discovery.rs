@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sessd_proto::Status;
+use sessd_proto::Reason;
 use uuid::Uuid;
 
 use super::rollout::{self, Base, Rollout};
@@ -46,7 +46,9 @@ impl Discovery for Codex {
             Some(meta) => meta.id.clone(),
             None => id_in_name(location)?.to_owned(),
         };
-        Some(Found { provider_session_id: id, verdict, ..rollout.found()? })
+        let mut found = rollout.found()?;
+        found.facts.provider_session_id = id;
+        Some(Found { verdict, ..found })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -102,7 +104,7 @@ fn rollout_of<'a>(rollouts: &'a [Listed], id: &str) -> Option<&'a Listed> {
 /// Applies the rules of the CLI, in its order.
 fn judge(home: &Home, location: &str, rollout: &Rollout) -> Verdict {
     if let Some(fault) = rollout.fault {
-        return Verdict::new(Status::Invalid, fault);
+        return Verdict::of(fault);
     }
     if rollout.meta.as_ref().is_some_and(|meta| !is_uuid(&meta.id)) {
         return Verdict::MALFORMED_ID;
@@ -110,26 +112,26 @@ fn judge(home: &Home, location: &str, rollout: &Rollout) -> Verdict {
     if let Some(base) = rollout.meta.as_ref().and_then(|meta| meta.base.as_ref()) {
         match lineage_fault(home, base) {
             Ok(None) => {}
-            Ok(Some(fault)) => return Verdict::new(Status::Invalid, fault),
+            Ok(Some(fault)) => return Verdict::of(fault),
             Err(error) => return error.into(),
         }
     }
     if Path::new(location).starts_with(home.path.join(ARCHIVED)) {
-        return Verdict::new(Status::Archived, "archived_by_provider");
+        return Verdict::of(Reason::ArchivedByProvider);
     }
     Verdict::ACTIVE
 }
 
 /// Returns why the CLI would refuse a fork. A fork holds only what came after it, so each of its
 /// ancestors must exist and be at least as long as it was then.
-fn lineage_fault(home: &Home, base: &Base) -> Result<Option<&'static str>, Unreadable> {
-    const BROKEN: Option<&str> = Some("lineage_broken");
+fn lineage_fault(home: &Home, base: &Base) -> Result<Option<Reason>, Unreadable> {
+    const BROKEN: Option<Reason> = Some(Reason::LineageBroken);
     let rollouts = Codex.list(home)?;
     let mut next = Some(base.clone());
     for _ in 0..GENERATIONS_MAX {
         let Some(base) = next else { return Ok(None) };
         let Some(ancestor) = rollout_of(&rollouts, &base.thread_id) else {
-            return Ok(Some("lineage_missing"));
+            return Ok(Some(Reason::LineageMissing));
         };
         // The offset counts unpacked bytes.
         let is_packed = ancestor.location.ends_with(".zst");

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sessd_proto::{Kind, Timestamp};
+use sessd_proto::{Kind, Reason, Timestamp};
 
 use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::Summary;
@@ -105,7 +105,7 @@ pub(super) struct Rollout {
     /// The first `session_meta`, wherever it is.
     pub(super) meta: Option<Meta>,
     /// The reason for which the CLI would refuse the first line.
-    pub(super) fault: Option<&'static str>,
+    pub(super) fault: Option<Reason>,
     stamp: Stamp,
     created_at: Option<Timestamp>,
     last_activity: Option<Timestamp>,
@@ -158,7 +158,9 @@ impl Rollout {
             created_at: self.created_at,
             last_activity: self.last_activity,
         };
-        Some(Found { kind: meta.kind, parent: meta.parent, ..summary.found(self.stamp) })
+        let mut found = summary.found(self.stamp);
+        found.facts.kind = meta.kind;
+        Some(Found { parent: meta.parent, ..found })
     }
 
     fn add(&mut self, record: &Record<'_>) {
@@ -185,13 +187,16 @@ fn is_enough(ends: &HeadTail) -> bool {
 }
 
 /// Returns why the CLI would refuse the rollout: its first line must be the `session_meta`.
-fn fault(ends: &HeadTail) -> Option<&'static str> {
+fn fault(ends: &HeadTail) -> Option<Reason> {
     let first = ends.head().next().and_then(whole::<Record<'_>>);
     if first.as_ref().is_some_and(|record| meta(record).is_some()) {
         return None;
     }
     let follows = heads(ends).any(|record| meta(&record).is_some());
-    Some(if first.is_none() && follows { "first_record_broken" } else { "session_meta_missing" })
+    Some(match first.is_none() && follows {
+        true => Reason::FirstRecordBroken,
+        false => Reason::SessionMetaMissing,
+    })
 }
 
 fn meta(record: &Record<'_>) -> Option<Meta> {

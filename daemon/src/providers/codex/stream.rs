@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
+use sessd_proto::EventType;
 
 use crate::providers::failure;
 use crate::providers::output::event;
@@ -12,20 +13,24 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     let item = &line["item"];
     match (line["type"].as_str().unwrap_or_default(), item["type"].as_str().unwrap_or_default()) {
         ("thread.started", _) => {
-            vec![event("started", None, json!({ "provider_session_id": line["thread_id"] }))]
+            vec![event(
+                EventType::Started,
+                None,
+                json!({ "provider_session_id": line["thread_id"] }),
+            )]
         }
         ("item.completed", "agent_message") => {
-            vec![event("text", item["text"].as_str(), json!({}))]
+            vec![event(EventType::Text, item["text"].as_str(), json!({}))]
         }
         ("item.completed", "reasoning") => {
-            vec![event("thinking", item["text"].as_str(), json!({}))]
+            vec![event(EventType::Thinking, item["text"].as_str(), json!({}))]
         }
         ("item.completed", "command_execution") => {
             let call = json!({ "id": item["id"], "name": "shell", "input": item["command"] });
             let result = json!({ "id": item["id"], "exit_code": item["exit_code"] });
             vec![
-                event("tool_call", None, call),
-                event("tool_result", item["aggregated_output"].as_str(), result),
+                event(EventType::ToolCall, None, call),
+                event(EventType::ToolResult, item["aggregated_output"].as_str(), result),
             ]
         }
         ("item.completed", "mcp_tool_call") => {
@@ -34,10 +39,13 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
                 "input": item["arguments"],
             });
             let result = json!({ "id": item["id"], "result": item["result"] });
-            vec![event("tool_call", None, call), event("tool_result", None, result)]
+            vec![event(EventType::ToolCall, None, call), event(EventType::ToolResult, None, result)]
         }
         ("turn.completed", _) => {
-            vec![event("usage", None, line["usage"].clone()), event("result", None, json!({}))]
+            vec![
+                event(EventType::Usage, None, line["usage"].clone()),
+                event(EventType::Result, None, json!({})),
+            ]
         }
         // An item of type `error` may be only a warning, so it is not decoded.
         ("turn.failed", _) => {
@@ -62,9 +70,15 @@ mod tests {
         let kinds = |line: &str| decode(line).into_iter().map(|e| e.kind).collect::<Vec<_>>();
         let warning =
             r#"{"type":"item.completed","item":{"type":"error","message":"no metadata"}}"#;
-        assert_eq!(kinds(warning), [""; 0]);
-        assert_eq!(kinds(r#"{"type":"error","message":"Reconnecting... 1/5"}"#), [""; 0]);
-        assert_eq!(kinds(r#"{"type":"turn.failed","error":{"message":"401"}}"#), ["error"]);
-        assert_eq!(kinds(r#"{"type":"turn.completed","usage":{}}"#), ["usage", "result"]);
+        assert_eq!(kinds(warning), []);
+        assert_eq!(kinds(r#"{"type":"error","message":"Reconnecting... 1/5"}"#), []);
+        assert_eq!(
+            kinds(r#"{"type":"turn.failed","error":{"message":"401"}}"#),
+            [EventType::Error]
+        );
+        assert_eq!(
+            kinds(r#"{"type":"turn.completed","usage":{}}"#),
+            [EventType::Usage, EventType::Result]
+        );
     }
 }

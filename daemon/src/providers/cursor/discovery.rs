@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{Facts, Kind, Reason, Timestamp};
 
 use super::store::{Chat, Described};
 use super::{Cursor, live};
@@ -39,7 +39,7 @@ impl Discovery for Cursor {
         let created_at = chat.created_at.or(described.created_at);
         let launch_dir = described.cwd.clone().or(chat.workspace.clone()).unwrap_or_default();
         let title = described.title.as_deref().or(chat.name()).and_then(record::title);
-        Some(Found {
+        let facts = Facts {
             provider_session_id: id_of(path)?,
             scope: chat.scope(),
             kind: if described.is_subagent { Kind::Subagent } else { Kind::Interactive },
@@ -50,9 +50,8 @@ impl Discovery for Cursor {
             git_branch: None,
             created_at: created_at.map_or(Timestamp::from_ns(modified), Timestamp),
             last_activity: described.updated_at.map_or(Timestamp::from_ns(modified), Timestamp),
-            parent: None,
-            verdict: judge(&chat, &described),
-        })
+        };
+        Some(Found { facts, parent: None, verdict: judge(&chat, &described) })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -62,7 +61,7 @@ impl Discovery for Cursor {
             Err(error) => return error.into(),
         };
         match Chat::read(&path) {
-            Ok(chat) if is_another(&chat, bound) => Verdict::new(Status::Invalid, "begun_anew"),
+            Ok(chat) if is_another(&chat, bound) => Verdict::of(Reason::BegunAnew),
             Ok(chat) => judge(&chat, &Described::of(&path)),
             Err(_) => Verdict::UNREADABLE,
         }

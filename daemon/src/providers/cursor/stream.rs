@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
+use sessd_proto::EventType;
 
 use crate::providers::failure;
 use crate::providers::output::event;
@@ -24,33 +25,33 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     match of {
         ["system", "init"] => {
             let data = json!({ "provider_session_id": line["session_id"], "model": line["model"] });
-            vec![event("started", None, data)]
+            vec![event(EventType::Started, None, data)]
         }
         ["assistant", _] => {
             let blocks = line["message"]["content"].as_array().into_iter().flatten();
             let texts = blocks.filter_map(|block| block["text"].as_str());
-            texts.map(|text| event("text", Some(text), json!({}))).collect()
+            texts.map(|text| event(EventType::Text, Some(text), json!({}))).collect()
         }
         ["thinking", "delta"] => {
-            vec![event("thinking", line["text"].as_str(), json!({ "delta": true }))]
+            vec![event(EventType::Thinking, line["text"].as_str(), json!({ "delta": true }))]
         }
         ["tool_call", "started"] => {
             let (name, call) = tool(&line);
             let data = json!({ "id": line["call_id"], "name": name, "input": call["args"] });
-            vec![event("tool_call", None, data)]
+            vec![event(EventType::ToolCall, None, data)]
         }
         ["tool_call", "completed"] => {
             let result = &tool(&line).1["result"];
             let is_error = result["success"].is_null();
             let data = json!({ "id": line["call_id"], "is_error": is_error, "output": result });
-            vec![event("tool_result", result["success"]["content"].as_str(), data)]
+            vec![event(EventType::ToolResult, result["success"]["content"].as_str(), data)]
         }
         ["result", _] if line["is_error"] == true => {
             vec![failed(line["result"].as_str().unwrap_or_default())]
         }
         ["result", _] => vec![
-            event("usage", None, line["usage"].clone()),
-            event("result", line["result"].as_str(), json!({})),
+            event(EventType::Usage, None, line["usage"].clone()),
+            event(EventType::Result, line["result"].as_str(), json!({})),
         ],
         _ => Vec::new(),
     }
@@ -90,7 +91,7 @@ mod tests {
             decode(&line.to_string()).remove(0)
         };
         let started = call("started", json!({ "args": { "path": "x" } }));
-        assert_eq!((&*started.kind, &started.data.0["name"]), ("tool_call", &json!("read")));
+        assert_eq!((started.kind, &started.data.0["name"]), (EventType::ToolCall, &json!("read")));
         let done = call("completed", json!({ "result": { "success": { "content": "text" } } }));
         assert_eq!((done.text.as_deref(), &done.data.0["is_error"]), (Some("text"), &json!(false)));
         let refused = call("completed", json!({ "result": { "rejected": { "reason": "no" } } }));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use sessd_proto::{Kind, Status};
+use sessd_proto::{Facts, Kind, Reason};
 
 use super::Echo;
 use super::transcript::Record;
@@ -31,7 +31,7 @@ impl Discovery for Echo {
         let parse = |line: &[u8]| record::whole::<Record>(line);
         let first = read.head().find_map(parse)?;
         let last = read.tail_reversed().find_map(parse)?;
-        Some(Found {
+        let facts = Facts {
             provider_session_id: path.file_stem()?.to_str()?.to_owned(),
             kind: if first.typed { Kind::Interactive } else { Kind::Headless },
             launch_dir: first.cwd,
@@ -40,16 +40,16 @@ impl Discovery for Echo {
             model: Some("echo".to_owned()),
             created_at: first.at,
             last_activity: last.at,
-            verdict: Verdict::ACTIVE,
-            ..Found::default()
-        })
+            ..Facts::default()
+        };
+        Some(Found { facts, verdict: Verdict::ACTIVE, parent: None })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
         match self.list(home) {
             Err(error) => error.into(),
             // Its first turn has not written yet.
-            Ok(_) if bound.location.is_empty() => Verdict::new(Status::Unknown, "starting"),
+            Ok(_) if bound.location.is_empty() => Verdict::of(Reason::Starting),
             Ok(_) if !Path::new(&bound.location).exists() => Verdict::EXPIRED,
             Ok(_) => self.read(home, &bound.location).map_or(Verdict::EMPTY, |found| found.verdict),
         }
@@ -65,6 +65,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = Home { path: folder.path().to_owned(), env: Default::default() };
         let verdict = Echo.check(&home, &Bound::default());
-        assert_eq!(verdict, Verdict::new(Status::Unknown, "starting"));
+        assert_eq!(verdict, Verdict::of(Reason::Starting));
     }
 }

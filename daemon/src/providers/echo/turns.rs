@@ -1,6 +1,6 @@
 //! Headless turns of the built-in provider.
 
-use sessd_proto::{Event, Json, LaunchPlan};
+use sessd_proto::{Event, EventType, Json, LaunchPlan};
 
 use super::{Echo, launch};
 use crate::providers::{Home, TurnSpec, Turns};
@@ -14,8 +14,9 @@ impl Turns for Echo {
 
     fn decode(&self, line: &str) -> Vec<Event> {
         let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { return Vec::new() };
+        let kind = value["type"].as_str().and_then(EventType::parse);
+        let Some(kind) = kind else { return Vec::new() };
         let text = value["text"].as_str().map(str::to_owned);
-        let kind = value["type"].as_str().unwrap_or_default().to_owned();
         let data = Json(value["data"].clone());
         vec![Event { kind, text, data, ..Event::default() }]
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{Facts, Kind, Reason, Timestamp};
 
 use super::chat::Chat;
 use super::{Gemini, settings};
@@ -40,7 +40,7 @@ impl Discovery for Gemini {
         let verdict = judge(&chat);
         let launch_dir = launch_dir(home, &scope).unwrap_or_default();
         let title = chat.summary.as_deref().and_then(record::title);
-        Some(Found {
+        let facts = Facts {
             kind: if chat.is_subagent { Kind::Subagent } else { Kind::Interactive },
             cwd: (!launch_dir.is_empty()).then(|| launch_dir.clone()),
             launch_dir,
@@ -49,11 +49,10 @@ impl Discovery for Gemini {
             git_branch: None,
             created_at,
             last_activity: chat.last_updated.or(chat.last_message()).unwrap_or(created_at),
-            parent: parent_of(path),
-            verdict,
             provider_session_id: chat.session_id?,
             scope,
-        })
+        };
+        Some(Found { facts, parent: parent_of(path), verdict })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -136,7 +135,7 @@ fn locate(home: &Home, bound: &Bound) -> Result<Option<Chat>, Unreadable> {
 /// Applies the rules by which the CLI lists what can be resumed.
 fn judge(chat: &Chat) -> Verdict {
     if !chat.has_header {
-        return Verdict::new(Status::Invalid, "header_missing");
+        return Verdict::of(Reason::HeaderMissing);
     }
     if chat.is_subagent {
         return Verdict::SUBAGENT;
@@ -162,16 +161,16 @@ mod tests {
             location,
             launch_dir: "/".to_owned(),
         };
-        let gone = Verdict::new(Status::Expired, "transcript_missing");
+        let gone = Verdict::of(Reason::TranscriptMissing);
         assert_eq!(Gemini.check(&home, &bound), gone);
         for (text, reason) in [
-            (r#"{"id":"1","type":"user","content":"hi"}"#, "header_missing"),
-            ("all garbage", "header_missing"),
-            ("", "header_missing"),
-            (r#"{"sessionId":"s","projectHash":"h"}"#, "empty_transcript"),
+            (r#"{"id":"1","type":"user","content":"hi"}"#, Reason::HeaderMissing),
+            ("all garbage", Reason::HeaderMissing),
+            ("", Reason::HeaderMissing),
+            (r#"{"sessionId":"s","projectHash":"h"}"#, Reason::EmptyTranscript),
         ] {
             fs::write(&path, text).unwrap();
-            let verdict = Verdict::new(Status::Invalid, reason);
+            let verdict = Verdict::of(reason);
             assert_eq!(Gemini.check(&home, &bound), verdict, "{text}");
         }
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
+use sessd_proto::EventType;
 
 use crate::providers::failure;
 use crate::providers::output::event;
@@ -12,21 +13,36 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
     match line["type"].as_str().unwrap_or_default() {
         "init" => {
             let [id, model] = ["session_id", "model"].map(|key| &line[key]);
-            vec![event("started", None, json!({ "provider_session_id": id, "model": model }))]
+            vec![event(
+                EventType::Started,
+                None,
+                json!({ "provider_session_id": id, "model": model }),
+            )]
         }
         "message" if line["role"] == "assistant" => {
-            vec![event("text", line["content"].as_str(), json!({ "delta": line["delta"] }))]
+            vec![event(
+                EventType::Text,
+                line["content"].as_str(),
+                json!({ "delta": line["delta"] }),
+            )]
         }
         "tool_use" => {
             let [id, name, input] = ["tool_id", "tool_name", "parameters"].map(|key| &line[key]);
-            vec![event("tool_call", None, json!({ "id": id, "name": name, "input": input }))]
+            vec![event(
+                EventType::ToolCall,
+                None,
+                json!({ "id": id, "name": name, "input": input }),
+            )]
         }
         "tool_result" => {
             let data = json!({ "id": line["tool_id"], "status": line["status"] });
-            vec![event("tool_result", line["output"].as_str(), data)]
+            vec![event(EventType::ToolResult, line["output"].as_str(), data)]
         }
         "result" if line["status"] == "success" => {
-            vec![event("usage", None, line["stats"].clone()), event("result", None, json!({}))]
+            vec![
+                event(EventType::Usage, None, line["stats"].clone()),
+                event(EventType::Result, None, json!({})),
+            ]
         }
         // Not a warning. The result that follows an error may lack its words.
         "error" if line["severity"] == "error" => failure_of(&line["message"]),
@@ -103,11 +119,12 @@ mod tests {
 
     #[test]
     fn only_the_models_words_are_text() {
-        let texts = |line: &str| decode(line).into_iter().filter(|e| e.kind == "text").count();
+        let texts =
+            |line: &str| decode(line).into_iter().filter(|e| e.kind == EventType::Text).count();
         assert_eq!(texts(r#"{"type":"message","role":"user","content":"hello"}"#), 0);
         assert_eq!(texts(r#"{"type":"message","role":"assistant","content":"a","delta":true}"#), 1);
         let failed = decode(r#"{"type":"result","status":"error","error":{"message":"429"}}"#);
-        assert_eq!((&*failed[0].kind, failed[0].text.as_deref()), ("error", Some("429")));
+        assert_eq!((failed[0].kind, failed[0].text.as_deref()), (EventType::Error, Some("429")));
         let lost = r#"{"type":"error","severity":"error","message":"Model stream ended"}"#;
         assert_eq!(decode(lost)[0].text.as_deref(), Some("Model stream ended"));
         assert_eq!(decode(&lost.replace(r#""error","m"#, r#""warning","m"#)), []);

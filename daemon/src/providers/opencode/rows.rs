@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rusqlite::{Connection, OptionalExtension, Statement};
 use serde_json::Value;
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{Facts, Kind, Reason, Timestamp};
 
 use crate::providers::{Found, Stamp, Verdict, record};
 
@@ -46,7 +46,7 @@ impl Row {
         if !self.has_messages {
             Verdict::EMPTY
         } else if self.archived.is_some() {
-            Verdict::new(Status::Archived, "archived_by_provider")
+            Verdict::of(Reason::ArchivedByProvider)
         } else {
             Verdict::ACTIVE
         }
@@ -155,10 +155,10 @@ fn described(connection: &Connection, row: Row) -> rusqlite::Result<Found> {
         Some(model) => Some(model),
         None => last_model(connection, &row.id)?,
     };
-    Ok(Found {
+    let (kind, verdict) = (row.kind(), row.judge());
+    let facts = Facts {
         scope: String::new(),
-        kind: row.kind(),
-        verdict: row.judge(),
+        kind,
         launch_dir: row.directory.clone(),
         cwd: Some(row.directory),
         title,
@@ -166,9 +166,9 @@ fn described(connection: &Connection, row: Row) -> rusqlite::Result<Found> {
         git_branch: None,
         created_at: Timestamp(row.created),
         last_activity: Timestamp(row.updated),
-        parent: row.parent,
         provider_session_id: row.id,
-    })
+    };
+    Ok(Found { facts, parent: row.parent, verdict })
 }
 
 /// Returns a text in a JSON object; `None` if it is missing or the JSON is garbage.
@@ -220,7 +220,7 @@ mod tests {
         let ids: Vec<_> = all(&connection).unwrap().into_iter().map(|row| row.id).collect();
         assert_eq!(ids, ["blob", "well"]);
         let found = found(&connection, &["null", "real", "blob", "well", "gone"]).unwrap();
-        let titles: Vec<_> = found.into_iter().map(|it| it.and_then(|it| it.title)).collect();
+        let titles: Vec<_> = found.into_iter().map(|it| it.and_then(|it| it.facts.title)).collect();
         assert_eq!(titles, [None, None, None, Some("t".to_owned()), None]);
         assert!(by_id(&connection, "null").is_err() && by_id(&connection, "real").is_err());
     }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
+use sessd_proto::EventType;
 
 use crate::providers::failure;
 use crate::providers::output::{self, event};
@@ -13,25 +14,31 @@ const CALL_FAILED: &str = "error.error=\"AI_APICallError: ";
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
     // Every step repeats the session; a run that fails at once has no step.
-    let started = || event("started", None, json!({ "provider_session_id": line["sessionID"] }));
+    let started =
+        || event(EventType::Started, None, json!({ "provider_session_id": line["sessionID"] }));
     let part = &line["part"];
     match line["type"].as_str().unwrap_or_default() {
         "step_start" => vec![started()],
-        "text" => vec![event("text", part["text"].as_str(), json!({}))],
-        "reasoning" => vec![event("thinking", part["text"].as_str(), json!({}))],
+        "text" => vec![event(EventType::Text, part["text"].as_str(), json!({}))],
+        "reasoning" => vec![event(EventType::Thinking, part["text"].as_str(), json!({}))],
         "tool_use" => {
             let [id, name, state] = ["callID", "tool", "state"].map(|key| &part[key]);
             let call = json!({ "id": id, "name": name, "input": state["input"] });
             let result = json!({ "id": id, "status": state["status"] });
             let message = state["output"].as_str().or(state["error"].as_str());
-            vec![event("tool_call", None, call), event("tool_result", message, result)]
+            vec![
+                event(EventType::ToolCall, None, call),
+                event(EventType::ToolResult, message, result),
+            ]
         }
         "step_finish" => {
             let usage = usage(part);
             match part["reason"].as_str() {
                 // The model continues after its tools have returned.
                 Some("tool-calls" | "unknown") | None => vec![usage],
-                Some(_) => vec![usage, event("result", None, json!({ "cost": part["cost"] }))],
+                Some(_) => {
+                    vec![usage, event(EventType::Result, None, json!({ "cost": part["cost"] }))]
+                }
             }
         }
         "error" => {
@@ -91,7 +98,7 @@ mod tests {
         assert_eq!(explain("Error: Session not found"), None);
     }
 
-    fn kinds(line: &str) -> Vec<String> {
+    fn kinds(line: &str) -> Vec<EventType> {
         decode(line).into_iter().map(|event| event.kind).collect()
     }
 
@@ -100,8 +107,8 @@ mod tests {
         let step = |reason: &str| {
             kinds(&format!(r#"{{"type":"step_finish","part":{{"reason":"{reason}"}}}}"#))
         };
-        assert_eq!(step("tool-calls"), ["usage"]);
-        assert_eq!(step("stop"), ["usage", "result"]);
+        assert_eq!(step("tool-calls"), [EventType::Usage]);
+        assert_eq!(step("stop"), [EventType::Usage, EventType::Result]);
         let odd = r#"{"type":"step_finish","part":{"reason":"stop","tokens":7,"cost":1}}"#;
         assert_eq!(decode(odd)[0].data.0, json!({ "cost": 1, "cost_usd": 1.0 }));
         let cached = r#"{"type":"step_finish","part":{"reason":"stop","cost":0,"tokens":{"total":50,
@@ -111,7 +118,7 @@ mod tests {
             [&usage["tokens_in"], &usage["tokens_out"], &usage["cost_usd"]],
             [&json!(45), &json!(5), &Value::Null],
         );
-        assert_eq!(kinds("garbage"), [""; 0]);
+        assert_eq!(kinds("garbage"), []);
     }
 
     #[test]

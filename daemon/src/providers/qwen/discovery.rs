@@ -34,11 +34,11 @@ impl Discovery for Qwen {
         let mut found = transcript::read(Path::new(location), &place.folder)?;
         found.verdict = place.judge(found.verdict);
         if place.is_subagent {
-            found.kind = Kind::Subagent;
+            found.facts.kind = Kind::Subagent;
             found.parent = place.parent;
         }
-        found.provider_session_id = place.stem;
-        found.scope = place.folder;
+        found.facts.provider_session_id = place.stem;
+        found.facts.scope = place.folder;
         Some(found)
     }
 

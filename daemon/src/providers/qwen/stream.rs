@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use sessd_proto::Event;
+use sessd_proto::EventType;
 
 use crate::providers::failure;
 use crate::providers::output::{event, mcp_servers, result_text};
@@ -24,7 +25,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
                 "provider_session_id": line["session_id"], "model": line["model"],
                 "tools": line["tools"], "mcp_servers": with_tools(&line),
             });
-            vec![event("started", None, data)]
+            vec![event(EventType::Started, None, data)]
         }
         // What a subagent says is not part of the answer.
         ("assistant" | "user", _) if !line["parent_tool_use_id"].is_null() => Vec::new(),
@@ -36,7 +37,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             .filter(|block| block["type"] == "tool_result")
             .map(|block| {
                 let data = json!({ "id": block["tool_use_id"], "is_error": block["is_error"] });
-                event("tool_result", result_text(&block["content"]).as_deref(), data)
+                event(EventType::ToolResult, result_text(&block["content"]).as_deref(), data)
             })
             .collect(),
         ("result", _) => ended(&line),
@@ -50,13 +51,17 @@ fn block_events(block: &Value, is_free: bool) -> Vec<Event> {
             let text = block["text"].as_str().unwrap_or_default();
             let (text, failure) = if is_free { split(text) } else { (text, None) };
             let text = Some(text).filter(|text| !text.is_empty());
-            let text = text.map(|text| event("text", Some(text), json!({})));
+            let text = text.map(|text| event(EventType::Text, Some(text), json!({})));
             text.into_iter().chain(failure.map(failed)).collect()
         }
-        "thinking" => vec![event("thinking", block["thinking"].as_str(), json!({}))],
+        "thinking" => vec![event(EventType::Thinking, block["thinking"].as_str(), json!({}))],
         "tool_use" => {
             let [id, name, input] = ["id", "name", "input"].map(|key| &block[key]);
-            vec![event("tool_call", None, json!({ "id": id, "name": name, "input": input }))]
+            vec![event(
+                EventType::ToolCall,
+                None,
+                json!({ "id": id, "name": name, "input": input }),
+            )]
         }
         _ => Vec::new(),
     }
@@ -72,7 +77,10 @@ fn ended(line: &Value) -> Vec<Event> {
         Some(_) => json!({ "doubtful": true }),
         None => json!({}),
     };
-    vec![event("usage", None, line["usage"].clone()), event("result", result, data)]
+    vec![
+        event(EventType::Usage, None, line["usage"].clone()),
+        event(EventType::Result, result, data),
+    ]
 }
 
 /// Returns the MCP servers with their tools.
@@ -101,7 +109,7 @@ fn failed(message: &str) -> Event {
 mod tests {
     use super::*;
 
-    fn kinds(line: &str) -> Vec<(String, Option<String>)> {
+    fn kinds(line: &str) -> Vec<(EventType, Option<String>)> {
         decode(line).into_iter().map(|event| (event.kind, event.text)).collect()
     }
 
@@ -114,17 +122,17 @@ mod tests {
     #[test]
     fn failed_call_is_not_taken_for_an_answer() {
         let said = "[API Error: 401 invalid key]";
-        let error = [("error".to_owned(), Some("401 invalid key".to_owned()))];
+        let error = [(EventType::Error, Some("401 invalid key".to_owned()))];
         assert_eq!(kinds(&assistant(said, 0)), error);
         assert_eq!(decode(&assistant(said, 0))[0].data.0["http_status"], 401);
         let advised = format!("{said}\nPossible quota limitations in place or slow response.");
         assert_eq!(kinds(&assistant(&advised, 0)), error);
         let half = kinds(&assistant(&format!("half of it{said}"), 0));
-        assert_eq!(half[0], ("text".to_owned(), Some("half of it".to_owned())));
+        assert_eq!(half[0], (EventType::Text, Some("half of it".to_owned())));
         assert_eq!(half[1..], error);
         // What a model says about failures is an answer.
         let quoted = kinds(&assistant(said, 7));
-        assert_eq!(quoted, [("text".to_owned(), Some(said.to_owned()))]);
+        assert_eq!(quoted, [(EventType::Text, Some(said.to_owned()))]);
         let result = |text: &str| {
             decode(&json!({ "type": "result", "result": text }).to_string()).pop().unwrap()
         };
@@ -132,7 +140,7 @@ mod tests {
         assert_eq!(result(&advised).data.0, json!({ "doubtful": true }));
         assert_eq!(result(&format!("{said} means: log in")).data.0, json!({}));
         let failed = r#"{"type":"result","is_error":true,"error":{"message":"limit"}}"#;
-        assert_eq!(kinds(failed), [("error".to_owned(), Some("limit".to_owned()))]);
+        assert_eq!(kinds(failed), [(EventType::Error, Some("limit".to_owned()))]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sessd_proto::{Kind, Status, Timestamp};
+use sessd_proto::{Kind, Reason, Timestamp};
 
 use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::{self, Summary};
@@ -202,8 +202,9 @@ pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
         created_at: head.created_at,
         last_activity: tail.last_activity,
     };
-    let found = summary.found(ends.stamp());
-    Some(Found { kind: Kind::Interactive, parent: head.parent, verdict, ..found })
+    let mut found = summary.found(ends.stamp());
+    found.facts.kind = Kind::Interactive;
+    Some(Found { parent: head.parent, verdict, ..found })
 }
 
 pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
@@ -215,13 +216,13 @@ pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
 /// from the last one: without the first it exits, without the second it starts without context.
 fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
     let reason = match &head.launch_dir {
-        _ if !head.any => "empty_transcript",
-        None => "first_record_broken",
-        Some(cwd) if munged(cwd) != folder => "other_directory",
-        Some(_) if !tail.has_context => "empty_transcript",
+        _ if !head.any => Reason::EmptyTranscript,
+        None => Reason::FirstRecordBroken,
+        Some(cwd) if munged(cwd) != folder => Reason::OtherDirectory,
+        Some(_) if !tail.has_context => Reason::EmptyTranscript,
         Some(_) => return Verdict::ACTIVE,
     };
-    Verdict::new(Status::Invalid, reason)
+    Verdict::of(reason)
 }
 
 /// Returns the name of a directory's folder.

@@ -217,7 +217,8 @@ mod tests {
             let (id, agent) = (Uuid::new_v4().to_string(), "codex".to_owned());
             let request = CreateRequest { id, agent, cwd, ..CreateRequest::default() };
             let session = registry.launches.create(request).await.unwrap().session;
-            let lease = lease_of(&session, std::process::id(), "interactive").unwrap();
+            let lease = lease_of(&session, std::process::id(), sessd_proto::LeaseKind::Interactive)
+                .unwrap();
             registry.store().write_durable(move |tx| leases::put(tx, &lease)).await.unwrap();
             let known = registry.homes.known().await.unwrap().remove(0);
             Self { _dir: dir, registry, known, id: session.id }

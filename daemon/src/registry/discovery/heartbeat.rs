@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use sessd_proto::{Fault, Status};
+use sessd_proto::{Fault, Reason, Status};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -65,7 +65,7 @@ impl Discovery {
         rows: Vec<Stored>,
     ) -> Result<Vec<Stored>, Fault> {
         let is_gone = |row: &Stored| {
-            let of_home = row.session.reason.as_deref() == Some("transcript_missing");
+            let of_home = row.session.reason == Some(Reason::TranscriptMissing);
             row.session.status == Status::Expired && of_home && self.has_swept()
         };
         let (gone, mut others): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_gone);
@@ -86,8 +86,7 @@ impl Discovery {
                 if asked.as_ref().is_none_or(|there| there[index]) {
                     others.push(row.clone());
                 } else {
-                    self.store_verdict(row, Verdict::new(Status::Expired, "transcript_missing"))
-                        .await?;
+                    self.store_verdict(row, Verdict::of(Reason::TranscriptMissing)).await?;
                 }
             }
         }

@@ -144,7 +144,8 @@ impl Discovery {
         let mut dirs = DirCache::new();
         while let Some(read) = batches.try_next().await? {
             let Some(read) = read else { return Ok(false) };
-            let found = read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.launch_dir));
+            let found =
+                read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.facts.launch_dir));
             self.homes.directories.look_up(found, &mut dirs).await?;
             let row = |(entry, found): (Listed, Option<Found>)| {
                 let found = found.map(|found| to_row(known, &entry, found, retention, &dirs));
@@ -245,36 +246,27 @@ fn to_row(
     retention: Option<Retention>,
     dirs: &DirCache,
 ) -> FoundSession {
-    let dir = dirs.get(&found.launch_dir);
+    let dir = dirs.get(&found.facts.launch_dir);
     let exists = dir.and_then(|dir| dir.exists);
     let verdict = super::verdict::with_directory(found.verdict, exists);
     let expires_at = retention.map(|retention| {
         let basis = match retention.basis {
             Basis::Modified => Timestamp::from_ns(entry.stamp.mtime_ns),
-            Basis::LastActivity => found.last_activity,
+            Basis::LastActivity => found.facts.last_activity,
         };
         basis.plus_ms(retention.age_ms)
     });
-    let id = |provider_session_id: &str| session_id(known, &found.scope, provider_session_id);
+    let id = |provider_session_id: &str| session_id(known, &found.facts.scope, provider_session_id);
     FoundSession {
-        id: id(&found.provider_session_id),
+        id: id(&found.facts.provider_session_id),
         provider: known.provider.id().to_owned(),
         home_id: known.id,
         parent_id: found.parent.as_deref().map(id),
-        scope: found.scope.clone(),
-        provider_session_id: found.provider_session_id,
         location: entry.location.clone(),
-        project: dir.map_or(&found.launch_dir, |dir| &dir.project).clone(),
-        kind: found.kind,
-        launch_dir: found.launch_dir,
-        cwd: found.cwd,
-        title: found.title,
-        model: found.model,
-        git_branch: found.git_branch,
+        project: dir.map_or(&found.facts.launch_dir, |dir| &dir.project).clone(),
+        facts: found.facts,
         status: verdict.status,
-        reason: verdict.reason.map(str::to_owned),
-        created_at: found.created_at,
-        last_activity: found.last_activity,
+        reason: verdict.reason,
         expires_at,
         at: now(),
         ..FoundSession::default()

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sessd_proto::{Fault, FaultCode, Session, Status, Timestamp};
+use sessd_proto::{EventType, Fault, FaultCode, Reason, Session, Status, Timestamp};
 
 use super::Discovery;
 use crate::clock::now;
@@ -18,9 +18,6 @@ use crate::store::sessions::{self, Checked, Outcome, Stored};
 /// Attempts to store a verdict while the session keeps changing.
 const ATTEMPTS_MAX: usize = 3;
 
-/// The reason of a session that is registered but was never started.
-pub(crate) const UNSTARTED: &str = "starting";
-
 /// The meaning of a loss that looks too large to be true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Losses {
@@ -32,7 +29,7 @@ pub(crate) enum Losses {
 
 /// True if a session was registered and has not been started yet.
 pub(crate) fn is_unstarted(session: &Session) -> bool {
-    session.status == Status::Unknown && session.reason.as_deref() == Some(UNSTARTED)
+    session.status == Status::Unknown && session.reason == Some(Reason::Starting)
 }
 
 impl Discovery {
@@ -80,11 +77,11 @@ impl Discovery {
                 verdict = self.verdict_of(known, &row).await?;
                 let held = matches!(self.homes.trouble(known.id), Some(Trouble::Held { .. }));
                 if verdict.status == Status::Expired && held && losses == Losses::Doubt {
-                    verdict = Verdict::new(Status::Unknown, "home_held");
+                    verdict = Verdict::of(Reason::HomeHeld);
                 }
             }
             if row.is_past_ttl(now()) {
-                verdict = Verdict::new(Status::Expired, "ttl");
+                verdict = Verdict::of(Reason::Ttl);
             }
             let stored = self.store_verdict(&row, verdict).await?;
             row = self.load(seq).await?;
@@ -106,14 +103,14 @@ impl Discovery {
     ) -> Result<Verdict, Fault> {
         if row.location.is_empty() {
             // The provider writes its transcript during the first turn.
-            return Ok(Verdict::new(Status::Unknown, UNSTARTED));
+            return Ok(Verdict::of(Reason::Starting));
         }
         let bound = bound(row);
         let asked = self.homes.ask(known, CHECK_TIMEOUT, move |known| {
             known.provider.discovery().check(&known.home, &bound)
         });
         let Some(verdict) = asked.await? else {
-            return Ok(Verdict::new(Status::Unknown, "home_unreadable"));
+            return Ok(Verdict::of(Reason::HomeUnreadable));
         };
         if verdict.status != Status::Active {
             return Ok(verdict);
@@ -135,7 +132,7 @@ impl Discovery {
             seq: row.seq,
             revision: row.session.revision,
             status: verdict.status,
-            reason: verdict.reason.map(str::to_owned),
+            reason: verdict.reason,
             at: now(),
         };
         let id = row.session.id.clone();
@@ -152,10 +149,13 @@ impl Discovery {
             let append = |kind, data| events::append(tx, checked.at, kind, Some(&id), &data);
             if let Some(from) = from {
                 let (to, reason) = (checked.status, &checked.reason);
-                append("status_changed", json!({ "from": from, "to": to, "reason": reason }))?;
+                append(
+                    EventType::StatusChanged,
+                    json!({ "from": from, "to": to, "reason": reason }),
+                )?;
             }
             if let Some(expires_at) = expiring {
-                append("expiring", json!({ "expires_at": expires_at }))?;
+                append(EventType::Expiring, json!({ "expires_at": expires_at }))?;
             }
             Ok(true)
         });
@@ -181,8 +181,8 @@ pub(crate) fn with_directory(verdict: Verdict, exists: Option<bool>) -> Verdict 
     match exists {
         _ if verdict.status != Status::Active => verdict,
         Some(true) => verdict,
-        Some(false) => Verdict::new(Status::Invalid, "directory_missing"),
-        None => Verdict::new(Status::Unknown, "directory_unreadable"),
+        Some(false) => Verdict::of(Reason::DirectoryMissing),
+        None => Verdict::of(Reason::DirectoryUnreadable),
     }
 }
 
@@ -195,8 +195,8 @@ mod tests {
         let seen = |verdict: &Verdict| (verdict.status, verdict.reason);
         let active = || Verdict { status: Status::Active, reason: None };
         let unknown = with_directory(active(), None);
-        assert_eq!(seen(&unknown), (Status::Unknown, Some("directory_unreadable")));
-        let gone = || Verdict::new(Status::Expired, "transcript_missing");
+        assert_eq!(seen(&unknown), (Status::Unknown, Some(Reason::DirectoryUnreadable)));
+        let gone = || Verdict::of(Reason::TranscriptMissing);
         assert_eq!(seen(&with_directory(gone(), None)), seen(&gone()));
     }
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sessd_proto::provider::HomeInfo;
-use sessd_proto::{Environment, Fault};
+use sessd_proto::provider::{HomeInfo, HomeState};
+use sessd_proto::{Environment, Fault, Reason};
 
 use crate::launch_files;
 use crate::providers::{self, Bound, Home, Provider};
@@ -23,7 +23,8 @@ pub(crate) mod directories;
 pub(crate) mod gate;
 
 /// Reasons of verdicts that say something about a home, not about a session.
-pub(crate) const HOME_REASONS: &[&str] = &["home_missing", "home_unreadable", "home_held"];
+pub(crate) const HOME_REASONS: &[Reason] =
+    &[Reason::HomeMissing, Reason::HomeUnreadable, Reason::HomeHeld];
 
 /// The homes of every provider, and the directories outside them.
 #[derive(Debug)]
@@ -233,14 +234,14 @@ impl Homes {
     pub(crate) fn info(&self, known: &KnownHome) -> HomeInfo {
         let trouble = self.trouble(known.id);
         let state = match trouble {
-            None => "ok",
-            Some(Trouble::Missing) => "missing",
-            Some(Trouble::Unreadable(_) | Trouble::Hung) => "unreadable",
-            Some(Trouble::Held { .. }) => "held",
+            None => HomeState::Ok,
+            Some(Trouble::Missing) => HomeState::Missing,
+            Some(Trouble::Unreadable(_) | Trouble::Hung) => HomeState::Unreadable,
+            Some(Trouble::Held { .. }) => HomeState::Held,
         };
         HomeInfo {
             path: known.home.path.to_string_lossy().into_owned(),
-            state: state.to_owned(),
+            state,
             detail: trouble.map(|trouble| trouble.describe()),
         }
     }

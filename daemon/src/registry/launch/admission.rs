@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use sessd_proto::launch::ResumeRequest;
-use sessd_proto::{Fault, FaultCode, Session, Status};
+use sessd_proto::{Fault, FaultCode, Reason, Session, Status};
 
 use super::Launches;
 use crate::registry::discovery::verdict::is_unstarted;
@@ -56,7 +56,7 @@ impl Admission {
     /// The message names the reason, and the hint a way out.
     pub(crate) fn admit(self, session: &Session) -> Result<(), Fault> {
         let short = session.short_id();
-        let reason = session.reason.as_deref().unwrap_or("unknown");
+        let reason = session.reason.unwrap_or_default();
         let fault = |code, what: &str, hint: String| {
             Err(Fault::new(code, format!("the session {short} {what}: {reason}")).hint(hint))
         };
@@ -69,14 +69,14 @@ impl Admission {
                 "cannot be checked now",
                 format!("try all the same: `sessctl resume --force {short}`"),
             ),
-            Status::Invalid if reason == "directory_missing" && self.anywhere => {
+            Status::Invalid if reason == Reason::DirectoryMissing && self.anywhere => {
                 if self.other_directory {
                     return Ok(());
                 }
                 let hint = format!("resume it elsewhere: `sessctl resume {short} --cwd DIR`");
                 fault(FaultCode::DirectoryMissing, "has lost its directory", hint)
             }
-            Status::Invalid if reason == "directory_missing" => {
+            Status::Invalid if reason == Reason::DirectoryMissing => {
                 let hint = format!("make it again: `mkdir -p {}`", session.launch_dir);
                 fault(FaultCode::DirectoryMissing, "has lost its directory", hint)
             }
@@ -84,7 +84,7 @@ impl Admission {
                 let hint = format!("bring it back with {} itself", session.provider);
                 fault(FaultCode::NotResumable, "was archived by its provider", hint)
             }
-            Status::Expired if reason == "ttl" => {
+            Status::Expired if reason == Reason::Ttl => {
                 let hint = format!("lift it: `sessctl undelete {short}`, or `sessctl pin {short}`");
                 fault(FaultCode::NotResumable, "is past its time to live", hint)
             }
@@ -104,10 +104,10 @@ impl Admission {
 /// True if nothing is lost when a session starts over under its id, because its provider certainly
 /// cannot continue it. While the home cannot be read that is not certain.
 fn may_rebind(session: &Session) -> bool {
-    let reason = session.reason.as_deref().unwrap_or_default();
+    let reason = session.reason.unwrap_or_default();
     match session.status {
         Status::Expired => true,
-        Status::Invalid => !matches!(reason, "directory_missing" | "subagent"),
+        Status::Invalid => !matches!(reason, Reason::DirectoryMissing | Reason::Subagent),
         Status::Active | Status::Archived => session.trashed_at.is_some(),
         Status::Unknown => session.trashed_at.is_some() && is_unstarted(session),
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rusqlite::Transaction;
 use sessd_proto::launch::{CreateRequest, CreateResponse, ResumeRequest};
-use sessd_proto::{Environment, Fault, FaultCode, Kind, LaunchPlan, Status};
+use sessd_proto::{Environment, Facts, Fault, FaultCode, Kind, LaunchPlan, Reason, Status};
 use uuid::Uuid;
 
 use super::Launches;
 use super::admission::Admission;
 use crate::clock::now;
 use crate::providers::{self, Forks, Home, Launch, Provider};
-use crate::registry::discovery::verdict::{UNSTARTED, is_unstarted};
+use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::bound;
 use crate::store::annotations;
@@ -43,7 +43,7 @@ impl Launches {
         self.discovery.remember_caller(&request.environment).await?;
         let CreateRequest { id, agent, cwd, cwd_given, ttl_ms, environment } = request;
         let mut new = self.new_session(id, &agent, &cwd, cwd_given, &environment).await?;
-        new.found.kind = Kind::Interactive;
+        new.found.facts.kind = Kind::Interactive;
         let row = self.register(new, ttl_ms).await?;
         let mut sessions = self.writers.with_live(vec![row]).await?;
         Ok(CreateResponse { session: sessions.pop().unwrap_or_default() })
@@ -120,13 +120,13 @@ impl Launches {
         forks(known.provider)?;
         let launch_dir = cwd.unwrap_or(&row.session.launch_dir);
         let project = self.homes.directories.project_of(launch_dir).await?;
-        let found = FoundSession {
+        let mut found = FoundSession {
             agent: row.session.agent.clone(),
             launch: row.launch.clone(),
             parent_id: Some(row.session.id.clone()),
-            title: row.session.title.clone(),
             ..unstarted(copy_id, known.provider, launch_dir, project)
         };
+        found.facts.title = row.session.title.clone();
         let launch = self.launch(row, environment)?;
         Ok(NewSession { found, provider: known.provider, home: known.home.clone(), launch })
     }
@@ -169,11 +169,11 @@ impl Launches {
     ) -> Result<(Stored, LaunchPlan), Fault> {
         let (id, cwd) = (copy_id.to_owned(), request.cwd.as_deref());
         let mut new = self.copy_of(known, row, id, cwd, &request.environment).await?;
-        new.found.kind = Kind::Interactive;
+        new.found.facts.kind = Kind::Interactive;
         let found = &new.found;
-        let id = Some(&*found.provider_session_id).filter(|id| !id.is_empty());
+        let id = Some(&*found.facts.provider_session_id).filter(|id| !id.is_empty());
         let bound = bound(row);
-        let cwd = &found.launch_dir;
+        let cwd = &found.facts.launch_dir;
         let plan = forks(known.provider)?.plan(&known.home, &bound, id, cwd, &new.launch);
         let plan = self.complete(known, &new.launch, plan).await?;
         if request.plan_only {
@@ -220,18 +220,22 @@ pub(crate) fn insert(tx: &Transaction<'_>, new: NewSession) -> crate::store::Res
 /// The row of a session that is registered but not started.
 fn unstarted(id: String, provider: &dyn Provider, cwd: &str, project: String) -> FoundSession {
     let chosen = if provider.launcher().choose_id() { id.clone() } else { String::new() };
-    FoundSession {
-        id,
-        provider: provider.id().to_owned(),
+    let facts = Facts {
         provider_session_id: chosen,
-        project,
         kind: Kind::Headless,
         launch_dir: cwd.to_owned(),
         cwd: Some(cwd.to_owned()),
-        status: Status::Unknown,
-        reason: Some(UNSTARTED.to_owned()),
         created_at: now(),
         last_activity: now(),
+        ..Facts::default()
+    };
+    FoundSession {
+        id,
+        provider: provider.id().to_owned(),
+        facts,
+        project,
+        status: Status::Unknown,
+        reason: Some(Reason::Starting),
         at: now(),
         ..FoundSession::default()
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sessd_proto::launch::{ResumeRequest, ResumeResponse};
 use sessd_proto::service::{STEAL_MS, WAIT_MS_MAX};
-use sessd_proto::{Fault, FaultCode, LaunchPlan};
+use sessd_proto::{Fault, FaultCode, LaunchPlan, LeaseKind};
 
 use super::Launches;
 use super::admission::Admission;
@@ -57,7 +57,7 @@ impl Launches {
         }
         let (row, plan) = self.plan(&known, row, &request).await?;
         if !request.plan_only {
-            self.writers.lease(&row.session, caller, "interactive").await?;
+            self.writers.lease(&row.session, caller, LeaseKind::Interactive).await?;
             failpoint::reach("resume.leased");
         }
         let mut sessions = self.writers.with_live(vec![row]).await?;
@@ -128,7 +128,7 @@ impl Launches {
         };
         let id = row.session.id.clone();
         let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
-        let runs = held.filter(|lease| lease.kind == "turn");
+        let runs = held.filter(|lease| lease.kind == LeaseKind::Turn);
         Ok(runs.filter(|lease| !process::is_below(caller, lease.pid)).map(|_| turn_id))
     }
 

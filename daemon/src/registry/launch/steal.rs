@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sessd_proto::service::STEAL_MS;
-use sessd_proto::{Fault, FaultCode, Status};
+use sessd_proto::{Fault, FaultCode, LeaseKind, Status};
 
 use super::Launches;
 use crate::registry::writers::leases::is_alive;
@@ -40,7 +40,7 @@ impl Launches {
         let id = row.session.id.clone();
         let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
         // The caller's own lease comes from an earlier try of the same request.
-        let held = held.filter(|lease| lease.kind == "interactive" && lease.pid != caller);
+        let held = held.filter(|lease| lease.kind == LeaseKind::Interactive && lease.pid != caller);
         let Some(lease) = held.filter(|lease| is_alive(lease, &process::boot_id())) else {
             return Ok(());
         };

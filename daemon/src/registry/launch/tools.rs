@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::Value;
 use sessd_proto::agent::{ServerInfo, ToolsRequest, ToolsResponse};
-use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan};
+use sessd_proto::{Environment, EventType, Fault, FaultCode, LaunchPlan};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -142,7 +142,7 @@ async fn start_and_end(
         let mut started = None;
         while let Some(lines) = incoming.recv().await {
             let mut events = lines.iter().flat_map(decode);
-            if let Some(event) = events.find(|event| event.kind == "started") {
+            if let Some(event) = events.find(|event| event.kind == EventType::Started) {
                 started.get_or_insert(event.data.0);
                 runner::end_group(pid, rustix::process::Signal::TERM);
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
 use sessd_proto::cleanup::{Action, ActionKind, CleanupReport, CleanupRequest};
-use sessd_proto::{Fault, Status, Timestamp};
+use sessd_proto::{Fault, Status, Timestamp, TrashReason};
 
 use super::Sessions;
 use crate::clock::{self, ClockSample, Hold, now};
@@ -24,12 +24,12 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 /// The steps of one cleanup, with the rows they apply to.
 #[derive(Debug, Default)]
 struct Plan {
-    trash: Vec<(Stored, &'static str)>,
+    trash: Vec<(Stored, TrashReason)>,
     purge: Vec<Stored>,
     tombstones: i64,
     last_event: i64,
     events: i64,
-    turns: Vec<String>,
+    old_turns: Vec<String>,
 }
 
 impl Sessions {
@@ -105,10 +105,10 @@ impl Sessions {
         self.store.write(|tx| trash::forget_stale_tombstones(tx)).await?;
         let last = plan.last_event;
         while self.store.write(move |tx| events::forget(tx, last)).await? > 0 {}
-        for id in plan.turns {
+        for id in plan.old_turns {
             let turn = id.clone();
             self.store.write(move |tx| turns::forget(tx, &turn)).await?;
-            done.turns.push(id);
+            done.old_turns.push(id);
         }
         Ok(done.actions())
     }
@@ -120,7 +120,8 @@ fn plan(c: &Connection, config: &Config, until: Option<Timestamp>) -> store::Res
     let mut plan = Plan { tombstones: trash::count_stale_tombstones(c)?, ..Plan::default() };
     if let Some(past_ttl) = until {
         let due = trash::due_by_ttl(c, past_ttl)?;
-        plan.trash = sessions::by_seqs(c, due)?.into_iter().map(|row| (row, "ttl")).collect();
+        plan.trash =
+            sessions::by_seqs(c, due)?.into_iter().map(|row| (row, TrashReason::Ttl)).collect();
     }
     if let Some(gone) = before(config.cleanup.grace_days) {
         let due = trash::due_gone(c, gone)?;
@@ -128,7 +129,7 @@ fn plan(c: &Connection, config: &Config, until: Option<Timestamp>) -> store::Res
         let due = due.into_iter().filter(|seq| !planned.contains(seq));
         plan.trash.extend(sessions::by_seqs(c, due)?.into_iter().map(|row| {
             let is_gone = row.session.status == Status::Expired;
-            (row, if is_gone { "gone" } else { "never_started" })
+            (row, if is_gone { TrashReason::Gone } else { TrashReason::NeverStarted })
         }));
     }
     if let Some(trashed) = before(config.cleanup.trash_days) {
@@ -138,33 +139,38 @@ fn plan(c: &Connection, config: &Config, until: Option<Timestamp>) -> store::Res
     let retention = &config.retention;
     (plan.last_event, plan.events) =
         events::old(c, retention.events, before(retention.events_days))?;
-    plan.turns = turns::old(c, retention.turns, before(retention.turns_days))?;
+    plan.old_turns = turns::old(c, retention.turns, before(retention.turns_days))?;
     Ok(plan)
 }
 
 impl Plan {
     /// Lists the steps in the order in which they are carried out.
     fn actions(&self) -> Vec<Action> {
-        let about = |action, row: &Stored, reason: &str| Action {
+        let about = |action, row: &Stored, reason: TrashReason| Action {
             action,
             session_id: Some(row.session.id.clone()),
             provider: Some(row.session.provider.clone()),
             title: row.session.title.clone(),
-            reason: reason.to_owned(),
+            reason,
             count: None,
         };
-        let rows = |action, count: i64, reason: &str| {
-            let reason = reason.to_owned();
+        let rows = |action, count: i64, reason: TrashReason| {
             (count > 0).then(|| Action { action, reason, count: Some(count), ..Action::default() })
         };
-        let turns = i64::try_from(self.turns.len()).unwrap_or(i64::MAX);
+        let turns = i64::try_from(self.old_turns.len()).unwrap_or(i64::MAX);
         let mut actions = Vec::new();
         let trash = self.trash.iter();
-        actions.extend(trash.map(|(row, reason)| about(ActionKind::Trash, row, reason)));
-        actions.extend(self.purge.iter().map(|row| about(ActionKind::Purge, row, "trash_days")));
-        actions.extend(rows(ActionKind::ForgetTombstones, self.tombstones, "transcripts_gone"));
-        actions.extend(rows(ActionKind::ForgetEvents, self.events, "retention"));
-        actions.extend(rows(ActionKind::ForgetTurns, turns, "retention"));
+        actions.extend(trash.map(|(row, reason)| about(ActionKind::Trash, row, *reason)));
+        actions.extend(
+            self.purge.iter().map(|row| about(ActionKind::Purge, row, TrashReason::TrashDays)),
+        );
+        actions.extend(rows(
+            ActionKind::ForgetTombstones,
+            self.tombstones,
+            TrashReason::TranscriptsGone,
+        ));
+        actions.extend(rows(ActionKind::ForgetEvents, self.events, TrashReason::Retention));
+        actions.extend(rows(ActionKind::ForgetTurns, turns, TrashReason::Retention));
         actions
     }
 }

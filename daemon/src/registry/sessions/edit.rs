@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::Transaction;
 use sessd_proto::change::{ChangeResponse, SelectorsRequest, TagRequest, TitleRequest};
-use sessd_proto::{Fault, FaultCode, Live};
+use sessd_proto::{Fault, FaultCode, Live, TrashReason};
 
 use super::Sessions;
 use crate::clock::now;
@@ -46,7 +46,7 @@ impl Sessions {
                 return Ok(());
             }
             let is_free = !is_leased(tx, row)?;
-            if !is_free || !trash::put(tx, row, now(), "deleted")? {
+            if !is_free || !trash::put(tx, row, now(), TrashReason::Deleted)? {
                 return Err(raced(row).into());
             }
             Ok(())

@@ -108,8 +108,8 @@ impl Turns {
         let id = Uuid::new_v4().to_string();
         let SendRequest { cwd, cwd_given, environment, .. } = request;
         let new = self.launches.new_session(id, agent, cwd, *cwd_given, environment).await?;
-        let new_id = Some(new.found.provider_session_id.clone()).filter(|id| !id.is_empty());
-        let (cwd, launch) = (new.found.launch_dir.clone(), new.launch.clone());
+        let new_id = Some(new.found.facts.provider_session_id.clone()).filter(|id| !id.is_empty());
+        let (cwd, launch) = (new.found.facts.launch_dir.clone(), new.launch.clone());
         prompt::must_fit(new.provider, &request.prompt)?;
         let spec = TurnSpec { resume: None, new_id, cwd, launch };
         match new.provider.turns().and_then(|turns| turns.plan(&new.home, &spec)) {

@@ -1,7 +1,7 @@
 //! Decides whether a turn succeeded, from the exit status and the decoded events. The fault of a
 //! failed turn quotes the provider, and says whether and when trying again may help.
 
-use sessd_proto::{Event, Fault, FaultCode, Timestamp};
+use sessd_proto::{Event, EventType, Fault, FaultCode, Timestamp};
 
 use crate::clock::now;
 use crate::providers::Provider;
@@ -35,14 +35,16 @@ impl TurnSignals {
     pub(crate) fn note(&mut self, events: &[Event]) {
         for event in events {
             let data = &event.data.0;
-            match &*event.kind {
+            match event.kind {
                 // A doubtful result may be an error text; it does not count after an error.
-                "result" => self.result = data["doubtful"] != true || self.failure.is_none(),
-                "error" => self.failure = Some(Failure::of(event)),
-                "rate_limit" => {
+                EventType::Result => {
+                    self.result = data["doubtful"] != true || self.failure.is_none()
+                }
+                EventType::Error => self.failure = Some(Failure::of(event)),
+                EventType::RateLimit => {
                     self.limited_until = data["until"].as_str().and_then(Timestamp::parse);
                 }
-                "started" => {
+                EventType::Started => {
                     let id = data["provider_session_id"].as_str();
                     self.provider_session_id = id.map(str::to_owned);
                 }
@@ -170,21 +172,17 @@ mod tests {
 
     #[test]
     fn doubtful_result_counts_unless_a_call_failed() {
-        let event = |kind: &str, data| Event {
-            kind: kind.to_owned(),
-            data: sessd_proto::Json(data),
-            ..Event::default()
-        };
+        let event = |kind, data| Event { kind, data: sessd_proto::Json(data), ..Event::default() };
         let heard = |events: &[Event]| {
             let mut signals = TurnSignals::default();
             signals.note(events);
             signals.result
         };
-        let error = event("error", serde_json::json!({}));
-        let doubtful = event("result", serde_json::json!({ "doubtful": true }));
+        let error = event(EventType::Error, serde_json::json!({}));
+        let doubtful = event(EventType::Result, serde_json::json!({ "doubtful": true }));
         assert!(heard(std::slice::from_ref(&doubtful)));
         assert!(!heard(&[error.clone(), doubtful]));
-        assert!(heard(&[error, event("result", serde_json::json!({}))]));
+        assert!(heard(&[error, event(EventType::Result, serde_json::json!({}))]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Transaction;
-use sessd_proto::{Event, Fault};
+use sessd_proto::{Event, EventType, Fault};
 use tokio::sync::mpsc;
 
 use super::Turns;
@@ -95,7 +95,7 @@ impl Recording<'_> {
     fn decode(&self, line: String) -> impl Iterator<Item = Event> + use<> {
         let line = self.secrets.hide(line);
         let events = self.provider.turns().map(|turns| turns.decode(&line)).unwrap_or_default();
-        let own = Event { kind: "raw".to_owned(), text: Some(line), ..Event::default() };
+        let own = Event { kind: EventType::Raw, text: Some(line), ..Event::default() };
         self.raw.then_some(own).into_iter().chain(events)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use rusqlite::Transaction;
 use sessd_proto::turn::{TURN_VARIABLE, TurnState};
-use sessd_proto::{Fault, FaultCode, LaunchPlan};
+use sessd_proto::{Fault, FaultCode, LaunchPlan, LeaseKind};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Turns;
@@ -234,7 +234,7 @@ impl Turns {
     /// Stores a turn's process and gives that process the lease. A relaxed write is enough: after a
     /// loss of power both are void.
     async fn run_by(self: &Arc<Self>, turn_id: &str, row: &Stored, pid: u32) -> Result<(), Fault> {
-        let lease = leases::lease_of(&row.session, pid, "turn")?;
+        let lease = leases::lease_of(&row.session, pid, LeaseKind::Turn)?;
         let (id, taken) = (turn_id.to_owned(), lease.clone());
         self.store
             .write(move |tx| {

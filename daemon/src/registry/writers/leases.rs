@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use rusqlite::Transaction;
-use sessd_proto::{Fault, FaultCode, Live, LiveState, Session, Timestamp};
+use sessd_proto::{Fault, FaultCode, LeaseKind, Live, LiveState, Session, Timestamp};
 
 use super::Writers;
 use crate::clock::now;
@@ -22,7 +22,7 @@ impl Writers {
         self: &Arc<Self>,
         session: &Session,
         pid: u32,
-        kind: &str,
+        kind: LeaseKind,
     ) -> Result<Lease, Fault> {
         let lease = lease_of(session, pid, kind)?;
         let (wanted, shown) = (lease.clone(), session.clone());
@@ -90,13 +90,13 @@ impl Writers {
 ///
 /// # Errors
 /// Fails if the process has ended.
-pub(crate) fn lease_of(session: &Session, pid: u32, kind: &str) -> Result<Lease, Fault> {
+pub(crate) fn lease_of(session: &Session, pid: u32, kind: LeaseKind) -> Result<Lease, Fault> {
     Ok(Lease {
         session_id: session.id.clone(),
         pid,
         start_ticks: process::start_ticks(pid).ok_or_else(|| caller_gone(pid))?,
         boot_id: process::boot_id(),
-        kind: kind.to_owned(),
+        kind,
         since: now(),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use futures::future::try_join_all;
-use sessd_proto::{Fault, Live, LiveState, Session};
+use sessd_proto::{Fault, LeaseKind, Live, LiveState, Session};
 
 use super::Writers;
 use super::leases::{is_alive, live_of};
@@ -107,7 +107,7 @@ impl Running {
             return found.live.clone();
         }
         match self.leases.get(&row.session.id) {
-            Some(lease) if lease.kind == "turn" => {
+            Some(lease) if lease.kind == LeaseKind::Turn => {
                 Live { state: LiveState::Busy, ..live_of(lease) }
             }
             Some(lease) => live_of(lease),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::columns::{self, Source};
 use super::super::import;
 use super::super::{annotations, bindings, trash};
-use super::{FoundSession, Timestamp, empty, found, stored, with_home};
+use super::{FoundSession, Timestamp, empty, found, found_with, stored, with_home};
 
 #[test]
 fn every_column_of_sessions_has_one_source() {
@@ -25,9 +25,8 @@ fn merging_keeps_what_the_user_has_set() {
     let (connection, home) = with_home();
     let registered = FoundSession {
         id: "registered".to_owned(),
-        provider_session_id: String::new(),
         location: String::new(),
-        ..found(home, 1)
+        ..found_with(home, 1, |facts| facts.provider_session_id.clear())
     };
     import::upsert(&connection, &registered).unwrap();
     import::upsert(&connection, &found(home, 1)).unwrap();
@@ -36,7 +35,7 @@ fn merging_keeps_what_the_user_has_set() {
     annotations::pin(&connection, &row(), true, at).unwrap();
     annotations::set_ttl(&connection, "id-0001", Some(7)).unwrap();
     annotations::title(&connection, &row(), Some("mine"), at).unwrap();
-    trash::put(&connection, &row(), at, "deleted").unwrap();
+    trash::put(&connection, &row(), at, sessd_proto::TrashReason::Deleted).unwrap();
     let metadata = "UPDATE sessions SET metadata = '{\"a\":1}' WHERE id = 'id-0001'";
     connection.execute(metadata, []).unwrap();
     let user_set = || -> Vec<_> {

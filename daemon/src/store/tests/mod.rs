@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::Connection;
-use sessd_proto::{Status, Timestamp};
+use sessd_proto::{Facts, Status, Timestamp};
 
 use super::bindings::remember_home;
 use super::file::prepare;
@@ -39,20 +39,31 @@ fn with_home() -> (Connection, i64) {
 
 /// Returns a session as a sweep could find it; `number` makes it unique.
 fn found(home_id: i64, number: i64) -> FoundSession {
+    let facts = Facts {
+        provider_session_id: format!("theirs-{number:04}"),
+        launch_dir: "/w".to_owned(),
+        created_at: Timestamp(number),
+        last_activity: Timestamp(number),
+        ..Facts::default()
+    };
     FoundSession {
         id: format!("id-{number:04}"),
         provider: "p".to_owned(),
         home_id,
-        provider_session_id: format!("theirs-{number:04}"),
+        facts,
         location: format!("/home/{number}.jsonl"),
         project: "/w".to_owned(),
-        launch_dir: "/w".to_owned(),
         status: Status::Active,
-        created_at: Timestamp(number),
-        last_activity: Timestamp(number),
         at: Timestamp(1_000),
         ..FoundSession::default()
     }
+}
+
+/// Returns the same session with other facts.
+fn found_with(home_id: i64, number: i64, change: impl FnOnce(&mut Facts)) -> FoundSession {
+    let mut found = found(home_id, number);
+    change(&mut found.facts);
+    found
 }
 
 fn stored(connection: &Connection, id: &str) -> Stored {

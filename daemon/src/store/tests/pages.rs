@@ -12,7 +12,7 @@ use super::super::indexes;
 use super::super::page::{self, EXAMINED_MAX, Walk};
 use super::super::sessions::{self, Stored};
 use super::super::{Error, Result};
-use super::{empty, explain, found, with_home};
+use super::{empty, explain, found, found_with, with_home};
 
 const SESSIONS: i64 = 240;
 
@@ -28,13 +28,14 @@ fn varied_sessions() -> Connection {
         let row = FoundSession {
             provider: provider.to_owned(),
             project: one_of(["/a", "/b", "/c"], 2),
-            kind: Kind::ALL[(number / 3 % 3) as usize],
             status: Status::ALL[(number / 5 % 5) as usize],
-            // Equal keys in an order that is not the one of insertion.
-            created_at: Timestamp(number * 7 % 5),
-            last_activity: Timestamp(number * 11 % 6 - 2),
             expires_at: (number % 4 < 2).then_some(Timestamp(number * 13 % 4)),
-            ..found(home, number)
+            ..found_with(home, number, |facts| {
+                facts.kind = Kind::ALL[(number / 3 % 3) as usize];
+                // Equal keys in an order that is not the one of insertion.
+                facts.created_at = Timestamp(number * 7 % 5);
+                facts.last_activity = Timestamp(number * 11 % 6 - 2);
+            })
         };
         import::upsert(&connection, &row).unwrap();
     }
@@ -235,9 +236,10 @@ fn a_tagged_list_follows_its_sessions() {
         rows.into_iter().map(|row| row.seq).collect::<Vec<_>>()
     };
     assert_eq!((order(Sort::Activity), order(Sort::Expires)), (vec![2, 1], vec![1, 2]));
-    let last_activity = Timestamp(9);
-    let created_at = Timestamp(9);
-    let newer = FoundSession { last_activity, created_at, ..found(home, 1) };
+    let newer = found_with(home, 1, |facts| {
+        facts.last_activity = Timestamp(9);
+        facts.created_at = Timestamp(9);
+    });
     import::upsert(&connection, &newer).unwrap();
     assert_eq!((order(Sort::Activity), order(Sort::Created)), (vec![1, 2], vec![1, 2]));
     let expires_at = Some(Timestamp(1));

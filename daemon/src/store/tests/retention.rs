@@ -13,7 +13,14 @@ fn the_newest_events_are_kept() {
     assert_eq!(events::old(&connection, 0, None).unwrap(), (0, 0));
     for number in 1..=10 {
         let at = Timestamp(number * 100);
-        events::append(&connection, at, "x", None, &serde_json::json!({})).unwrap();
+        events::append(
+            &connection,
+            at,
+            sessd_proto::EventType::Pinned,
+            None,
+            &serde_json::json!({}),
+        )
+        .unwrap();
     }
     let old =
         |keep, before: Option<i64>| events::old(&connection, keep, before.map(Timestamp)).unwrap();

@@ -1,14 +1,14 @@
 //! Rows: stored values read back the same, and a lost race changes nothing.
 
 use proptest::prelude::*;
-use sessd_proto::{Json, Kind, Session, Status, Timestamp};
+use sessd_proto::{Facts, Json, Kind, Reason, Session, Status, Timestamp};
 
 use super::super::bindings;
 use super::super::import::{self, FoundSession};
 use super::super::leases::{self, Lease};
 use super::super::sessions::{self, Checked, Outcome};
 use super::super::{files, job_runs};
-use super::{found, stored, with_home};
+use super::{found, found_with, stored, with_home};
 
 /// Any text, including control characters and NUL.
 fn text() -> impl Strategy<Value = String> {
@@ -29,16 +29,20 @@ prop_compose! {
         provider_session_id in text().prop_map(|id| id + "."),
         (scope, location) in (text(), text()),
         (project, launch_dir, cwd, title) in (text(), text(), maybe(), maybe()),
-        (model, git_branch, reason, parent_id) in (maybe(), maybe(), maybe(), maybe()),
+        (model, git_branch, parent_id) in (maybe(), maybe(), maybe()),
+        reason in prop::option::of(prop::sample::select(Reason::ALL)),
         kind in prop::sample::select(Kind::ALL),
         status in prop::sample::select(Status::ALL),
         (created_at, last_activity, at) in (moment(), moment(), moment()),
         expires_at in prop::option::of(moment()),
     ) -> FoundSession {
+        let facts = Facts {
+            provider_session_id, scope, kind, launch_dir, cwd, title, model, git_branch,
+            created_at, last_activity,
+        };
         FoundSession {
-            id: "id".to_owned(), provider: "p".to_owned(), home_id: 1, scope,
-            provider_session_id, location, project, kind, launch_dir, cwd, title, model,
-            git_branch, status, reason, created_at, last_activity, expires_at, parent_id, at,
+            id: "id".to_owned(), provider: "p".to_owned(), home_id: 1, facts, location, project,
+            status, reason, expires_at, parent_id, at,
             ..FoundSession::default()
         }
     }
@@ -52,18 +56,18 @@ fn seen(found: &FoundSession) -> Session {
         agent: found.provider.clone(),
         provider: found.provider,
         home: "/home".to_owned(),
-        provider_session_id: Some(found.provider_session_id),
+        provider_session_id: Some(found.facts.provider_session_id),
         project: found.project,
-        kind: found.kind,
-        launch_dir: found.launch_dir,
-        cwd: found.cwd,
-        title: found.title,
-        model: found.model,
-        git_branch: found.git_branch,
+        kind: found.facts.kind,
+        launch_dir: found.facts.launch_dir,
+        cwd: found.facts.cwd,
+        title: found.facts.title,
+        model: found.facts.model,
+        git_branch: found.facts.git_branch,
         status: found.status,
         reason: found.reason,
-        created_at: found.created_at,
-        last_activity: found.last_activity,
+        created_at: found.facts.created_at,
+        last_activity: found.facts.last_activity,
         checked_at: Some(found.at),
         expires_at: found.expires_at,
         parent_id: found.parent_id,
@@ -82,25 +86,28 @@ proptest! {
         let row = stored(&connection, "id");
         prop_assert_eq!(&row.session, &seen(&first));
         prop_assert_eq!((row.home_id, &row.scope, &row.location),
-            (home_id, &first.scope, &first.location));
+            (home_id, &first.facts.scope, &first.location));
 
         // Found again with other content: values that are missing now are kept.
-        let again = FoundSession {
-            id: "another".to_owned(), home_id, scope: first.scope.clone(),
-            provider_session_id: first.provider_session_id.clone(), ..second
-        };
+        let mut again = FoundSession { id: "another".to_owned(), home_id, ..second };
+        again.facts.scope = first.facts.scope.clone();
+        again.facts.provider_session_id = first.facts.provider_session_id.clone();
         import::upsert(&connection, &again).unwrap();
         prop_assert_eq!(sessions::count(&connection).unwrap(), 1);
+        let (old, new) = (first.facts.clone(), again.facts.clone());
         let merged = FoundSession {
             id: first.id.clone(),
-            cwd: again.cwd.clone().or(first.cwd),
-            title: again.title.clone().or(first.title),
-            model: again.model.clone().or(first.model),
-            git_branch: again.git_branch.clone().or(first.git_branch),
+            facts: Facts {
+                cwd: new.cwd.or(old.cwd),
+                title: new.title.or(old.title),
+                model: new.model.or(old.model),
+                git_branch: new.git_branch.or(old.git_branch),
+                ..again.facts.clone()
+            },
             // The parent of a fork is known from its start.
             parent_id: first.parent_id.or_else(|| again.parent_id.clone()),
             // A deleted directory keeps the project it was in.
-            project: if again.launch_dir == first.launch_dir && again.project == again.launch_dir {
+            project: if new.launch_dir == old.launch_dir && again.project == new.launch_dir {
                 first.project
             } else {
                 again.project.clone()
@@ -134,8 +141,8 @@ fn an_earlier_binding_changes_nothing() {
     import::upsert(&connection, &found(home, 1)).unwrap();
     connection.execute("UPDATE bindings SET current = 0", []).unwrap();
     let before = stored(&connection, "id-0001");
-    let title = Some("new".to_owned());
-    import::upsert(&connection, &FoundSession { title, ..found(home, 1) }).unwrap();
+    let changed = found_with(home, 1, |facts| facts.title = Some("new".to_owned()));
+    import::upsert(&connection, &changed).unwrap();
     assert_eq!(stored(&connection, "id-0001"), before);
     assert_eq!(sessions::count(&connection).unwrap(), 1);
 }
@@ -149,7 +156,7 @@ fn a_check_of_an_old_revision_changes_nothing() {
         seq: row.seq,
         revision: row.session.revision,
         status: Status::Expired,
-        reason: Some("transcript_missing".to_owned()),
+        reason: Some(Reason::TranscriptMissing),
         at: Timestamp(2_000),
     };
     import::upsert(&connection, &found(home, 1)).unwrap();
@@ -194,7 +201,7 @@ fn a_lease_ends_only_for_its_own_process() {
         pid: u32::MAX,
         start_ticks: u64::MAX,
         boot_id: "boot".to_owned(),
-        kind: "interactive".to_owned(),
+        kind: sessd_proto::LeaseKind::Interactive,
         since: Timestamp(7),
     };
     leases::put(&connection, &lease).unwrap();

@@ -1,12 +1,14 @@
 //! Selectors: an exact match wins, and a prefix has at least four characters.
 
+use sessd_proto::Facts;
+
 use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::super::import::{self, FoundSession};
 use super::super::selector::{BY_ID, BY_PROVIDER_ID, PREFIX_MIN, resolve};
 use super::super::sessions;
-use super::{explain, found, stored, with_home};
+use super::{explain, found_with, stored, with_home};
 
 fn meant(connection: &Connection, selector: &str) -> Vec<String> {
     let rows = resolve(connection, selector).unwrap();
@@ -18,7 +20,8 @@ fn with_sessions(ids: &[(&str, &str)]) -> Connection {
     let (connection, home) = with_home();
     for (id, theirs) in ids {
         let (id, provider_session_id) = ((*id).to_owned(), (*theirs).to_owned());
-        let row = FoundSession { id, provider_session_id, ..found(home, 1) };
+        let facts = |facts: &mut Facts| facts.provider_session_id = provider_session_id;
+        let row = FoundSession { id, ..found_with(home, 1, facts) };
         import::upsert(&connection, &row).unwrap();
     }
     connection

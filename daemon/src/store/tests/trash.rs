@@ -1,12 +1,12 @@
 //! The trash: what is due, what protects a session, tombstones, and what brings a session back.
 
 use rusqlite::Connection;
-use sessd_proto::{Session, Status, Timestamp};
+use sessd_proto::{Reason, Session, Status, Timestamp, TrashReason};
 
 use super::super::import::{self, FoundSession};
 use super::super::sessions::{self, Checked};
 use super::super::{annotations, files, trash};
-use super::{found, stored, with_home};
+use super::{found, found_with, stored, with_home};
 
 const NOW: Timestamp = Timestamp(1_000);
 
@@ -26,7 +26,7 @@ fn sweep(connection: &Connection, found: &FoundSession) {
 
 fn put(connection: &Connection, number: i64, at: i64) {
     let row = stored(connection, &format!("id-{number:04}"));
-    assert!(trash::put(connection, &row, Timestamp(at), "deleted").unwrap());
+    assert!(trash::put(connection, &row, Timestamp(at), TrashReason::Deleted).unwrap());
 }
 
 fn ids(connection: &Connection, seqs: Vec<i64>) -> Vec<String> {
@@ -91,7 +91,7 @@ fn a_session_that_changed_since_planning_is_kept() {
     let (connection, _) = registry(1);
     let planned = stored(&connection, "id-0001");
     annotations::tag(&connection, &planned, "keep", NOW).unwrap();
-    assert!(!trash::put(&connection, &planned, NOW, "ttl").unwrap());
+    assert!(!trash::put(&connection, &planned, NOW, TrashReason::Ttl).unwrap());
     assert!(!trash::purge(&connection, &planned, NOW).unwrap());
     assert_eq!(stored(&connection, "id-0001").session.trashed_at, None);
     assert_eq!(
@@ -146,7 +146,7 @@ fn activity_brings_a_session_back() {
     let (connection, home) = registry(2);
     put(&connection, 1, 2_000);
     put(&connection, 2, 2_000);
-    let active = |number, at| FoundSession { last_activity: Timestamp(at), ..found(home, number) };
+    let active = |number, at| found_with(home, number, |facts| facts.last_activity = Timestamp(at));
     sweep(&connection, &active(1, 2_000));
     assert!(stored(&connection, "id-0001").session.trashed_at.is_some(), "seen, but not new");
     sweep(&connection, &active(1, 2_001));
@@ -164,16 +164,15 @@ fn ttl_wins_over_the_status_found_by_a_sweep() {
     let (connection, home) = registry(1);
     annotations::set_ttl(&connection, "id-0001", Some(100)).unwrap();
     let later = |last_activity, at| FoundSession {
-        last_activity: Timestamp(last_activity),
         at: Timestamp(at),
-        ..found(home, 1)
+        ..found_with(home, 1, |facts| facts.last_activity = Timestamp(last_activity))
     };
     let seen = |connection: &Connection| {
         let Session { status, reason, .. } = stored(connection, "id-0001").session;
         (status, reason)
     };
     sweep(&connection, &later(10, 110));
-    assert_eq!(seen(&connection), (Status::Expired, Some("ttl".to_owned())));
+    assert_eq!(seen(&connection), (Status::Expired, Some(Reason::Ttl)));
     sweep(&connection, &later(50, 110));
     assert_eq!(seen(&connection), (Status::Active, None));
     annotations::pin(&connection, &stored(&connection, "id-0001"), true, NOW).unwrap();
@@ -185,7 +184,7 @@ fn ttl_wins_over_the_status_found_by_a_sweep() {
 fn a_user_title_survives_sweeps_until_it_is_removed() {
     let (connection, home) = registry(1);
     let title = |connection: &Connection| stored(connection, "id-0001").session.title;
-    let theirs = |title: &str| FoundSession { title: Some(title.to_owned()), ..found(home, 1) };
+    let theirs = |title: &str| found_with(home, 1, |facts| facts.title = Some(title.to_owned()));
     sweep(&connection, &theirs("first"));
     let row = stored(&connection, "id-0001");
     annotations::title(&connection, &row, Some("ours"), NOW).unwrap();

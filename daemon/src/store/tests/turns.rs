@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 use serde_json::json;
 use sessd_proto::turn::{Turn, TurnState};
-use sessd_proto::{Event, Fault, FaultCode, Json, Session, Timestamp};
+use sessd_proto::{Event, EventType, Fault, FaultCode, Json, Session, Timestamp};
 
 use super::super::import;
 use super::super::turns::{self, Asked, Filter, Group};
@@ -32,7 +32,7 @@ fn asked(prompt: &str) -> Asked {
 }
 
 fn event(text: &str) -> Event {
-    Event { kind: "text".to_owned(), text: Some(text.to_owned()), ..Event::default() }
+    Event { kind: EventType::Text, text: Some(text.to_owned()), ..Event::default() }
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn deleting_a_session_deletes_its_turns_and_output() {
 #[test]
 fn a_session_adds_up_its_succeeded_turns_and_their_usage() {
     let (connection, turn) = with_turn();
-    let usage = |data| Event { kind: "usage".to_owned(), data: Json(data), ..Event::default() };
+    let usage = |data| Event { kind: EventType::Usage, data: Json(data), ..Event::default() };
     let totals = || {
         let Session { turns, tokens_in, tokens_out, cost_usd, .. } =
             stored(&connection, "id-0001").session;
