@@ -135,17 +135,17 @@ fn paragraphs(source: &Source) -> Vec<(usize, Kind, String)> {
             _ if line.starts_with("//") => (Kind::Comment, &line[2..]),
             _ => (Kind::Code, line),
         };
-        let is_empty = text.trim().is_empty();
+        if text.trim().is_empty() {
+            last = None;
+            continue;
+        }
         match all.last_mut() {
             Some((_, _, paragraph)) if last == Some(kind) && kind != Kind::Code => {
-                if !is_empty {
-                    *paragraph += &format!(" {text}");
-                }
+                *paragraph += &format!(" {text}");
             }
-            _ if !is_empty => all.push((number, kind, text.to_owned())),
-            _ => {}
+            _ => all.push((number, kind, text.to_owned())),
         }
-        last = Some(kind).filter(|_| !is_empty);
+        last = Some(kind);
     }
     all
 }

@@ -170,7 +170,7 @@ fn a_check_of_an_old_revision_changes_nothing() {
     assert_eq!(outcome, Outcome::Changed(Status::Active));
     let Session { status, reason, checked_at, revision, .. } =
         stored(&connection, "id-0001").session;
-    assert_eq!((status, reason), (checked.status, checked.reason.clone()));
+    assert_eq!((status, reason), (checked.status, checked.reason));
     assert_eq!((checked_at, revision), (Some(checked.at), checked.revision + 1));
 
     // The same verdict again changes only `checked_at`.
