@@ -1,4 +1,4 @@
-//! The private files that launch plans name: written before a start, removed with their session.
+//! Private files that launch plans name: written before a start, removed with their session.
 //!
 //! Secrets must not be arguments, since every user of the machine can read those; so a plan names
 //! files, which live in one folder of ours, each readable by us alone. Knows no registry.
@@ -44,7 +44,7 @@ pub(crate) async fn write(
     })
 }
 
-/// Removes the files of a session; the targets of links stay.
+/// Removes the files of a session; the targets of links stay. A failure is logged only.
 pub(crate) async fn forget(state: &Path, session_id: &str) {
     let (folder, prefix) = (state.join(FOLDER), format!("{session_id}."));
     let forget = move || -> io::Result<()> {
@@ -80,7 +80,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
-    let staged = staged(path)?;
+    let staged = staging_path(path)?;
     let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&staged)?;
     file.write_all(text.as_bytes())?;
     fs::rename(staged, path)
@@ -91,13 +91,13 @@ fn link(path: &Path, target: &Path) -> io::Result<()> {
     if fs::read_link(path).is_ok_and(|old| old == target) {
         return Ok(());
     }
-    let staged = staged(path)?;
+    let staged = staging_path(path)?;
     symlink(target, &staged)?;
     fs::rename(staged, path)
 }
 
-/// Returns a temporary name beside `path`, in a folder that exists.
-fn staged(path: &Path) -> io::Result<PathBuf> {
+/// Returns a temporary name beside `path`, and makes the folder if it is missing.
+fn staging_path(path: &Path) -> io::Result<PathBuf> {
     let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
     private_folder(&folder)?;
     let mut staged = path.as_os_str().to_owned();

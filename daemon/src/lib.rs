@@ -109,5 +109,5 @@ fn start(args: &Args) -> Result<(), Fault> {
     log::to_stderr(supervisor::has_journal(&env));
     let supervisor = Supervisor::of_process(&env)?;
     paths.socket = supervisor.socket_path().unwrap_or(paths.socket);
-    daemon::run(paths, DaemonEnvironment::meant(env), supervisor, || ())
+    daemon::run(paths, DaemonEnvironment::intended(env), supervisor, || ())
 }

@@ -70,7 +70,7 @@ pub(crate) fn prepare_child(command: &mut Command, inherited: Option<Inherited>)
         inherited.map_or(Ok(()), Inherited::restore)
     };
     // SAFETY: between fork and exec only system calls are made: no lock, no memory, no unwinding.
-    #[expect(unsafe_code, reason = "what a child does before its program begins has no safe form")]
+    #[expect(unsafe_code, reason = "code that a child runs before its program has no safe form")]
     unsafe {
         command.pre_exec(prepare);
     }

@@ -25,7 +25,7 @@ pub struct AgentInfo {
     pub provider: String,
     /// The model. `null`, here and below, leaves the choice to the provider's settings.
     pub model: Option<String>,
-    /// What it may do without asking: `ask` (nothing), `edit` (change files) or `all`.
+    /// Actions that it may take without asking: `ask` (nothing), `edit` (change files) or `all`.
     pub permission: Option<String>,
     /// Text added to the provider's own system prompt.
     pub system_prompt: Option<String>,

@@ -29,7 +29,8 @@
 //!     let part = client.turn_output(request.clone())?;
 //!     for event in &part.events {
 //!         request.after = event.seq;
-//!         print!("{}", event.text.as_deref().filter(|_| event.kind == EventType::Text).unwrap_or(""));
+//!         let text = event.text.as_deref().filter(|_| event.kind == EventType::Text);
+//!         print!("{}", text.unwrap_or_default());
 //!     }
 //!     if part.session.is_some() {
 //!         break part.turn.fault.map_or(Ok(()), |fault| Err(fault.into()));

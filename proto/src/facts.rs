@@ -3,14 +3,14 @@
 
 use crate::{Kind, Timestamp};
 
-/// What a transcript says about its session.
+/// The facts of one session.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// The provider's own id of the session; empty while it is not known.
     pub provider_session_id: String,
     /// The part of the home in which that id is unique; empty if that is the whole home.
     pub scope: String,
-    /// How the session was started.
+    /// The kind of the session's start.
     pub kind: Kind,
     /// The directory in which the provider must be started to resume it.
     pub launch_dir: String,

@@ -15,9 +15,9 @@ use crate::vocabulary::vocabulary;
 pub struct Fault {
     /// The code, for programs to branch on.
     pub code: FaultCode,
-    /// What failed, in lower case, without a full stop.
+    /// The failure, in lower case, without a full stop.
     pub message: String,
-    /// What to do about it; contains the command to type, if there is one.
+    /// The next step; contains the command to type, if there is one.
     pub hint: Option<String>,
     /// True if the same request may succeed later, false if something has to be changed first,
     /// `null` if unknown.

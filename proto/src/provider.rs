@@ -29,7 +29,7 @@ pub struct ProviderInfo {
     pub homes: Vec<HomeInfo>,
     /// Number of its sessions in the registry.
     pub sessions: i64,
-    /// What sessd can do with its sessions.
+    /// Operations that sessd has for its sessions.
     pub capabilities: Capabilities,
 }
 

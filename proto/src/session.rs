@@ -22,7 +22,7 @@ pub struct Session {
     pub project: String,
     /// Name of the agent that it was started with.
     pub agent: String,
-    /// How it was started: interactive, headless or by another agent.
+    /// The kind of its start: interactive, headless or by another agent.
     pub kind: Kind,
     /// Launch directory: where the provider must be started to resume it.
     pub launch_dir: String,
@@ -83,7 +83,7 @@ impl Session {
 }
 
 vocabulary! {
-    /// How a session was started: interactive, headless or by another agent.
+    /// The kind of a session's start: interactive, headless or by another agent.
     pub enum Kind, default Interactive {
         /// By a person at a terminal.
         Interactive = "interactive",

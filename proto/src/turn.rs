@@ -89,7 +89,7 @@ pub struct SendRequest {
     pub prompt: String,
     /// New time to live of the session in milliseconds, counted from its last activity.
     pub ttl_ms: Option<i64>,
-    /// What to do if the session cannot be resumed.
+    /// The action to take if the session cannot be resumed.
     pub fallback: Fallback,
     /// Time limit for the provider in milliseconds, at most [`TIMEOUT_MS_MAX`]; `null` means as
     /// configured.

@@ -9,7 +9,7 @@ use sessd_tests::sandbox::Sandbox;
 /// Something to measure.
 pub(crate) struct Subject<'a> {
     pub name: &'static str,
-    /// Answers how long it took, without what it needs before and after.
+    /// Runs it once and returns the time it took, without preparation and cleaning up.
     pub run: Box<dyn FnMut() -> Duration + 'a>,
 }
 

@@ -157,8 +157,8 @@ fn the_log_is_followed_through_a_restart() {
 
 #[test]
 fn no_secret_of_the_environment_is_in_log_or_registry() {
-    const SECRET: &str = "hunter2-is-no-password";
-    const PROMPT: &str = "a prompt that is nobody's business";
+    const SECRET: &str = "hunter2-is-a-password";
+    const PROMPT: &str = "a private prompt";
     let mut sandbox = Sandbox::new(BINARIES);
     sandbox.set_env("ANTHROPIC_API_KEY", SECRET);
     let record = serde_json::json!({

@@ -17,7 +17,7 @@ use crate::{BINARIES, CURSOR};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where the tests are.
+/// The sources of the tests of capabilities.
 const SOURCES: [&str; 8] = [
     include_str!("cursor.rs"),
     include_str!("turns.rs"),
@@ -57,7 +57,7 @@ const PROVEN: &[(&str, [(bool, &str); 9])] = &[
             (true, "resume_continues_claude"),
             (true, ELSEWHERE),
             (true, "turns_of_claude_go_on_and_fail_honestly"),
-            (true, "new_begins_claude"),
+            (true, "new_starts_claude"),
             (true, "fork_continues_a_copy_of_claude"),
             (true, "live_claude_in_another_terminal_is_seen"),
             (true, "retention_of_claude_is_what_it_deletes"),
@@ -71,7 +71,7 @@ const PROVEN: &[(&str, [(bool, &str); 9])] = &[
             (true, "resume_continues_codex"),
             (true, ELSEWHERE),
             (true, "turns_of_codex_go_on_and_fail_honestly"),
-            (false, "new_begins_codex"),
+            (false, "new_starts_codex"),
             (true, "fork_continues_a_copy_of_codex"),
             (true, "live_codex_in_another_terminal_is_seen"),
             (false, "retention_of_codex_is_none"),
@@ -85,7 +85,7 @@ const PROVEN: &[(&str, [(bool, &str); 9])] = &[
             (true, "resume_continues_gemini"),
             (false, ELSEWHERE),
             (true, "turns_of_gemini_go_on_and_fail_honestly"),
-            (true, "new_begins_gemini"),
+            (true, "new_starts_gemini"),
             (false, "fork_is_refused_where_the_cli_cannot"),
             (false, "live_gemini_is_unknown_but_for_our_lease"),
             (true, "retention_of_gemini_is_what_it_deletes"),
@@ -99,7 +99,7 @@ const PROVEN: &[(&str, [(bool, &str); 9])] = &[
             (true, "resume_continues_opencode"),
             (false, ELSEWHERE),
             (true, "turns_of_opencode_go_on_and_fail_honestly"),
-            (false, "new_begins_opencode"),
+            (false, "new_starts_opencode"),
             (true, "fork_continues_a_copy_of_opencode"),
             (false, "live_opencode_is_unknown_but_for_our_lease"),
             (false, "retention_of_opencode_is_none"),
@@ -113,7 +113,7 @@ const PROVEN: &[(&str, [(bool, &str); 9])] = &[
             (true, "resume_continues_kilo"),
             (false, ELSEWHERE),
             (true, "turns_of_kilo_go_on_and_fail_honestly"),
-            (false, "new_begins_kilo"),
+            (false, "new_starts_kilo"),
             (true, "fork_continues_a_copy_of_kilo"),
             (false, "live_kilo_is_unknown_but_for_our_lease"),
             (false, "retention_of_kilo_is_none"),
@@ -127,7 +127,7 @@ const PROVEN: &[(&str, [(bool, &str); 9])] = &[
             (true, "resume_continues_qwen"),
             (false, ELSEWHERE),
             (true, "turns_of_qwen_go_on_and_fail_honestly"),
-            (true, "new_begins_qwen"),
+            (true, "new_starts_qwen"),
             (false, "fork_is_refused_where_the_cli_cannot"),
             (false, "live_qwen_is_unknown_but_for_our_lease"),
             (false, "retention_of_qwen_is_none"),
@@ -141,7 +141,7 @@ const PROVEN: &[(&str, [(bool, &str); 9])] = &[
             (true, "resume_continues_cursor"),
             (true, "resume_of_cursor_goes_on_in_another_directory"),
             (true, "turns_of_cursor_go_on_and_fail_honestly"),
-            (true, "new_begins_cursor"),
+            (true, "new_starts_cursor"),
             (false, "fork_is_refused_where_the_cli_cannot"),
             (true, "live_cursor_at_work_is_seen"),
             (false, "retention_of_cursor_is_none"),

@@ -238,14 +238,14 @@ fn a_directory_that_is_not_trusted_is_a_fault_that_says_so() {
 fn prompts_are_arguments_that_mean_nothing_else() {
     let scene = scene();
     let (_, id, _) = one_chat(&scene);
-    let prompt = scene.sandbox.write("prompt", "--trust is no option here");
+    let prompt = scene.sandbox.write("prompt", "--trust is not an option here");
     let piped = |file: &Path| {
         let script = format!("exec \"$0\" send {id} - <'{}'", file.display());
         let mut command = scene.sandbox.command("sh");
         scene.sandbox.run(command.args(["-c", &script, crate::BINARIES.sessctl]), DEADLINE)
     };
     let sent = piped(&prompt);
-    assert!(sent.stdout.contains("last='--trust is no option here'"), "{sent:?}");
+    assert!(sent.stdout.contains("last='--trust is not an option here'"), "{sent:?}");
     let asked = scene.server.turn_requests().len();
     let long = scene.sandbox.write("long", "x".repeat(128 * 1024));
     assert_fault(&piped(&long), 2, "128 KiB");

@@ -47,7 +47,8 @@ impl Image {
         }
     }
 
-    /// Changes a byte, a few or a page of them, or cuts one of the files; answers what was done.
+    /// Changes a byte, a few or a page of them, or cuts one of the files; returns a description of
+    /// it.
     fn damage(&mut self, dice: &mut Dice) -> String {
         let is_log = !self.log.is_empty() && dice.below(3) == 0;
         let (name, bytes) = if is_log { ("log", &mut self.log) } else { ("main", &mut self.main) };

@@ -191,7 +191,7 @@ fn fails_in_one(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Ca
         if cases.is_empty() {
             return;
         }
-        let Some((scene, id)) = begun(cli) else { return };
+        let Some((scene, id)) = with_session(cli) else { return };
         cases.iter().for_each(|case| fails_in(&scene, &id, case, code));
     };
     let ended: Vec<_> = by_deadline.iter().collect();
@@ -203,13 +203,13 @@ fn fails_in_one(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Ca
 }
 
 fn fails_as(cli: &'static dyn RealCli, case: &Case, code: FaultCode) {
-    if let Some((scene, id)) = begun(cli) {
+    if let Some((scene, id)) = with_session(cli) {
         fails_in(&scene, &id, case, code);
     }
 }
 
-/// A machine, and a session on it with one turn.
-fn begun(cli: &'static dyn RealCli) -> Option<(Scene, String)> {
+/// Makes a machine, and a session on it with one turn.
+fn with_session(cli: &'static dyn RealCli) -> Option<(Scene, String)> {
     let scene = Scene::of(cli)?;
     let project = scene.project.to_str().unwrap();
     let begin = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];

@@ -101,7 +101,7 @@ fn client_of_another_protocol_gets_our_preface_and_an_end() {
     let mut received = Vec::new();
     stream.read_to_end(&mut received).unwrap();
     assert_eq!(received, preface());
-    // One that hangs up at once is no trouble either.
+    // A client that hangs up at once does no harm either.
     let mut stream = dial(&sandbox);
     stream.write_all(&other.to_bytes()).unwrap();
     stream.shutdown(Shutdown::Both).unwrap();

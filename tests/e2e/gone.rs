@@ -59,7 +59,7 @@ impl Home {
         self.known.values().map(|session| path(name(session))).collect()
     }
 
-    /// Everything that could come to a conclusion; answers what it came to.
+    /// Runs the jobs and the check that could conclude a loss; returns all verdicts after them.
     fn verdicts(&self) -> Vec<(Status, Option<&'static str>)> {
         run_job(&self.sandbox, "discovery");
         run_job(&self.sandbox, "heartbeat");

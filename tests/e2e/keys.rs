@@ -60,7 +60,7 @@ fn a_key_gets_or_creates_one_session_for_ever() {
 }
 
 #[test]
-fn a_hundred_first_messages_on_one_key_begin_one_session() {
+fn a_hundred_first_messages_on_one_key_start_one_session() {
     const CALLERS: usize = 100;
     let sandbox = Sandbox::new(BINARIES);
     assert_eq!(sandbox.sessctl(&["daemon", "start"]).status, 0);
@@ -154,8 +154,8 @@ fn an_invalid_key_is_refused() {
     for key in ["", "@", "a", "@a b", "@a\tb", "@a\u{7f}", "@a\u{a0}b", &long] {
         assert_fault(&sandbox.sessctl(&["key", "bind", key, &id]), 2, key);
         if key.starts_with('@') {
-            let begun = sandbox.sessctl(&["send", key, "--agent", "echo", "two"]);
-            assert_fault(&begun, 2, key);
+            let sent = sandbox.sessctl(&["send", key, "--agent", "echo", "two"]);
+            assert_fault(&sent, 2, key);
         }
     }
     let no_key = sandbox.sessctl(&["send", &id, "--agent", "echo", "two"]);

@@ -53,7 +53,7 @@ fn vanishes(cli: &'static dyn RealCli, said: &str) {
     assert_eq!(verdict(&check(&scene.sandbox, id)), gone);
     run_job(&scene.sandbox, "discovery");
     let listed = sessions(&scene.sandbox, &["list", "--all"]);
-    assert_eq!(listed.len(), 1, "another one has begun: {listed:#?}");
+    assert_eq!(listed.len(), 1, "another session was started: {listed:#?}");
 }
 
 /// Puts a program in the place of the CLI that removes a session and then becomes the CLI.

@@ -1,4 +1,4 @@
-//! Promise: an answer that has begun is completed without its sender, and its output is kept when
+//! Promise: an answer that has started is completed without its sender, and its output is kept when
 //! it is cancelled, which leaves no process behind. Called where a
 //! session of each real CLI is at hand.
 
@@ -34,8 +34,8 @@ pub(crate) fn outlives_its_sender(scene: &Scene, id: &str) {
     assert_eq!(scene.server.turn_requests().len(), before + 1, "the prompt was sent twice");
 }
 
-/// Ended in the middle of an answer: nothing of it is left that runs, or asks the model. Until
-/// then its prompt was in nobody's list of processes, but for a CLI that takes it no other way.
+/// Cancels a turn in the middle of its answer: no process of it is left, and the model is not asked
+/// again. Until then its prompt was an argument only where the CLI takes it in no other way.
 pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     let (before, half_sent) = (scene.server.requests().len(), scene.server.half_sent());
     let words = ["send", "--detach", id, "kappa [[pause 600]]"];
@@ -43,16 +43,16 @@ pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     in_the_middle(scene, half_sent, || turn.clone());
     let live = show(&scene.sandbox, id).live;
     assert!(live.blocks(), "{live:?}");
-    let begun = processes_of(&turn);
-    assert!(begun.iter().any(|pid| u32::try_from(*pid).ok() == live.pid), "{begun:?}");
-    let told = begun.iter().any(|pid| arguments(*pid).contains("kappa"));
+    let running = processes_of(&turn);
+    assert!(running.iter().any(|pid| u32::try_from(*pid).ok() == live.pid), "{running:?}");
+    let told = running.iter().any(|pid| arguments(*pid).contains("kappa"));
     let prompt = providers::by_id(scene.provider()).unwrap().turns().unwrap().prompt();
     assert_eq!(told, prompt == PromptVia::Argument, "the prompt in the list of processes");
     let asked = scene.server.requests().len();
     assert!(asked > before);
     let cancelled = answer(&scene.sandbox, &["turns", "cancel", &turn]);
     assert_eq!(cancelled["state"], "cancelled");
-    let left = || processes_of(&turn).is_empty() && !begun.iter().any(|pid| is_running(*pid));
+    let left = || processes_of(&turn).is_empty() && !running.iter().any(|pid| is_running(*pid));
     wait_until("the end of all that ran", DEADLINE, || left().then_some(()));
     assert_eq!(scene.server.requests().len(), asked, "the model was asked once more");
     assert!(!show(&scene.sandbox, id).live.blocks());
@@ -61,8 +61,8 @@ pub(crate) fn is_cancelled(scene: &Scene, id: &str) {
     assert!(kept.status != 0 && kept.stdout.starts_with(first), "{kept:?}");
 }
 
-/// Waits until the model is in the middle of its answer to a turn, and what the CLI shows of that
-/// is written down; answers the turn.
+/// Waits until the model is in the middle of its answer to a turn, and the part that the CLI shows
+/// is stored; returns the id of the turn.
 fn in_the_middle(scene: &Scene, before: usize, turn: impl Fn() -> String) -> String {
     wait_until("half an answer", DEADLINE, || (scene.server.half_sent() > before).then_some(()));
     let turn_id = turn();
@@ -71,10 +71,10 @@ fn in_the_middle(scene: &Scene, before: usize, turn: impl Fn() -> String) -> Str
     wait_until("what is known so far", DEADLINE, || {
         let output = client.turn_output(request.clone()).unwrap();
         assert!(output.session.is_none(), "it has ended: {output:?}");
-        let begun = output.events.iter().any(|event| event.kind.as_str() == "started");
+        let has_started = output.events.iter().any(|event| event.kind.as_str() == "started");
         let text = said(&output);
         let told = text.starts_with("FAKE turns=") && !text.contains("first=");
-        (begun && (told || !shows_parts(scene))).then_some(())
+        (has_started && (told || !shows_parts(scene))).then_some(())
     });
     turn_id
 }

@@ -1,4 +1,4 @@
-//! Promise: a session that is begun through us is ours from its first moment, is bound to the
+//! Promise: a session that is started through us is ours from its first moment, is bound to the
 //! provider's id, and its lease and keys follow the process into the next session.
 
 use rusqlite::Connection;
@@ -17,38 +17,38 @@ const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
 const BETA: &str = "FAKE turns=2 first='alpha question' last='beta question'";
 
 #[test]
-fn new_begins_claude() {
-    begins(&Claude);
+fn new_starts_claude() {
+    starts_and_binds(&Claude);
 }
 
 #[test]
-fn new_begins_codex() {
-    begins(&Codex);
+fn new_starts_codex() {
+    starts_and_binds(&Codex);
 }
 
 #[test]
-fn new_begins_gemini() {
-    begins(&Gemini);
+fn new_starts_gemini() {
+    starts_and_binds(&Gemini);
 }
 
 #[test]
-fn new_begins_qwen() {
-    begins(&Qwen);
+fn new_starts_qwen() {
+    starts_and_binds(&Qwen);
 }
 
 #[test]
-fn new_begins_cursor() {
-    begins(CURSOR);
+fn new_starts_cursor() {
+    starts_and_binds(CURSOR);
 }
 
 #[test]
-fn new_begins_opencode() {
-    begins(&OPENCODE);
+fn new_starts_opencode() {
+    starts_and_binds(&OPENCODE);
 }
 
 #[test]
-fn new_begins_kilo() {
-    begins(&KILO);
+fn new_starts_kilo() {
+    starts_and_binds(&KILO);
 }
 
 /// Opens `sessctl new` in the project.
@@ -84,7 +84,7 @@ fn settled(scene: &Scene, id: &str) -> Session {
     })
 }
 
-fn begins(cli: &'static dyn RealCli) {
+fn starts_and_binds(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini", "cursor", "opencode"]) else {
         return;
     };
@@ -112,7 +112,7 @@ fn begins(cli: &'static dyn RealCli) {
 
 /// Also where the daemon knows nothing of that home yet.
 #[test]
-fn new_begins_in_the_home_that_the_calling_shell_selects() {
+fn new_starts_in_the_home_that_the_calling_shell_selects() {
     for cli in [&Claude as &'static dyn RealCli, &Codex] {
         let Some(scene) = Scene::of(cli) else { continue };
         let moved = scene.sandbox.home().join("moved");

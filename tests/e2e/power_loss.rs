@@ -108,11 +108,11 @@ fn acknowledged_changes_survive_a_loss_of_power() {
     sandbox.wait_until_started();
     let main = sandbox.state_dir().join("sessd.db");
     let log = sandbox.state_dir().join("sessd.db-wal");
-    let begun = fs::read(&main).unwrap();
+    let before = fs::read(&main).unwrap();
     let promises = promises(&sandbox, &synced, 20);
     sandbox.kill_daemon();
     let whole = fs::read(&log).unwrap();
-    assert!(fs::read(&main).unwrap() == begun, "the log was copied back: this test sees nothing");
+    assert!(fs::read(&main).unwrap() == before, "the log was copied back: this test sees nothing");
     let count = rounds(10, 200);
     let mut kept = 0;
     for round in 0..count {
@@ -120,7 +120,7 @@ fn acknowledged_changes_survive_a_loss_of_power() {
         let promise = &promises[dice.below(promises.len())];
         let mut torn = whole.clone();
         let what = lose(&mut torn, promise.synced, &mut dice);
-        fs::write(&main, &begun).unwrap();
+        fs::write(&main, &before).unwrap();
         fs::write(&log, torn).unwrap();
         let _ = fs::remove_file(sandbox.state_dir().join("sessd.db-shm"));
         let held: Vec<&Promise> =

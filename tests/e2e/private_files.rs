@@ -64,8 +64,8 @@ fn the_rare_files_are_private_too() {
 
     for rare in RARE {
         let (begin, end) = rare.split_once('*').unwrap_or((rare, ""));
-        let is = |name: &String| name.starts_with(begin) && name.ends_with(end);
-        assert!(seen.iter().any(is), "no {rare} in {seen:?}");
+        let matches = |name: &String| name.starts_with(begin) && name.ends_with(end);
+        assert!(seen.iter().any(matches), "no {rare} in {seen:?}");
     }
     seen.sort();
     seen.dedup();

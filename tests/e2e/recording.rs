@@ -1,5 +1,5 @@
-//! Promise: what an agent says is written down and passed on while it says it, so whoever follows
-//! has it, and nothing of it is lost when the turn ends before its time.
+//! Promise: the words of an agent are stored and passed on to followers while they arrive, and
+//! nothing of them is lost when the turn ends early.
 
 use std::fs::{self, File};
 use std::process::{Child, Stdio};
@@ -47,9 +47,9 @@ fn wait_for_words(sandbox: &Sandbox, name: &str, words: &str) {
     });
 }
 
-/// A turn that has said something; its id.
+/// Starts a turn and waits for its first words; returns its id.
 #[track_caller]
-fn begun(sandbox: &Sandbox) -> String {
+fn start_turn(sandbox: &Sandbox) -> String {
     let mut sender = start(sandbox, &["send", "--new", "echo", "talk"], "sender");
     wait_for_words(sandbox, "sender", FIRST.trim_end());
     sender.kill().unwrap();
@@ -103,7 +103,7 @@ fn an_answer_is_passed_on_while_it_arrives() {
 #[test]
 fn output_outlives_a_killed_daemon() {
     let (sandbox, _gate) = hesitant();
-    let turn = begun(&sandbox);
+    let turn = start_turn(&sandbox);
     sandbox.kill_daemon();
     assert_kept(&sandbox, &turn, "interrupted", 6);
 }
@@ -111,7 +111,7 @@ fn output_outlives_a_killed_daemon() {
 #[test]
 fn output_outlives_a_restarted_daemon() {
     let (sandbox, _gate) = hesitant();
-    let turn = begun(&sandbox);
+    let turn = start_turn(&sandbox);
     assert_eq!(sandbox.sessctl(&["daemon", "restart"]).status, 0);
     assert_kept(&sandbox, &turn, "interrupted", 6);
 }
@@ -119,7 +119,7 @@ fn output_outlives_a_restarted_daemon() {
 #[test]
 fn output_outlives_a_cancelled_or_timed_out_turn() {
     let (sandbox, _gate) = hesitant();
-    let turn = begun(&sandbox);
+    let turn = start_turn(&sandbox);
     assert_eq!(sandbox.json(&["turns", "cancel", &turn])["state"], "cancelled");
     assert_kept(&sandbox, &turn, "cancelled", 1);
     let late = sandbox.sessctl(&["send", "--timeout", "5s", "--new", "echo", "talk"]);

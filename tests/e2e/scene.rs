@@ -250,7 +250,7 @@ pub(crate) fn verdict(session: &Session) -> (Status, Option<&str>) {
     (session.status, session.reason.map(sessd_proto::Reason::as_str))
 }
 
-/// One session as `show` answers it.
+/// Returns one session as `show` prints it.
 #[track_caller]
 pub(crate) fn show(sandbox: &Sandbox, selector: &str) -> Session {
     serde_json::from_value(answer(sandbox, &["show", selector])).expect("a session")

@@ -150,7 +150,7 @@ fn a_repaired_program_serves_the_callers_that_waited() {
     assert_eq!(manager.sessctl(&["list"]).status, 0);
     manager.write(".local/bin/sessd", "#!/bin/sh\nexit 1\n", 0o755);
     manager.signal("-KILL");
-    // More than systemd by default allows in ten seconds, whereupon it would give up for good.
+    // More failures in ten seconds than systemd allows by default before it gives up for good.
     let unserved = manager.sessctl(&["list"]);
     assert_fault(&unserved, 8, "no daemon serves");
     assert!(unserved.stderr.contains("sessctl daemon logs"), "{}", unserved.stderr);

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use sessd_proto::{EventType, Reason, TrashReason};
 use sessd_tests::tree::files_below;
 
+mod words;
+
 /// A text that must not be in a place, and why. `except` are files where it may be.
 struct Rule {
     place: &'static str,
@@ -83,7 +85,7 @@ const RULES: &[Rule] = &[
         place: "daemon/src/mcp_client/",
         forbidden: &["crate::providers", "crate::store", "crate::registry", "crate::listener"],
         except: &[],
-        why: "a server is asked in the same way for whoever uses it",
+        why: "a server is asked in the same way for every caller",
     },
     Rule {
         place: "daemon/src/config/",
@@ -160,7 +162,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Where a provider is named outside `providers/`, and why.
+/// The places outside `providers/` that name a provider, each with the reason.
 const NAMED: &[(&str, &str)] = &[
     // The process of the built-in agent is sessd itself.
     ("daemon/src/lib.rs", "providers::echo"),
@@ -274,7 +276,7 @@ fn no_provider_names_another_and_what_they_share_names_none() {
         }
         let own = name.split('/').next().unwrap_or_default();
         for (number, line) in source.code() {
-            // What is between quotes may be the name of a file or of a model.
+            // A text between quotes may be the name of a file or of a model.
             for word in line.split('"').step_by(2).flat_map(words) {
                 if word != own && providers.iter().any(|id| id == word) {
                     broken += &format!("{}:{number}: {word}\n", source.name);
@@ -316,8 +318,12 @@ fn no_file_is_forgotten() {
         else {
             continue;
         };
-        let declared = module == "main" || main.contains(&format!("mod {module};"));
-        assert!(declared, "{name} is not declared in tests/e2e/main.rs");
+        let (file, module) = match module.rsplit_once('/') {
+            Some((parent, module)) => (&read(&format!("tests/e2e/{parent}.rs")), module),
+            None => (&main, module),
+        };
+        let declared = module == "main" || file.contains(&format!("mod {module};"));
+        assert!(declared, "{name} is not declared in the file above it");
     }
     let all = read("daemon/src/providers/mod.rs");
     let all = all.split("pub static ALL").nth(1).and_then(|rest| rest.split(';').next());
@@ -362,7 +368,7 @@ impl Source {
     }
 }
 
-/// What is shipped: everything but tests.
+/// The files that are shipped: everything but tests.
 fn product() -> Vec<Source> {
     let is_test = |name: &str| {
         name.starts_with("tests/")
@@ -406,7 +412,7 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// Where each function begins, and how many lines it has; the code is formatted by rustfmt.
+/// The first line of each function and its number of lines, in code formatted by rustfmt.
 fn functions(text: &str) -> impl Iterator<Item = (usize, usize)> {
     let lines: Vec<&str> = text.lines().collect();
     let is_start = |line: &str| {

@@ -17,7 +17,7 @@ use crate::mid_answer::processes_of;
 use crate::scene::{Scene, answer, run_job};
 use crate::turn_verbs::{agent, detach, gated, held, wait_for_state};
 
-/// Its first turn had begun, though no sweep had seen its transcript yet; the tool that it ran is
+/// Its first turn had started, though no sweep had seen its transcript yet; the tool that it ran is
 /// in a process group of its own.
 #[test]
 fn a_session_cut_off_in_its_first_answer_is_not_restarted() {
@@ -41,16 +41,17 @@ fn a_session_cut_off_in_its_first_answer_is_not_restarted() {
     let next = SendRequest { selector: Some(id), ..request("beta question") };
     client.send(next.clone()).unwrap();
     let command = |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let begun = wait_until("the tool at work", DEADLINE, || {
-        let begun = processes_of(&first);
-        begun.iter().any(|pid| command(pid) == b"sleep\x00600\0").then_some(begun)
+    let started = wait_until("the tool at work", DEADLINE, || {
+        let started = processes_of(&first);
+        started.iter().any(|pid| command(pid) == b"sleep\x00600\0").then_some(started)
     });
     scene.sandbox.kill_daemon();
     assert_eq!(scene.sandbox.sessctl(&["daemon", "start"]).status, 0);
     let next = ended(&mut scene.sandbox.client(), &next.turn_id);
     assert_eq!(next.turn.state, TurnState::Succeeded, "{:?}", next.turn.fault);
     assert!(said(&next).contains("last='beta question'"), "{}", said(&next));
-    let left = || begun.iter().copied().chain(processes_of(&first)).filter(|pid| is_running(*pid));
+    let left =
+        || started.iter().copied().chain(processes_of(&first)).filter(|pid| is_running(*pid));
     assert_eq!(left().collect::<Vec<_>>(), [0; 0], "it runs without a daemon");
 }
 
@@ -149,7 +150,7 @@ fn a_fork_that_never_started_starts_as_a_fork_or_not() {
     };
     let first = resume(&original, Some(copy.clone())).unwrap().plan;
     let again = resume(&copy, None).unwrap().plan;
-    assert_eq!(again, first, "it begins empty");
+    assert_eq!(again, first, "it starts empty");
     let path = scene.cli.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
     fs::remove_file(path).unwrap();
     run_job(&scene.sandbox, "discovery");

@@ -215,7 +215,7 @@ fn agree_on_rows(cli: &'static dyn RealCli) {
     cli.forget(&scene.sandbox, &scene.project, &id);
     assert_verdict(GONE);
     assert!(!remembers(&scene, &share, &id));
-    fs::write(&database, "this is no database").unwrap();
+    fs::write(&database, "this is not a database").unwrap();
     let found = check(&scene.sandbox, &session);
     assert_eq!(verdict(&found), (Status::Unknown, Some("home_unreadable")));
 }

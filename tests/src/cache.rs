@@ -1,12 +1,12 @@
-//! The directory that keeps what is slow to make or to download, shared by all checkouts:
-//! `SESSD_TEST_CACHE`, else `sessd-tests` below the user's cache directory. Must not know what
-//! is kept there.
+//! The cache directory for files that are slow to make or to download, shared by all checkouts:
+//! `SESSD_TEST_CACHE`, else `sessd-tests` below the user's cache directory. Knows none of the
+//! files.
 
 use std::env;
 use std::fs;
 use std::path::PathBuf;
 
-/// Returns a directory of the cache, made if need be.
+/// Returns a directory of the cache, which is made if it is missing.
 pub fn directory(name: &str) -> PathBuf {
     let path = root().join(name);
     fs::create_dir_all(&path).expect("a cache that can be written, see SESSD_TEST_CACHE");

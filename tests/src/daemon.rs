@@ -1,5 +1,5 @@
-//! The daemon of a sandbox as a test meets it: asked in JSON, reached without the client, killed
-//! in the middle. Names no provider but the built-in one.
+//! The daemon of a sandbox: asks it in JSON, connects without the client, kills it, waits for it.
+//! Names no provider but the built-in one.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -26,14 +26,14 @@ impl Sandbox {
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {}", output.stdout))
     }
 
-    /// A new session of the built-in agent in the home directory; its id.
+    /// Starts a session of the built-in agent in the home directory; returns its id.
     #[track_caller]
     pub fn new_session(&self, prompt: &str) -> String {
         let sent = self.json(&["send", "--new", "echo", prompt]);
         sent["session"]["id"].as_str().expect("an id").to_owned()
     }
 
-    /// The ids of all sessions in the order of the list.
+    /// Returns the ids of all sessions in the order of the list.
     #[track_caller]
     pub fn ids(&self) -> Vec<String> {
         let listed = self.json(&["list", "--all"]);
@@ -41,30 +41,30 @@ impl Sandbox {
         listed["sessions"].as_array().expect("sessions").iter().map(id).collect()
     }
 
-    /// The path of the daemon's socket.
+    /// Returns the path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.runtime_dir().join("sessd/sessd.sock")
     }
 
-    /// A connection of the test's own process.
+    /// Connects the test's own process to the daemon.
     #[track_caller]
     pub fn client(&self) -> Client {
         let socket = self.socket();
         Client::connect(&socket).unwrap_or_else(|error| panic!("{socket:?}: {error:?}"))
     }
 
-    /// Waits until the daemon has done all that a start does. A list is answered long before:
-    /// jobs that were missed and the log's way back into the registry come after it.
+    /// Waits until the daemon has completed its start. It serves a list long before that: missed
+    /// jobs, and copying the log back into the registry, come later.
     #[track_caller]
     pub fn wait_until_started(&self) {
         self.json(&["status"]);
         wait_until("the end of the start", DEADLINE, || self.is_started().then_some(()));
-        // Counted by the thread that copies the log back, after that.
+        // The store counts in the thread that copies the log back, so this waits for the copy.
         self.json(&["status"]);
     }
 
-    /// The watch is the last thing that a start begins. Where it is off or cannot be seen, the
-    /// last job of a first start has to do.
+    /// True if the watch is set up, which is the last step of a start; if it is off or cannot be
+    /// seen, true if the last job of a first start has finished.
     fn is_started(&self) -> bool {
         let watched = !self.has_env("SESSD_DISCOVERY_WATCH", "false");
         match self.watch().filter(|_| watched) {
@@ -78,7 +78,7 @@ impl Sandbox {
         }
     }
 
-    /// Waits until the daemon hears of changes in a directory.
+    /// Waits until the daemon watches a directory.
     #[track_caller]
     pub fn wait_until_watched(&self, directory: &Path) {
         let inode = fs::metadata(directory).expect("a directory").ino();
@@ -97,15 +97,15 @@ impl Sandbox {
     pub fn kill_daemon(&self) {
         let pid = self.daemon_pid().expect("a daemon to kill");
         let _ = kill_process(Pid::from_raw(pid).expect("a pid"), Signal::KILL);
-        // A thread of it that still writes keeps the lock and the files for a while.
+        // A thread that is still writing keeps the lock and the files open for a while.
         wait_until("the end of the daemon", DEADLINE, || {
             (!is_running(pid) && self.holder() != Some(pid)).then_some(())
         });
     }
 
-    /// The daemons that live in this sandbox, found without asking any of them.
+    /// Returns the daemons of this sandbox, found in `/proc` and not by asking them.
     pub fn daemons(&self) -> Vec<i32> {
-        // In whatever environment they were started, its PATH is in the sandbox.
+        // Every environment of the sandbox has this directory on its PATH.
         let marker = self.home().with_file_name("bin");
         let has = |bytes: &[u8], text: &[u8]| bytes.windows(text.len()).any(|w| w == text);
         let is_daemon = |pid: &i32| {
@@ -126,7 +126,8 @@ impl Sandbox {
         found.iter().copied().filter(|pid| !is_child(*pid)).collect()
     }
 
-    /// Makes the built-in agent wait at a gate before it answers; before the daemon starts.
+    /// Makes the built-in agent wait at a gate before it answers. Call this before the daemon
+    /// starts.
     pub fn gate(&self) -> Gate {
         let path = self.home().join("gate");
         rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a new pipe");

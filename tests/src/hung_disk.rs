@@ -6,21 +6,21 @@ use std::process::Command;
 
 use crate::{report, tools};
 
-/// A file system whose server says nothing; hung processes continue when it is dropped.
+/// A file system whose server never responds; hung processes continue when it is dropped.
 pub struct HungDisk {
     path: PathBuf,
     server: Option<File>,
 }
 
 impl HungDisk {
-    /// Puts it in the place of a directory that is made if need be. `None`, reported as a skip,
-    /// where the machine does not allow mounts.
+    /// Mounts it over a directory, which is made if it is missing. Returns `None`, reported as a
+    /// skip, if the machine does not allow mounts.
     pub fn mount(path: &Path) -> Option<Self> {
         if !tools::require_root("a file system of our own") {
             return None;
         }
         fs::create_dir_all(path).expect("our own directory");
-        let Some(server) = mounted(path) else {
+        let Some(server) = try_mount(path) else {
             report::not_permitted("a file system of our own needs /dev/fuse and mounts");
             return None;
         };
@@ -28,7 +28,7 @@ impl HungDisk {
     }
 }
 
-fn mounted(path: &Path) -> Option<File> {
+fn try_mount(path: &Path) -> Option<File> {
     let server = File::options().read(true).write(true).open("/dev/fuse").ok()?;
     // Its standard input is the server's side.
     let mut mount = Command::new("mount");
@@ -39,7 +39,7 @@ fn mounted(path: &Path) -> Option<File> {
 
 impl Drop for HungDisk {
     fn drop(&mut self) {
-        // Before it is taken away, as that looks into it.
+        // First, since unmounting reads the file system.
         drop(self.server.take());
         let _ = Command::new("umount").arg("--lazy").arg(&self.path).status();
     }

@@ -1,4 +1,4 @@
-//! Makes a Claude Code home of many sessions with real-looking sizes, the same every time.
+//! Makes a Claude Code home of many sessions with realistic sizes, the same every time.
 //! Knows no sessd.
 
 use std::fs::{self, File};
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-/// Sessions a project.
+/// The number of sessions in a project.
 const PER_PROJECT: usize = 50;
 
 const WORDS: &[&str] = &[
@@ -44,7 +44,7 @@ impl Random {
 }
 
 /// Makes `sessions` transcripts below `home`, and the history of prompts that the CLI keeps;
-/// answers how many bytes the transcripts have.
+/// returns the total size of the transcripts in bytes.
 pub fn make(home: &Path, sessions: usize) -> u64 {
     let mut random = Random(0x5e55_d000_0000_0001);
     fs::create_dir_all(home.join(".claude")).expect("a home that can be written");
@@ -119,7 +119,7 @@ impl Transcript {
         file.flush().expect("a home that can be written");
     }
 
-    /// The moment of the present record, in milliseconds.
+    /// Returns the time of the present record, in milliseconds.
     fn at(&self) -> i64 {
         let started = self.started.duration_since(SystemTime::UNIX_EPOCH);
         let started = started.expect("a start after 1970").as_millis() as i64;

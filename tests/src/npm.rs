@@ -1,5 +1,5 @@
 //! The real provider CLIs, each at one pinned version, installed once into the shared cache.
-//! Must not know how they are used.
+//! Does not know how they are used.
 
 use std::fs::{self, File};
 use std::io;
@@ -59,7 +59,7 @@ pub struct Installed {
     pub version: &'static str,
 }
 
-/// Installs a CLI unless it is already there. `None`, reported as a skip, where npm cannot.
+/// Installs a CLI unless it is already there. Returns `None`, reported as a skip, if npm cannot.
 pub fn install(cli: &Cli) -> Option<Installed> {
     let Cli { name, version, .. } = cli;
     let all = cache::directory("provider-clis");
@@ -76,8 +76,8 @@ pub fn install(cli: &Cli) -> Option<Installed> {
     Some(Installed { program, version })
 }
 
-/// Installs beside the directory, proves that the program runs, and renames: the directory is
-/// there and whole, or not there.
+/// Installs beside the directory, runs the program once, and renames: the directory is complete, or
+/// it does not exist.
 fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
     let Cli { name, package, version } = cli;
     let parent = directory.parent().expect("a directory of the cache");
@@ -85,7 +85,7 @@ fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
     download(&format!("{package}@{version}"), staging.path())?;
     let home = tempfile::tempdir()?;
     let mut program = Command::new(staging.path().join("node_modules/.bin").join(name));
-    // An MCP server has no version to tell; it ends with its input, of which there is none.
+    // An MCP server does not print its version; it ends at once, since its input is empty.
     let is_server = package.starts_with("@modelcontextprotocol/");
     program.arg(if is_server { "stdio" } else { "--version" }).env("HOME", home.path());
     succeed(&mut program)?;
@@ -97,8 +97,8 @@ fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
     fs::rename(staging.path(), directory)
 }
 
-/// Has npm download a package. Where that failed once in this process, npm is not asked again:
-/// with its registry out of reach each test would wait for it.
+/// Downloads a package with npm. After one failure in this process npm is not asked again: if its
+/// registry is out of reach, each test would wait for it.
 fn download(package: &str, prefix: &Path) -> io::Result<()> {
     static HAS_FAILED: AtomicBool = AtomicBool::new(false);
     if HAS_FAILED.load(Ordering::Relaxed) {

@@ -1,5 +1,5 @@
-//! Another user of the machine, made of nothing but a number: root runs programs as that user
-//! and gives it files.
+//! Other users of the machine, which need no account: root runs programs under their numbers and
+//! gives them files.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -8,17 +8,17 @@ use std::process::Command;
 use crate::sandbox::Sandbox;
 use crate::{report, tools};
 
-/// The sandbox's owner, who is not root.
+/// The user number of the sandbox's owner, which is not root.
 const OWNER: u32 = 4_242;
 
-/// A user that no file of the sandbox belongs to, nor root.
+/// The number of a user that owns no file of the sandbox and is not root.
 const STRANGER: u32 = 4_243;
 
 /// Two users beside root: the sandbox's owner and a stranger.
 pub struct OtherUsers(());
 
 impl OtherUsers {
-    /// Gives the sandbox to its owner. `None`, reported as a skip, where that is not possible.
+    /// Gives the sandbox to its owner. Returns `None`, reported as a skip, if that is not possible.
     pub fn of(sandbox: &Sandbox) -> Option<Self> {
         if !tools::require_root("another user") {
             return None;
@@ -36,19 +36,19 @@ impl OtherUsers {
         Some(users)
     }
 
-    /// Gives all that is there to the owner.
+    /// Gives a file, or a directory with everything in it, to the owner.
     pub fn give(&self, path: &Path) {
         let owner = format!("{OWNER}:{OWNER}");
         let given = Command::new("chown").args(["-hR", &owner]).arg(path).status();
         assert!(given.is_ok_and(|status| status.success()), "cannot give {}", path.display());
     }
 
-    /// A command of the sandbox's owner.
+    /// Returns a command that runs as the sandbox's owner.
     pub fn owner(&self, sandbox: &Sandbox, program: impl AsRef<OsStr>) -> Command {
         run_as(OWNER, sandbox, program.as_ref())
     }
 
-    /// A command of a third user, in the owner's environment.
+    /// Returns a command that runs as the stranger, in the owner's environment.
     pub fn stranger(&self, sandbox: &Sandbox, program: impl AsRef<OsStr>) -> Command {
         run_as(STRANGER, sandbox, program.as_ref())
     }

@@ -1,5 +1,5 @@
-//! A machine of its own for one test: home, runtime directory, environment, programs. Nothing
-//! of it is left when the test ends. Knows no provider.
+//! The sealed machine of one test: home, runtime directory, environment, programs. Nothing of it is
+//! left when the test ends. Knows no provider.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -51,11 +51,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// An empty home, and `node` and `git` beside the system's programs.
+    /// Makes a sandbox with an empty home, and `node` and `git` beside the system's programs.
     pub fn new(binaries: Binaries) -> Self {
         let stopwatch = Stopwatch::start();
-        // Canonical, because the stores of providers name it; short, because a socket's path
-        // holds 107 bytes.
+        // Canonical, because the stores of providers contain it; short, because the path of a
+        // socket has at most 107 bytes.
         let parent = env::temp_dir().canonicalize().expect("a directory for temporary files");
         let root = tempfile::Builder::new().prefix("e2e-").tempdir_in(parent);
         let root = root.expect("a temporary directory");
@@ -86,28 +86,28 @@ impl Sandbox {
         sandbox
     }
 
-    /// The home directory.
+    /// Returns the home directory.
     pub fn home(&self) -> PathBuf {
         self.environment["HOME"].clone().into()
     }
 
-    /// The daemon's program.
+    /// Returns the daemon's program.
     pub fn sessd(&self) -> &'static str {
         self.binaries.sessd
     }
 
-    /// `XDG_RUNTIME_DIR`.
+    /// Returns `XDG_RUNTIME_DIR`.
     pub fn runtime_dir(&self) -> PathBuf {
         self.environment["XDG_RUNTIME_DIR"].clone().into()
     }
 
-    /// The daemon's state folder.
+    /// Returns the daemon's state folder.
     pub fn state_dir(&self) -> PathBuf {
         let set = self.environment.get("XDG_STATE_HOME").map(PathBuf::from);
         set.unwrap_or_else(|| self.home().join(".local/state")).join("sessd")
     }
 
-    /// A directory below the home, made if need be.
+    /// Returns a directory below the home, which is made if it is missing.
     pub fn dir(&self, name: &str) -> PathBuf {
         let path = self.home().join(name);
         fs::create_dir_all(&path).expect("our own directory");
@@ -122,7 +122,7 @@ impl Sandbox {
         path
     }
 
-    /// Writes a script below the home that may be executed at once.
+    /// Writes a script below the home that can be executed at once.
     pub fn script(&self, name: impl AsRef<Path>, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.home().join(name);
         fs::create_dir_all(path.parent().expect("the home at least")).expect("our own directory");
@@ -140,14 +140,14 @@ impl Sandbox {
         self.environment.get(name).is_some_and(|set| set == value)
     }
 
-    /// Puts a program on the `PATH`, in the place of another of that name.
+    /// Puts a program on the `PATH`; replaces another one of that name.
     pub fn link(&self, name: &str, program: &Path) {
         let link = self.root.path().join("bin").join(name);
         let _ = fs::remove_file(&link);
         symlink(program, link).expect("our own directory");
     }
 
-    /// A command in the sealed environment, started in the home directory.
+    /// Returns a command in the sealed environment and the home directory.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().envs(&self.environment).current_dir(self.home());
@@ -179,28 +179,28 @@ impl Sandbox {
         Output { stdout, stderr, status: status.code().unwrap_or_else(by_signal) }
     }
 
-    /// The daemon's process id, from the first line of its lock file.
+    /// Returns the daemon's process id, from the first line of its lock file.
     pub fn daemon_pid(&self) -> Option<i32> {
         let lock = fs::read_to_string(self.state_dir().join("sessd.lock")).ok()?;
         lock.lines().next()?.trim().parse().ok()
     }
 
-    /// The daemon that lives, as its lock tells. One that was started directly has no trace of
-    /// the sandbox in its arguments, and its environment is closed to all but root.
+    /// Returns the process that holds the daemon's lock. A daemon that was started directly does
+    /// not name the sandbox in its arguments, and only root can read its environment.
     pub(crate) fn holder(&self) -> Option<i32> {
         let lock = fs::File::open(self.state_dir().join("sessd.lock")).ok()?;
         let is_held = matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock));
         is_held.then(|| self.daemon_pid()).flatten()
     }
 
-    /// Kills whatever has this sandbox in its environment; true if there was something.
+    /// Kills every process that has this sandbox in its environment; true if there was one.
     fn kill_processes(&self) -> bool {
         let marker = self.root.path().as_os_str().as_bytes();
         let mut found = false;
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
             let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
-            // Opened before the look at its environment, so that no other process is hit.
+            // Opened before its environment is read, so that no other process is killed.
             let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
             let traces = traces(pid.as_raw_pid());
             let is_ours = traces.windows(marker.len()).any(|window| window == marker);
@@ -219,8 +219,9 @@ impl Drop for Sandbox {
     }
 }
 
-/// Writes a program, by a process of its own: what any other test starts at the same moment has
-/// what this process writes to open for a while, and so long the kernel executes none of it.
+/// Writes a program from a separate process. A child that another test starts at the same moment
+/// inherits the files that this process writes, and the kernel does not execute a file that is
+/// open for writing.
 pub(crate) fn write_program(path: &Path, text: &[u8]) {
     let mut shell = Command::new("sh");
     shell.args(["-c", "cat >\"$0\" && chmod 700 \"$0\""]).arg(path).stdin(Stdio::piped());

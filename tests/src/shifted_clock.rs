@@ -17,7 +17,7 @@ pub struct ShiftedClock {
 }
 
 impl ShiftedClock {
-    /// Gives the sandbox clocks of its own. `None`, reported as a skip, where the machine does
+    /// Gives the sandbox clocks of its own. Returns `None`, reported as a skip, if the machine does
     /// not allow time namespaces or has no C compiler.
     pub fn of(sandbox: &mut Sandbox) -> Option<Self> {
         if !tools::require_root("a time namespace") {
@@ -53,14 +53,14 @@ impl ShiftedClock {
         Some(clock)
     }
 
-    /// Sets the wall clock this far from the true one, at once.
+    /// Sets the wall clock of running and later programs to this distance from the true one.
     pub fn set_wall(&self, shift_ms: i64) {
         let partial = self.wall.with_extension("partial");
         fs::write(&partial, shift_ms.to_string()).expect("our own file");
         fs::rename(partial, &self.wall).expect("our own file");
     }
 
-    /// Lets so much time pass on both clocks while no daemon runs.
+    /// Moves both clocks forward, for daemons that start later.
     pub fn pass(&self, ms: i64) {
         let read = |path: &PathBuf| -> i64 {
             fs::read_to_string(path).expect("our own file").parse().expect("a number")

@@ -7,14 +7,14 @@ use std::process::Command;
 
 use crate::{report, tools};
 
-/// A small file system in memory; it is taken away when dropped.
+/// A small file system in memory; it is unmounted when dropped.
 pub struct SmallDisk {
     path: PathBuf,
 }
 
 impl SmallDisk {
-    /// Puts it in the place of a directory that is made if need be. `None`, reported as a skip,
-    /// where the machine does not allow mounts.
+    /// Mounts it over a directory, which is made if it is missing. Returns `None`, reported as a
+    /// skip, if the machine does not allow mounts.
     pub fn mount(path: &Path, megabytes: u32) -> Option<Self> {
         if !tools::require_root("a disk of our own") {
             return None;
@@ -30,7 +30,7 @@ impl SmallDisk {
         Some(Self { path: path.to_owned() })
     }
 
-    /// Takes up all the space that is left.
+    /// Fills the disk to the last byte.
     pub fn fill(&self) {
         let mut filler = File::options().append(true).create(true).open(self.filler());
         let filler = filler.as_mut().expect("our own file");
@@ -39,7 +39,7 @@ impl SmallDisk {
         }
     }
 
-    /// Gives the space back.
+    /// Frees the space again.
     pub fn empty(&self) {
         fs::remove_file(self.filler()).expect("our own file");
     }

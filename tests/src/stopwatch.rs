@@ -1,5 +1,5 @@
-//! Times the tests, for the list of the slowest ones that `.ci/run` prints. The harness of a
-//! stable Rust cannot.
+//! Times the tests, for the list of the slowest ones that `.ci/run` prints. The test harness of
+//! stable Rust cannot do that.
 
 use std::env;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Runs while a test has something of its own (a sandbox, a systemd). When it is dropped, it
 /// appends the test's name, start and end in milliseconds to the file that `SESSD_TEST_TIMES`
-/// names. A test may have several: it takes from the first start to the last end.
+/// names. A test may have several: its time is from the first start to the last end.
 pub(crate) struct Stopwatch {
     start: u128,
 }

@@ -41,7 +41,8 @@ pub struct UserManager {
 }
 
 impl UserManager {
-    /// Boots it. `None`, reported as a skip, where the test may not or systemd is not there.
+    /// Boots it. Returns `None`, reported as a skip, if that is not permitted or systemd is
+    /// missing.
     pub fn boot(binaries: Binaries) -> Option<Self> {
         if !can_boot() {
             return None;
@@ -82,17 +83,17 @@ impl UserManager {
         Some(manager)
     }
 
-    /// The user's home.
+    /// Returns the user's home.
     pub fn home(&self) -> PathBuf {
         self.root.path().join("home")
     }
 
-    /// The path of the daemon's socket.
+    /// Returns the path of the daemon's socket.
     pub fn socket(&self) -> PathBuf {
         self.root.path().join("run/sessd/sessd.sock")
     }
 
-    /// A program in `~/.local/bin`.
+    /// Returns the path of a program in `~/.local/bin`.
     pub fn program(&self, name: &str) -> PathBuf {
         self.home().join(".local/bin").join(name)
     }
@@ -105,7 +106,7 @@ impl UserManager {
         fs::rename(partial, self.program(name)).expect("our own file");
     }
 
-    /// The folder of the user's units.
+    /// Returns the folder of the user's units.
     pub fn units(&self) -> PathBuf {
         self.home().join(".config/systemd/user")
     }
@@ -126,7 +127,8 @@ impl UserManager {
         path
     }
 
-    /// A command of the user, inside, with what a login shell would set.
+    /// Returns a command that runs as the user inside the machine, with the variables that a login
+    /// shell would set.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new("nsenter");
         let (target, user) = (self.init.to_string(), USER.to_string());
@@ -180,25 +182,25 @@ impl UserManager {
         output.stdout
     }
 
-    /// A property of a unit.
+    /// Returns a property of a unit.
     #[track_caller]
     pub fn property(&self, unit: &str, name: &str) -> String {
         self.systemctl(&["show", unit, "--value", "--property", name]).trim().to_owned()
     }
 
-    /// The service's process, as it is numbered inside.
+    /// Returns the process id of the service inside the machine.
     pub fn main_pid(&self) -> Option<u32> {
         self.property("sessd.service", "MainPID").parse().ok().filter(|pid| *pid > 0)
     }
 
-    /// Sends the service's process a signal.
+    /// Sends a signal to the service's process.
     #[track_caller]
     pub fn signal(&self, signal: &str) {
         let pid = self.main_pid().expect("a running service").to_string();
         assert_eq!(self.run(self.command("kill").args([signal, &pid])).status, 0);
     }
 
-    /// Waits until a property of a unit is this one.
+    /// Waits until a property of a unit has this value.
     #[track_caller]
     pub fn wait_for(&self, unit: &str, name: &str, value: &str, deadline: Duration) {
         wait_until(&format!("{unit}: {name}={value}"), deadline, || {
@@ -213,7 +215,7 @@ impl UserManager {
         self.run(&mut command).stdout
     }
 
-    /// The command lines of the processes in the service's cgroup.
+    /// Returns the command lines of the processes in the service's cgroup.
     pub fn service_processes(&self) -> Vec<String> {
         let group = format!(
             "user.slice/user-{USER}.slice/user@{USER}.service/app.slice/sessd.service/cgroup.procs"
@@ -228,18 +230,19 @@ impl Drop for UserManager {
     fn drop(&mut self) {
         let _ = self.boot.kill();
         let _ = self.boot.wait();
-        // The namespace of its processes is gone, but some may still be on their way out.
+        // The namespace of its processes is gone, but some may not have ended yet.
         poll(DEADLINE, || remove_tree(&self.cgroup).ok());
     }
 }
 
-/// Copies a program by a process of its own, for the reason that [`write_program`] has.
+/// Copies a program from a separate process, for the same reason as [`write_program`].
 fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg(from).arg(to).status().expect("cp");
     assert!(copied.success(), "{} is not copied", from.display());
 }
 
-/// Removes a cgroup with its children, leaves first; the files in them are not really there.
+/// Removes a cgroup with its children, leaves first; the files in them cannot be removed and need
+/// not be.
 fn remove_tree(group: &Path) -> io::Result<()> {
     for entry in fs::read_dir(group)? {
         let entry = entry?;
@@ -250,7 +253,7 @@ fn remove_tree(group: &Path) -> io::Result<()> {
     fs::remove_dir(group)
 }
 
-/// True if systemd can be booted here; else it is said why not.
+/// True if systemd can be booted here; else reports the reason as a skip.
 fn can_boot() -> bool {
     if !tools::require_root("systemd") || PROGRAMS.iter().any(|it| tools::require(it).is_none()) {
         return false;

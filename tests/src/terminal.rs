@@ -1,5 +1,5 @@
-//! A terminal without a window: runs a program in a pseudo-terminal, keeps its screen, and
-//! answers what full-screen programs ask a terminal. Knows no program.
+//! A terminal without a window: runs a program in a pseudo-terminal, keeps its screen, and responds
+//! to the queries of full-screen programs. Knows no program.
 
 use std::io::{Read, Write};
 use std::num::NonZero;
@@ -63,12 +63,12 @@ impl Terminal {
         Self { child, pty, parser, reader }
     }
 
-    /// The text on the screen, without trailing blanks.
+    /// Returns the text on the screen, without trailing blanks.
     pub fn screen(&self) -> String {
         self.parser().screen().contents()
     }
 
-    /// Waits until a text is on the screen, be it broken by the screen's edge.
+    /// Waits until a text is on the screen, which may break its lines.
     #[track_caller]
     pub fn wait_for_text(&self, text: &str, deadline: Duration) {
         let wanted = without_blanks(text);
@@ -83,7 +83,7 @@ impl Terminal {
 
     /// Types a text as it is, without Enter.
     pub fn type_text(&self, text: &str) {
-        // A program that has just ended takes no input; what the test awaits next tells that.
+        // A program that has just ended takes no input; the next wait of the test fails then.
         let _ = (&*self.pty).write_all(text.as_bytes());
     }
 
@@ -102,7 +102,7 @@ impl Terminal {
         });
     }
 
-    /// The process id of the program.
+    /// Returns the process id of the program.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -120,7 +120,7 @@ impl Terminal {
             .unwrap_or_else(|| panic!("no end after {deadline:?}; its screen:\n{}", self.screen()))
     }
 
-    /// Waits until all that was written is on the screen, of a program that leaves nothing behind.
+    /// Waits until all output is on the screen. The program must leave no process behind.
     #[track_caller]
     pub fn wait_for_all(&self, deadline: Duration) {
         let all = poll(deadline, || self.reader.is_finished().then_some(()));
@@ -134,7 +134,7 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // The whole group: a launcher may leave the program proper behind.
+        // The whole group: the program may have been started by a launcher.
         if !self.has_exited() {
             let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.wait();
@@ -142,7 +142,7 @@ impl Drop for Terminal {
     }
 }
 
-/// Feeds the screen until no process has the terminal open any more.
+/// Draws the output on the screen until no process has the terminal open any more.
 fn read_on(mut pty: &Pty, parser: &Mutex<Parser<Answers>>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = pty.read(&mut buffer) {
@@ -155,7 +155,7 @@ fn read_on(mut pty: &Pty, parser: &Mutex<Parser<Answers>>) {
     }
 }
 
-/// Answers to the program's questions that are still to be written.
+/// Responses to the program's queries that are not written yet.
 #[derive(Default)]
 struct Answers {
     pending: Vec<u8>,
@@ -175,8 +175,8 @@ impl Callbacks for Answers {
         let answer = match (i1, i2, c, first) {
             (None, None, 'n', 5) => "\x1b[0n".to_owned(),
             (None, None, 'n', 6) => format!("\x1b[{};{}R", row + 1, column + 1),
-            // A VT220 with colours: what comes last in a series of questions, so that a
-            // missing answer to the others is seen as a no.
+            // A VT220 with colours. Programs ask this last, so that a missing response to an
+            // earlier query counts as a no.
             (None, None, 'c', 0) => "\x1b[?62;22c".to_owned(),
             (Some(b'>'), None, 'c', 0) => "\x1b[>1;10;0c".to_owned(),
             (Some(b'?'), Some(b'$'), 'p', mode) => format!("\x1b[?{mode};0$y"),

@@ -1,13 +1,13 @@
-//! Programs and rights that tests need beside Rust. A test asks here before it uses one, and is
-//! skipped where it is missing.
+//! Programs and rights that tests need beside Rust. A test asks for them here, and is skipped if
+//! one is missing.
 
 use std::env;
 use std::path::PathBuf;
 
 use crate::report;
 
-/// Returns a program's full path on the `PATH` of the test itself. `None`, reported as a skip,
-/// if it is not there; `.ci/run` installs it then.
+/// Returns a program's full path on the `PATH` of the test itself. Returns `None`, reported as a
+/// skip, if it is not there; `.ci/run` would install it.
 pub fn require(name: &str) -> Option<PathBuf> {
     let found = find(name);
     if found.is_none() {

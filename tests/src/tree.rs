@@ -14,7 +14,7 @@ pub struct TreeHash {
     lines: BTreeSet<String>,
 }
 
-/// Looks at a tree without leaving a trace but access times.
+/// Reads a tree. Changes nothing in it but access times.
 pub fn tree_hash(path: &Path) -> TreeHash {
     let mut lines = BTreeSet::new();
     add(path, path, &mut lines);
@@ -22,7 +22,7 @@ pub fn tree_hash(path: &Path) -> TreeHash {
 }
 
 impl TreeHash {
-    /// Panics with the lines that differ unless the tree is as it was.
+    /// Panics with the lines that differ, if the tree has changed.
     #[track_caller]
     pub fn assert_same_as(&self, before: &Self) {
         let gone = before.lines.difference(&self.lines).map(|line| format!("- {line}\n"));
@@ -38,7 +38,7 @@ impl fmt::Debug for TreeHash {
     }
 }
 
-/// Every file below a directory, none if there is no such directory.
+/// Returns every file below a directory, none if there is no such directory.
 pub fn files_below(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let below = |entry: DirEntry| match entry.file_type() {

@@ -3,11 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Ample for anything that works, on a busy machine too.
+/// The deadline of every wait that should succeed: enough for a busy machine too.
 pub const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Polls until the condition holds and returns what it found. Panics, naming what was awaited,
-/// when the deadline passes.
+/// Polls until the condition returns something, and returns that. Panics with `what` if the
+/// deadline passes.
 #[track_caller]
 pub fn wait_until<T>(what: &str, deadline: Duration, condition: impl FnMut() -> Option<T>) -> T {
     match poll(deadline, condition) {
@@ -16,11 +16,11 @@ pub fn wait_until<T>(what: &str, deadline: Duration, condition: impl FnMut() -> 
     }
 }
 
-/// The same without the panic, for those who know more to say about a failure.
+/// Like [`wait_until`], but returns `None` at the deadline, for callers with a better message.
 pub(crate) fn poll<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
-        // The clock is read first: the condition always gets one look after the deadline.
+        // The clock is read first: the condition is always tested once more after the deadline.
         let late = start.elapsed() > deadline;
         let found = condition();
         if found.is_some() || late {
@@ -30,7 +30,7 @@ pub(crate) fn poll<T>(deadline: Duration, mut condition: impl FnMut() -> Option<
     }
 }
 
-/// Lets time pass where time itself is the input, as between two keys or before a kill.
+/// Sleeps where time itself is the input, for example between two keys or before a kill.
 pub fn pause(duration: Duration) {
     thread::sleep(duration);
 }

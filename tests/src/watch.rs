@@ -1,4 +1,4 @@
-//! A process' watch on directories, as the kernel tells of it. Knows no daemon.
+//! The watch of a process on directories, as the kernel lists it in `/proc`. Knows no daemon.
 
 use std::ffi::OsString;
 use std::fs;
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 /// The watch of a process on directories.
 #[derive(Default)]
 pub(crate) struct Watch {
-    /// It is set up.
+    /// True once it is set up.
     pub(crate) is_ready: bool,
-    /// The directories that it sees.
+    /// The inodes of the watched directories.
     pub(crate) inodes: Vec<u64>,
 }
 
 impl Watch {
-    /// `None` if the descriptors of the process are closed to us.
+    /// Reads the watch of a process; `None` if its descriptors are closed to us.
     pub(crate) fn of(pid: i32) -> Option<Self> {
         let all = descriptors(pid)?;
         let of_kind = |kind: &'static str| {
@@ -24,7 +24,7 @@ impl Watch {
         let mut watch = Self::default();
         for inotify in of_kind("inotify") {
             watch.inodes.extend(inotify.about.lines().filter_map(inode));
-            // The last descriptor that it opens is the one that waits for the first.
+            // Last it opens a descriptor that waits for the first one.
             let awaits = |line: &str| {
                 let number = line.strip_prefix("tfd:").and_then(|it| it.split_whitespace().next());
                 number.is_some_and(|number| inotify.name == number)
@@ -39,7 +39,7 @@ impl Watch {
 struct Descriptor {
     name: OsString,
     target: PathBuf,
-    /// Parses what the kernel says about it.
+    /// The kernel's description of it, from `fdinfo`.
     about: String,
 }
 
@@ -54,7 +54,7 @@ fn descriptors(pid: i32) -> Option<Vec<Descriptor>> {
     Some(links.filter_map(descriptor).collect())
 }
 
-/// The directory in a line about a watch.
+/// Parses the inode of the directory in a line about a watch.
 fn inode(line: &str) -> Option<u64> {
     let words = line.strip_prefix("inotify wd:")?.split(' ');
     let inode = words.filter_map(|word| word.strip_prefix("ino:")).next()?;

@@ -27,17 +27,17 @@ use crate::{Context, current_dir, duration};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// Start a new session with this agent
-    #[arg(long, value_name = "AGENT", conflicts_with = "last", group = "begins")]
+    #[arg(long, value_name = "AGENT", conflicts_with = "last", group = "starts")]
     new: Option<String>,
     /// With a key: start a session of this agent if the key has none
-    #[arg(long, value_name = "AGENT", conflicts_with = "last", group = "begins")]
+    #[arg(long, value_name = "AGENT", conflicts_with = "last", group = "starts")]
     agent: Option<String>,
     /// Continue the newest session of this project that can be resumed
     #[arg(long)]
     last: bool,
     /// Directory to start a new session in [default: the agent's own, else the
     /// current one]
-    #[arg(long, value_name = "DIR", requires = "begins")]
+    #[arg(long, value_name = "DIR", requires = "starts")]
     cwd: Option<String>,
     /// If the session is gone: fail, or start over under the same id
     #[arg(long, value_name = "fail|new", default_value = "fail", value_parser = fallback)]
@@ -65,7 +65,7 @@ pub(crate) struct Args {
     #[arg(long)]
     wait: bool,
     /// Send the prompt to a copy as a new session, if the provider supports it
-    #[arg(long, conflicts_with_all = ["begins", "wait", "steal"])]
+    #[arg(long, conflicts_with_all = ["starts", "wait", "steal"])]
     fork: bool,
     /// Take the session over: stop its running turn, or ask the process that has it to exit. Never
     /// stops a process that sessctl did not start

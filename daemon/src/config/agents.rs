@@ -219,8 +219,8 @@ fn read<T: serde::de::DeserializeOwned>(
 /// Checks a name that becomes part of program arguments, tool names and variable names.
 fn check_name(section: &str, name: &str) -> Result<(), Fault> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
-    if begins && name.chars().all(plain) && !name.contains("__") {
+    let starts_plain = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if starts_plain && name.chars().all(plain) && !name.contains("__") {
         return Ok(());
     }
     let what =

@@ -25,6 +25,7 @@ const PAUSE_FACTOR: u32 = 10;
 /// Interval for looking for new directories to watch.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Sweeps every home.
 pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
     Ok(json!({ "homes": registry.discovery.sweep().await? }))
 }
@@ -72,9 +73,10 @@ struct Watch {
     dirs: HashSet<PathBuf>,
 }
 
-/// Starts to watch new directories. A disk that hangs blocks this task, and nothing else.
+/// Starts to watch new directories. A disk that hangs blocks only this task. Returns `None` if the
+/// watcher has panicked.
 async fn refresh(registry: &Registry, mut watch: Watch) -> Option<Watch> {
-    let Ok(wanted) = registry.homes.watched().await else { return Some(watch) };
+    let Ok(wanted) = registry.homes.watched_directories().await else { return Some(watch) };
     let refreshed = tokio::task::spawn_blocking(move || {
         watch.dirs.retain(|dir| dir.is_dir());
         for dir in wanted.into_iter().filter(|dir| dir.is_dir()) {

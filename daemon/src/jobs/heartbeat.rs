@@ -7,6 +7,7 @@ use sessd_proto::Fault;
 
 use crate::registry::Registry;
 
+/// Checks the sessions whose last check is oldest.
 pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
     let (checked, changed) = registry.discovery.check_oldest().await?;
     Ok(json!({ "checked": checked, "changed": changed }))

@@ -8,6 +8,18 @@
 //!
 //! tokio-cron-scheduler starts them; runs missed during sleep or downtime are made up for once.
 //! Jobs call the registry; only this file calls the store, for the runs.
+//!
+//! Rejected alternatives:
+//!
+//! - A queue of work items, one per changed file: items get lost in a crash, and one that always
+//!   fails must be found and thrown away. A full comparison costs little more than `find`.
+//! - Notifications only, without a schedule: a queue of the kernel that has overflowed, or a
+//!   directory made before it is watched, would leave a session unknown for good.
+//! - Each job with a timer of its own: missed runs, catching up and `next due` would be written
+//!   once per job. Here a new job is a file, and a line in the table below.
+//! - Making up for every missed run: after a week of sleep the same work would be done many times.
+//! - Trusting the wall clock: a clock set forward would make everything overdue at once. So the
+//!   cleanup compares it with the uptime first, and removes nothing by age while they disagree.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,6 +41,7 @@ pub mod cleanup;
 pub mod discovery;
 pub mod heartbeat;
 
+/// The work of a job. Returns its result, for `sessctl jobs`.
 type Work = fn(Arc<Registry>) -> Pin<Box<dyn Future<Output = Result<Value, Fault>> + Send>>;
 
 /// All jobs.
@@ -37,6 +50,7 @@ pub struct Jobs {
     table: Vec<Entry>,
 }
 
+/// A job in the table.
 struct Entry {
     name: &'static str,
     expression: String,
@@ -50,7 +64,7 @@ impl Jobs {
     /// Returns the jobs of a registry, with the schedules of its configuration.
     ///
     /// # Errors
-    /// Fails if a schedule is invalid, which reading the configuration has ruled out.
+    /// Fails if a schedule is invalid; the configuration was already refused in that case.
     pub fn new(registry: Arc<Registry>) -> Result<Arc<Self>, Fault> {
         let config = registry.config();
         let table = vec![
@@ -68,16 +82,16 @@ impl Jobs {
     pub async fn start(self: &Arc<Self>) -> Result<(), Fault> {
         let (sweeps, others): (Vec<_>, Vec<_>) =
             self.table.iter().partition(|entry| entry.name == "discovery");
-        // First, as the other jobs rely on what a sweep has found.
+        // Discovery first: the other jobs rely on an up-to-date registry.
         for entry in sweeps.into_iter().chain(others) {
             let last = self.last_due(entry).await.unwrap_or_default();
-            // Even if it is not due: changes made while no daemon ran are known after a sweep.
+            // Even if it is not due, since files may have changed while no daemon was running.
             let at_once = (entry.name == "discovery").then(now);
             if let Some(due) = entry.schedule.missed(last, now()).or(at_once) {
                 self.fire(entry, due).await;
             }
         }
-        // Lists wait for the first sweep of this daemon, so it must not be left out.
+        // Lists wait for the first sweep. If the run above has failed, try once more.
         if !self.registry.discovery.has_swept() {
             let swept = self.registry.discovery.sweep().await;
             let _ = swept.inspect_err(|fault| tracing::error!("first sweep: {fault}"));
@@ -110,6 +124,10 @@ impl Jobs {
         }
     }
 
+    /// Runs a job and stores its result, a failure too.
+    ///
+    /// # Errors
+    /// Fails with the fault of the job, or if the registry cannot be written.
     async fn run_entry(&self, entry: &Entry, due: Timestamp) -> Result<(), Fault> {
         entry.running.store(true, Ordering::Relaxed);
         let (store, name) = (self.registry.store(), entry.name);
@@ -133,6 +151,7 @@ impl Jobs {
         outcome.map(drop)
     }
 
+    /// Returns the time at which the last run of a job was due.
     async fn last_due(&self, entry: &Entry) -> Result<Option<Timestamp>, Fault> {
         let name = entry.name;
         let last = self.registry.store().read(move |c| job_runs::last(c, name)).await?;
@@ -154,7 +173,7 @@ impl Jobs {
     /// Runs a job now, waiting for a run in progress first, and returns it with its result.
     ///
     /// # Errors
-    /// [`FaultCode::NotFound`] if there is no such job; else the fault of the run.
+    /// Fails with `not_found` if there is no such job, or with the fault of its run.
     pub async fn run(self: &Arc<Self>, request: RunJobRequest) -> Result<Job, Fault> {
         let index = self.table.iter().position(|entry| entry.name == request.job);
         let index = index.ok_or_else(|| {

@@ -43,7 +43,7 @@ struct Open {
     traffic: Arc<Traffic>,
 }
 
-/// What happens on one connection.
+/// Counts the requests of one connection, and notes its last event.
 pub(super) struct Traffic {
     in_flight: AtomicUsize,
     last_event: Mutex<Instant>,

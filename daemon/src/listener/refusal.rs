@@ -18,7 +18,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// How much of its input is dropped before the connection is closed, in bytes.
 const DRAIN_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
-/// Answers 501, in words that `curl` prints.
+/// Sends a 501 response whose body `curl` prints.
 pub(super) async fn http(mut stream: UnixStream) -> io::Result<()> {
     let body = "sessd does not speak HTTP on this socket yet; use `sessctl`.\n";
     let answer = format!(
@@ -30,7 +30,7 @@ pub(super) async fn http(mut stream: UnixStream) -> io::Result<()> {
     close(stream).await
 }
 
-/// Answers one JSON-RPC error.
+/// Sends one JSON-RPC error.
 pub(super) async fn json_rpc(mut stream: UnixStream) -> io::Result<()> {
     let message = "sessd does not speak JSON-RPC on this socket yet; use `sessctl`";
     let error = serde_json::json!({ "code": -32000, "message": message });

@@ -1,4 +1,4 @@
-//! What the listener serves: the registry with its jobs, or the reason why there is none.
+//! The service behind the listener: the registry with its jobs, or the fault that prevented it.
 //! Knows no socket and no dialect.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,7 +56,7 @@ impl Service {
 
     /// True if there are turns to finish.
     pub(super) fn is_busy(&self) -> bool {
-        self.state().as_ref().is_ok_and(|(registry, _)| registry.turns.any())
+        self.state().as_ref().is_ok_and(|(registry, _)| registry.turns.has_unfinished())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

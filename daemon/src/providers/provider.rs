@@ -254,8 +254,8 @@ pub trait Turns: Send + Sync {
     /// - `error`: the failure in the CLI's words; data as of `failure::event`.
     /// - `rate_limit`: data has `until`, when the limit that was reached ends.
     ///
-    /// What a subagent says is not part of the answer and must not become `text`. An `error` alone
-    /// does not fail a turn: many CLIs report one and try again.
+    /// The words of a subagent are not part of the answer and must not become `text`. An `error`
+    /// alone does not fail a turn: many CLIs report one and try again.
     fn decode(&self, line: &str) -> Vec<Event>;
 
     /// Returns an `error` event from the end of what a turn wrote to standard error, where that

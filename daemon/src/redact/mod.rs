@@ -1,4 +1,4 @@
-//! Redaction: hides secrets wherever a provider or a tool server repeats them, since what they say
+//! Redaction: hides secrets wherever a provider or a tool server repeats them, since their output
 //! is stored. Secrets are recognised by the names they are given under. Knows no provider, no
 //! registry and no launch; `stream` redacts text that arrives in chunks, `url` addresses.
 
@@ -26,10 +26,11 @@ const NAMES: [&str; 10] = [
 /// word, or followed by something about the secret, such as its type.
 const LAST_WORDS: [&str; 4] = ["AUTH", "PASS", "PAT", "PWD"];
 
-/// Length from which a value is hidden, in bytes: a shorter one may be part of any text.
+/// The shortest value that is hidden, in bytes: a shorter one may be part of any text.
 pub(crate) const LENGTH_MIN: usize = 12;
 
-/// The same for headers, which are looked for only in a server's error messages, in bytes.
+/// The shortest header value that is hidden, in bytes. It is less than [`LENGTH_MIN`] since headers
+/// are hidden only in the error messages of a server.
 pub(crate) const HEADER_LENGTH_MIN: usize = 6;
 
 /// The text that replaces a secret.
@@ -39,12 +40,12 @@ const HIDDEN: &str = "***";
 pub(crate) struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Secrets with these values.
+    /// Creates the set of secrets with these values.
     pub(crate) fn new(mut secrets: Vec<String>) -> Self {
-        // Also as they are escaped in JSON.
-        let spelled = secrets.iter().map(|secret| serde_json::Value::from(&**secret).to_string());
-        let spelled = spelled.map(|it| it[1..it.len() - 1].to_owned()).collect::<Vec<_>>();
-        secrets.extend(spelled);
+        // Also in the form that JSON escapes them to, without its quotes.
+        let escaped = secrets.iter().map(|secret| serde_json::Value::from(&**secret).to_string());
+        let escaped = escaped.map(|it| it[1..it.len() - 1].to_owned()).collect::<Vec<_>>();
+        secrets.extend(escaped);
         secrets.sort_unstable_by(|a, b| (Reverse(a.len()), a).cmp(&(Reverse(b.len()), b)));
         secrets.dedup();
         Self(secrets)
@@ -55,10 +56,10 @@ impl Secrets {
         Self::new(values.iter().map(|value| (*value).to_owned()).collect())
     }
 
-    /// Length of the prefix that can be emitted now, in bytes: everything before a possible partial
-    /// match of a secret.
-    pub(crate) fn settled(&self, text: &str) -> usize {
-        let mut end = text.len() - self.begun_at_end(text);
+    /// Returns the length of the prefix that can be emitted now, in bytes: everything before a
+    /// possible partial match of a secret.
+    pub(crate) fn settled_len(&self, text: &str) -> usize {
+        let mut end = text.len() - self.partial_len(text);
         for secret in &self.0 {
             let across = |at: &usize| (*at..at + secret.len()).contains(&end) && *at < end;
             let found = text.match_indices(&**secret).map(|(at, _)| at).find(across);
@@ -67,21 +68,21 @@ impl Secrets {
         end
     }
 
-    /// Length of the longest suffix that may be the beginning of a secret, in bytes.
-    fn begun_at_end(&self, text: &str) -> usize {
-        let begun = |secret: &String| {
+    /// Returns the length of the longest suffix that may be the start of a secret, in bytes.
+    fn partial_len(&self, text: &str) -> usize {
+        let partial = |secret: &String| {
             let ends = secret.char_indices().skip(1).map(|(end, _)| end);
             ends.filter(|end| text.ends_with(&secret[..*end])).last().unwrap_or_default()
         };
-        self.0.iter().map(begun).max().unwrap_or_default()
+        self.0.iter().map(partial).max().unwrap_or_default()
     }
 
     /// Hides secrets in the last piece of a text, which may end in the middle of one.
     pub(crate) fn hide_cut_off(&self, text: String) -> String {
         let mut text = self.hide(text);
-        let begun = self.begun_at_end(&text);
-        if begun >= LENGTH_MIN {
-            text.replace_range(text.len() - begun.., HIDDEN);
+        let partial = self.partial_len(&text);
+        if partial >= LENGTH_MIN {
+            text.replace_range(text.len() - partial.., HIDDEN);
         }
         text
     }

@@ -1,10 +1,10 @@
 //! Redacts text that streams in as deltas, and normalises those deltas.
 //!
-//! Providers stream an answer in chunks, and a secret may span two of them. So the end of every
-//! chunk that may be the beginning of a secret is held back until the next chunk decides it.
+//! Providers stream an answer in chunks, and a secret may span two of them. So the end of a
+//! chunk that may be the start of a secret is held back until the next chunk arrives.
 //! Chunks after the first are marked with `delta: true`, so that a reader can join them. Many
-//! providers repeat the whole text as one final block; that block is dropped, recognised by a hash
-//! of what was passed on, because the text itself may be as large as a turn's whole output.
+//! providers repeat the whole text as one final block; that block is dropped. It is recognised by
+//! a hash, because the text may be as large as a turn's whole output.
 //! Knows no provider.
 
 use std::hash::{DefaultHasher, Hasher};
@@ -25,9 +25,9 @@ pub(crate) struct StreamRedactor<'a> {
 struct Text {
     kind: EventType,
     has_started: bool,
-    /// Hash of what was passed on so far.
+    /// The hash of the text that was passed on.
     hash: DefaultHasher,
-    /// The held-back end, which may be the beginning of a secret.
+    /// The held-back end, which may be the start of a secret.
     held: String,
 }
 
@@ -54,28 +54,29 @@ impl<'a> StreamRedactor<'a> {
         rest.into_iter().chain(event)
     }
 
-    /// Ends the current text; returns what was held back of it, and the text.
+    /// Ends the current text; returns its held-back end as an event, and the text.
     fn end(&mut self) -> (Option<Event>, Option<Text>) {
         let mut text = self.current.take();
         let rest = text.as_mut().and_then(|text| {
             let held = mem::take(&mut text.held);
-            text.say(self.secrets.hide_cut_off(held))
+            text.emit(self.secrets.hide_cut_off(held))
         });
         (rest, text)
     }
 
-    /// Returns what is still held back at the end of the output.
+    /// Returns the text that is still held back at the end of the output.
     pub(crate) fn finish(&mut self) -> Option<Event> {
         self.end().0
     }
 
+    /// Passes on the part of a delta that is safe; the end of another text comes first.
     fn delta(&mut self, event: Event) -> (Option<Event>, Option<Event>) {
-        let goes_on = self.current.as_ref().is_some_and(|text| text.kind == event.kind);
-        let rest = if goes_on { None } else { self.finish() };
+        let continues = self.current.as_ref().is_some_and(|text| text.kind == event.kind);
+        let rest = if continues { None } else { self.finish() };
         let text = self.current.get_or_insert_with(|| Text::new(event.kind));
         let mut said = mem::take(&mut text.held) + event.text.as_deref().unwrap_or_default();
-        text.held = said.split_off(self.secrets.settled(&said));
-        (rest, text.say(self.secrets.hide(said)))
+        text.held = said.split_off(self.secrets.settled_len(&said));
+        (rest, text.emit(self.secrets.hide(said)))
     }
 }
 
@@ -84,13 +85,14 @@ impl Text {
         Self { kind, has_started: false, hash: DefaultHasher::new(), held: String::new() }
     }
 
-    fn say(&mut self, said: String) -> Option<Event> {
+    /// Returns the event that passes text on; `None` for empty text.
+    fn emit(&mut self, said: String) -> Option<Event> {
         if said.is_empty() {
             return None;
         }
         self.hash.write(said.as_bytes());
-        let goes_on = mem::replace(&mut self.has_started, true);
-        let data = if goes_on { json!({ "delta": true }) } else { json!({}) };
+        let is_delta = mem::replace(&mut self.has_started, true);
+        let data = if is_delta { json!({ "delta": true }) } else { json!({}) };
         let kind = self.kind;
         Some(Event { kind, text: Some(said), data: Json(data), ..Event::default() })
     }
@@ -119,14 +121,14 @@ mod tests {
         let events = events.iter().map(|(kind, text, is_delta)| event(*kind, text, *is_delta));
         let mut all: Vec<_> = events.flat_map(|event| redactor.pass(event)).collect();
         all.extend(redactor.finish());
-        let told = |event: Event| {
+        let tuple = |event: Event| {
             (event.kind, event.text.unwrap_or_default(), event.data.0["delta"] == true)
         };
-        all.into_iter().map(told).collect()
+        all.into_iter().map(tuple).collect()
     }
 
-    fn said(kind: EventType, text: &str, goes_on: bool) -> (EventType, String, bool) {
-        (kind, text.to_owned(), goes_on)
+    fn said(kind: EventType, text: &str, is_delta: bool) -> (EventType, String, bool) {
+        (kind, text.to_owned(), is_delta)
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use super::LENGTH_MIN;
 
-/// A segment this short is a word, whatever it is made of (`n8n`), in bytes.
+/// The longest segment that counts as a word whatever its characters are (`n8n`), in bytes.
 const SHORT_WORD_MAX: usize = 3;
 
-/// A word may be followed by a number of at most this many digits, such as a year.
+/// The longest number that may follow a word, such as a year, in digits.
 const NUMBER_LENGTH_MAX: usize = 4;
 
 /// Returns the segments after the host of a URL.

@@ -1,4 +1,4 @@
-//! The `doctor` call: what the daemon sees of its environment, with hints.
+//! The `doctor` call: findings about the environment of the daemon, with hints.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;

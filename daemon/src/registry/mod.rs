@@ -1,7 +1,7 @@
-//! What sessd can do; the only code that knows the store *and* the providers.
+//! The registry: everything sessd can do, and the only code that knows both store and providers.
 //!
-//! The registry is built in floors, one folder each. A folder is a struct with state of its own and
-//! may call only the folders below it:
+//! It is built in floors, one folder each. A folder is a struct with state of its own and may call
+//! only the folders below it:
 //!
 //! ```text
 //! turns      prompts: accept, run, record, stop            Turns
@@ -13,9 +13,24 @@
 //! ```
 //!
 //! A folder is a noun and a file in it a verb, so that the place of a call can be guessed: `resume`
-//! is `launch/resume.rs`. The constructors make the arrows visible to the compiler; the `tidy` test
-//! holds them for imports too. [`Registry`] wires the floors and answers questions about the whole:
+//! is `launch/resume.rs`. [`Registry`] creates the floors, and has the calls about the whole:
 //! `status`, `providers`, `doctor`.
+//!
+//! Design notes:
+//!
+//! - Each floor is given only the floors below it, so the compiler refuses an upward call; the test
+//!   `floors` refuses an upward import. One struct with all methods was rejected: through `self`
+//!   every method reaches every other, no import shows it, and the calls grow into one circle.
+//!   Traits between the floors were rejected too: each would have a single implementation.
+//! - The order follows from what a call must not skip. Everything that starts a process is above
+//!   `writers`, which allows one writer per session. Everything that reads a provider's store is
+//!   above `homes`, which bounds the time that a disk may take.
+//! - A session is gone only if its home could be listed and does not have it. An unreadable disk
+//!   makes sessions `unknown`, and a sweep that would lose more than half of a home is held.
+//! - Anything that another process can change at any moment (live state, the existence of a
+//!   directory) is read when it is needed and never stored. A verdict is stored with its time.
+//! - Requests may be repeated: a caller that lost its connection cannot know whether the first one
+//!   arrived. So callers choose the ids of what they create, and a second request finds the first.
 
 use std::sync::Arc;
 
@@ -63,7 +78,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Opens the registry's file and ends what an earlier daemon left unfinished.
+    /// Opens the registry's file, and cleans up after an earlier daemon: interrupts its turns, ends
+    /// its leases, removes stray launch files, and queues the turns that can still be run.
     ///
     /// # Errors
     /// Fails if the file cannot be used; it is then unchanged.
@@ -76,7 +92,7 @@ impl Registry {
         // A hung disk, or a lock held by another program, must not block the serving thread.
         let opened = tokio::task::spawn_blocking(move || Store::open(&database)).await;
         let store = opened.map_err(|error| store::Error::Other(error.to_string()))??;
-        let env = env.without_callers(&config);
+        let env = env.without_caller_variables(&config);
         let registry = Arc::new(Self::wire(store, config, paths, env));
         registry.turns.recover().await?;
         registry.writers.recover_leases().await?;
@@ -86,6 +102,7 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Creates the floors, from the lowest to the top.
     fn wire(store: Store, config: Config, paths: Paths, env: DaemonEnvironment) -> Self {
         let (store, config, env) = (Arc::new(store), Arc::new(config), Arc::new(env));
         let state = paths.state.clone();
@@ -173,13 +190,13 @@ mod tests {
     use super::*;
 
     impl Registry {
-        /// A registry for a user whose home directory is `home`.
+        /// Opens a registry for a user whose home directory is `home`.
         pub(crate) async fn of_folder(home: &Path) -> Arc<Self> {
             fs::create_dir_all(home.join("state")).unwrap();
             let [socket, state, config] =
                 ["socket", "state", "config.toml"].map(|name| home.join(name));
             let env = [("HOME".to_owned(), home.to_str().unwrap().to_owned())].into();
-            let env = DaemonEnvironment::meant(Environment(env));
+            let env = DaemonEnvironment::intended(Environment(env));
             let (config, paths) = (Config::defaults().unwrap(), Paths { socket, state, config });
             Self::open(config, paths, env).await.unwrap()
         }

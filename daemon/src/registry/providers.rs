@@ -24,7 +24,8 @@ impl Registry {
     /// # Errors
     /// Fails if the registry cannot be read.
     pub(crate) async fn providers(&self) -> Result<ProvidersResponse, Fault> {
-        let (_, programs) = tokio::join!(self.discovery.first_sweep(), self.find_programs());
+        let (_, programs) =
+            tokio::join!(self.discovery.wait_for_first_sweep(), self.find_programs());
         let programs = programs?;
         let counts = self.store.read_slowly(sessions::count_by_provider).await?;
         let homes = self.homes.known().await?;

@@ -28,7 +28,10 @@ impl Registry {
         })
     }
 
-    /// Returns what is lost or in doubt, one sentence each.
+    /// Returns the problems of the daemon, one sentence each: damage, homes in doubt, a full disk.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
     async fn problems(&self) -> Result<Vec<String>, Fault> {
         let homes = self.homes.known().await?;
         let in_doubt = homes.iter().filter_map(|known| {
@@ -38,7 +41,8 @@ impl Registry {
         });
         let lost = put_aside_findings(&self.paths.state).into_iter().map(|it| it.message);
         let full = self.store.is_short_of_space().then(|| {
-            "the disk with the registry is full or nearly full: free some space, sessd recovers by itself"
+            "the disk with the registry is full or nearly full: free some space, sessd recovers by \
+             itself"
                 .to_owned()
         });
         Ok(full.into_iter().chain(lost).chain(in_doubt).collect())

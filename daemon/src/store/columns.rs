@@ -1,10 +1,10 @@
 //! The columns of `sessions`, by who decides what they hold. Knows no query but the one that
 //! makes one row of two.
 //!
-//! Where a provider picks the id, a sweep may find a session before we learn that it is one we
-//! registered. The two rows are then merged. What discovery found is read again by the next
-//! sweep; what the user has set in the meantime exists nowhere else and must not be lost. A test
-//! fails for a column of the schema that is not in this list.
+//! If the provider picks the id, a sweep may find a session before we learn that it is one we
+//! registered. The two rows are then merged. The columns of discovery are read again by the next
+//! sweep; those that the user has set in the meantime exist nowhere else and must not be lost. A
+//! test fails for a column of the schema that is not in this list.
 
 /// The source of the value of a column.
 pub(super) enum Source {

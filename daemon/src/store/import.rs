@@ -235,9 +235,11 @@ impl<'a> Import<'a> {
         )?;
         statement.execute(named_params! {
             ":id": id, ":project_id": project_id, ":kind": found.facts.kind.as_str(),
-            ":launch_dir": found.facts.launch_dir, ":cwd": found.facts.cwd, ":title": found.facts.title,
-            ":model": found.facts.model, ":git_branch": found.facts.git_branch,
-            ":status": status.as_str(), ":reason": reason.map(Reason::as_str), ":comes_back": comes_back,
+            ":launch_dir": found.facts.launch_dir, ":cwd": found.facts.cwd,
+            ":title": found.facts.title, ":model": found.facts.model,
+            ":git_branch": found.facts.git_branch,
+            ":status": status.as_str(), ":reason": reason.map(Reason::as_str),
+            ":comes_back": comes_back,
             ":created_at": found.facts.created_at.0, ":last_activity": found.facts.last_activity.0,
             ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
             ":parent_id": found.parent_id,

@@ -1,4 +1,6 @@
-//! The registry's database. Knows no provider and no socket.
+//! The registry's database, one file per kind of row. Knows no provider and no socket.
+//!
+//! Design notes:
 //!
 //! - One thread owns the writing connection and serves short indexed reads too, so writes need
 //!   no lock and a read sees what was just written. A second thread serves reads that may look
@@ -13,6 +15,10 @@
 //! - Migrations are append-only and run after a copy of the file was made; see `migrations.rs`.
 //! - A new registry is filled without most of its indexes (`indexes.rs`); a damaged file is found
 //!   when it is opened (`file.rs`), and a full disk still takes deletions (`reserve.rs`).
+//! - Text and JSON files were rejected: two writers lose updates, and a page costs a full read. A
+//!   pool of connections was rejected: its writers wait for each other in SQLite's busy handler,
+//!   where no deadline ends them, and each connection has a page cache of its own. An ORM was
+//!   rejected: the index that a query uses is part of its contract here.
 
 use std::path::Path;
 use std::sync::Arc;

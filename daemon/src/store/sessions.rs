@@ -223,8 +223,8 @@ pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome
          WHERE seq = :seq",
     )?;
     statement.execute(named_params! {
-        ":status": status.as_str(), ":reason": reason.map(Reason::as_str), ":at": at.0, ":changed": changed,
-        ":seq": seq,
+        ":status": status.as_str(), ":reason": reason.map(Reason::as_str), ":at": at.0,
+        ":changed": changed, ":seq": seq,
     })?;
     let old = Status::parse(&old).unwrap_or_default();
     Ok(if old == *status { Outcome::Confirmed } else { Outcome::Changed(old) })

@@ -185,8 +185,8 @@ pub fn set_group(connection: &Connection, id: &str, group: &Group) -> Result<boo
 /// # Errors
 /// Fails if the registry cannot be read.
 pub fn was_started(connection: &Connection, id: &str) -> Result<bool> {
-    let begun = "SELECT 1 FROM turns WHERE id = ?1 AND started_at IS NOT NULL";
-    Ok(connection.prepare_cached(begun)?.exists([id])?)
+    let started = "SELECT 1 FROM turns WHERE id = ?1 AND started_at IS NOT NULL";
+    Ok(connection.prepare_cached(started)?.exists([id])?)
 }
 
 /// True if a turn of this session is running.

@@ -1,6 +1,5 @@
-//! Clients that ask without a pause, each time on a new connection, until their standard input
-//! is closed; then they print what became of their requests. Until then each line of theirs
-//! stands for another few hundred requests.
+//! Runs clients that send requests without a pause, each on a new connection, until standard input
+//! is closed; then prints the outcomes. Until then prints one line per 500 requests.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use sessd_proto::client::{Client, ConnectError};
 use sessd_proto::status::StatusRequest;
 
-/// Requests between two lines.
+/// The number of requests between two lines.
 const REQUESTS_PER_LINE: u64 = 500;
 
 /// The results of the requests of all clients.
@@ -33,7 +32,7 @@ fn main() -> io::Result<()> {
         for _ in 0..clients {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let began = Instant::now();
+                    let started = Instant::now();
                     let outcome = ask(&socket);
                     let mut tally = tally.lock().unwrap_or_else(|broken| broken.into_inner());
                     let name = outcome.map_or_else(
@@ -47,7 +46,7 @@ fn main() -> io::Result<()> {
                     if tally.outcomes.values().sum::<u64>() % REQUESTS_PER_LINE == 0 {
                         let _ = writeln!(io::stdout(), "more");
                     }
-                    tally.slowest = tally.slowest.max(began.elapsed());
+                    tally.slowest = tally.slowest.max(started.elapsed());
                 }
             });
         }
@@ -64,7 +63,7 @@ fn main() -> io::Result<()> {
     writeln!(io::stdout(), "{report}")
 }
 
-/// The process that answered, or what went wrong.
+/// Sends one request; returns the process id of the daemon, or the kind of failure.
 fn ask(socket: &std::path::Path) -> Result<u32, &'static str> {
     match Client::connect(socket) {
         Ok(mut client) => client.status(StatusRequest {}).map(|it| it.pid).map_err(|_| "cut"),

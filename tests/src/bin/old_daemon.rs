@@ -1,5 +1,5 @@
-//! A daemon of an earlier protocol: it holds the lock, answers every client with its preface,
-//! and ends on SIGTERM. Arguments: the lock's path, the socket's path, `busy` or `idle`.
+//! A daemon of an earlier protocol: it holds the lock, sends every client its preface, and ends on
+//! SIGTERM. Arguments: the lock's path, the socket's path, `busy` or `idle`.
 
 #![expect(clippy::expect_used, reason = "support of tests: what is wrong must end it at once")]
 
@@ -22,7 +22,7 @@ fn main() {
     for client in listener.incoming() {
         let mut client = client.expect("a client");
         client.write_all(&preface.to_bytes()).expect("a client that reads");
-        // It may hang up after it has seen ours.
+        // The client may hang up after it has read the preface.
         let _ = client.read(&mut [0; LENGTH]);
     }
 }

@@ -6,7 +6,7 @@ use super::Recorded;
 use super::dialect::{Burst, Dialect, message, unique};
 use super::http::Response;
 
-/// A tool, which may be one of a namespace, with arguments, as JSON and as its text.
+/// A call of a tool, which may be in a namespace, with its arguments as JSON and as text.
 struct Call<'a> {
     space: Option<&'a str>,
     tool: &'a str,
@@ -15,8 +15,8 @@ struct Call<'a> {
 }
 
 impl Dialect {
-    /// The response that calls a tool (`tool`, `space::tool`), unless the request has the tool's
-    /// result already or does not offer it.
+    /// Returns the response that calls a tool (`tool`, `space::tool`); `None` if the request has
+    /// the tool's result already or does not offer it.
     pub(super) fn call(self, request: &Recorded, call: &str) -> Option<Response> {
         let (tool, text) = call.split_once(' ').unwrap_or((call, "{}"));
         let spaced = tool.split_once("::");
@@ -30,7 +30,7 @@ impl Dialect {
             Self::Gemini => ("contents", "functionResponse"),
         };
         let is_offered = body["tools"].to_string().contains(&format!("\"name\":\"{tool}\""));
-        // Some name most of them only in what they tell the model first.
+        // Some CLIs name most tools only in their first message to the model.
         let is_named = matches!(self, Self::Chat) && body[history][0].to_string().contains(tool);
         if !(is_offered || is_named)
             || body[history].as_array()?.last()?.to_string().contains(result)

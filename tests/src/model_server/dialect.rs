@@ -1,5 +1,5 @@
-//! The four wire formats: where each one puts the user's prompts, and how it says one text.
-//! Knows no sockets.
+//! The four wire formats: finds the user's prompts in a request, and builds the response with a
+//! text. Knows no sockets.
 
 use std::str::FromStr;
 
@@ -25,7 +25,7 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    /// The format of a request that runs a model, if it does.
+    /// Returns the format of a request; `None` if it does not run a model.
     pub(super) fn of(method: &str, path: &str) -> Option<Self> {
         let path = path.split('?').next().unwrap_or_default();
         match (method, path.rsplit('/').next().unwrap_or_default()) {
@@ -48,7 +48,7 @@ impl Dialect {
         let own = messages.iter().filter(|message| message["role"] == "user");
         let own = own.map(|message| own_words(&message[content]));
         let prompts: Vec<String> = match self {
-            // A prompt that was not answered is one message with the next.
+            // A prompt without an answer is in one message with the next prompt.
             Self::Gemini => own.flatten().map(str::to_owned).collect(),
             _ => own.map(|words| words.join("\n")).collect(),
         };
@@ -56,8 +56,8 @@ impl Dialect {
         prompts.into_iter().filter(is_prompt).collect()
     }
 
-    /// The response that says a text, as a stream if the request asks for one: with a pause
-    /// between its parts.
+    /// Returns the response with a text, as a stream if the request asks for one; there the server
+    /// can pause between the parts.
     pub(super) fn response(self, request: &Recorded, parts: &[&str]) -> Response {
         let streams = match self {
             Self::Gemini => request.path.contains(":stream"),
@@ -79,7 +79,7 @@ pub(super) fn is_aside(body: &Value) -> bool {
     body["tools"].as_array().is_none_or(Vec::is_empty)
 }
 
-/// Returns the answer to it: the prompt itself, or an object of the requested form.
+/// Returns the answer to such a request: the prompt itself, or an object of the requested form.
 pub(super) fn aside(body: &Value, prompt: &str) -> String {
     let form = &body["generationConfig"]["responseJsonSchema"]["properties"];
     let value = |form: &Value| if form["type"] == "INTEGER" { json!(1) } else { json!(prompt) };
@@ -90,7 +90,7 @@ pub(super) fn aside(body: &Value, prompt: &str) -> String {
     form.as_object().map_or_else(|| prompt.to_owned(), object)
 }
 
-/// The answer that proves which prompts arrived.
+/// Returns the answer that proves which prompts arrived.
 pub(super) fn answer(prompts: &[String]) -> String {
     let short = |prompt: Option<&String>| -> String {
         prompt
@@ -101,13 +101,13 @@ pub(super) fn answer(prompts: &[String]) -> String {
     format!("FAKE turns={} first='{first}' last='{last}'", prompts.len())
 }
 
-/// The value of a directive in a prompt, such as `[[sleep 0.5]]`.
+/// Returns the value of a directive in a prompt, such as `[[sleep 0.5]]`.
 pub(super) fn directive<T: FromStr>(prompt: &str, name: &str) -> Option<T> {
     let (value, _) = prompt.split_once(&format!("[[{name} "))?.1.split_once("]]")?;
     value.parse().ok()
 }
 
-/// The user's own words in one message: a string, or blocks with a text.
+/// Returns the user's own words in one message: a string, or blocks with a text.
 fn own_words(content: &Value) -> Vec<&str> {
     let blocks = content.as_array().map(Vec::as_slice).unwrap_or_default();
     let texts = blocks.iter().filter_map(|block| block["text"].as_str()).chain(content.as_str());
@@ -125,10 +125,10 @@ fn without_wrappers(text: &str) -> &str {
     }
 }
 
-/// Returns the part that is sent at once: the events of a stream until it pauses, or ends.
+/// The events of a stream that are sent at once, up to a pause or the end.
 pub(super) type Burst = Vec<Value>;
 
-/// One block, in so many parts.
+/// Returns a message with one block, streamed in these parts.
 fn messages(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
     let block = |text: &str| json!({"type": "text", "text": text});
     let delta = |text: &&str| json!({"type": "text_delta", "text": text});
@@ -136,10 +136,11 @@ fn messages(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
     message(model, (block(""), block(&parts.concat())), deltas, "end_turn")
 }
 
-/// One message with one block, as it begins and as it ends.
+/// Returns a message with one block, whole and as a stream. The block is given as it is at the
+/// start of the stream, and whole.
 pub(super) fn message(
     model: &Value,
-    (begun, whole): (Value, Value),
+    (start, whole): (Value, Value),
     deltas: Vec<Value>,
     stop: &str,
 ) -> (Value, Vec<Burst>) {
@@ -153,7 +154,7 @@ pub(super) fn message(
     };
     let begin = vec![
         json!({"type": "message_start", "message": message(json!([]), Value::Null)}),
-        json!({"type": "content_block_start", "index": 0, "content_block": begun}),
+        json!({"type": "content_block_start", "index": 0, "content_block": start}),
     ];
     let burst =
         |delta: Value| vec![json!({"type": "content_block_delta", "index": 0, "delta": delta})];
@@ -167,7 +168,7 @@ pub(super) fn message(
     (message(json!([whole]), json!(stop)), enclosed(begin, bursts, end))
 }
 
-/// Every part is an item of its own.
+/// Returns a response in which every part is an item of its own.
 fn responses(model: &Value, parts: &[&str]) -> (Value, Vec<Burst>) {
     let id = unique("resp");
     let response = |status: &str, output: &[Value]| {
@@ -247,7 +248,7 @@ fn gemini(parts: &[&str]) -> (Value, Vec<Burst>) {
     (document(&parts.concat(), json!("STOP")), parts.iter().enumerate().map(part).collect())
 }
 
-/// The bursts with what begins the first and what ends the last.
+/// Returns the bursts with `begin` before the first one and `end` after the last one.
 fn enclosed(begin: Burst, mut bursts: Vec<Burst>, end: Burst) -> Vec<Burst> {
     if let Some(first) = bursts.first_mut() {
         first.splice(..0, begin);

@@ -1,5 +1,5 @@
-//! As much of HTTP/1.1 as the CLIs need: one request per connection, JSON or server-sent
-//! events back. Knows nothing of models.
+//! The part of HTTP/1.1 that the CLIs need: one request per connection, and JSON or server-sent
+//! events as the response. Knows nothing of models.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -17,9 +17,9 @@ pub(super) struct Request {
 pub(super) struct Response {
     status: u16,
     content_type: &'static str,
-    /// In the parts between which the server may pause.
+    /// Split into the parts between which the server may pause.
     body: Vec<String>,
-    /// The duration in seconds.
+    /// The duration of each pause, in seconds.
     pause_s: f64,
     /// Seconds after which the client may try again.
     retry_after: Option<u32>,
@@ -51,13 +51,13 @@ impl Request {
 }
 
 impl Response {
-    /// One JSON document.
+    /// Returns a response with one JSON document.
     pub(super) fn json(body: &Value) -> Self {
         Self::of("application/json", vec![body.to_string()])
     }
 
-    /// Server-sent events, each named by its `type` where it has one, in the bursts in which they
-    /// come.
+    /// Returns a response with server-sent events in these bursts. An event is named by its `type`,
+    /// if it has one.
     pub(super) fn events(bursts: &[Vec<Value>]) -> Self {
         let named = |event: &Value| match event["type"].as_str() {
             Some(name) => format!("event: {name}\ndata: {event}\n\n"),
@@ -67,7 +67,7 @@ impl Response {
         Self::of("text/event-stream", body)
     }
 
-    /// Success that is none, as of a proxy that asks for a login.
+    /// Returns a response with status 200 that is not from a model, as of a proxy's login page.
     pub(super) fn garbage() -> Self {
         Self::of("text/html", vec!["<html><body>please log in</body></html>".to_owned()])
     }
@@ -76,13 +76,13 @@ impl Response {
         Self { status: 200, content_type, body, pause_s: 0.0, retry_after: None }
     }
 
-    /// The same with so long a pause between its parts.
-    pub(super) fn pausing(self, pause_s: f64) -> Self {
+    /// Returns the same response with pauses of this length between its parts.
+    pub(super) fn with_pauses(self, pause_s: f64) -> Self {
         Self { pause_s, ..self }
     }
 
-    /// A failure, in the form that all services have in common, with what each of them says
-    /// about when to try again.
+    /// Returns a failure in the form that all services share, with the retry time in the form of
+    /// each of them.
     pub(super) fn failure(status: u16, retry_after: Option<u32>) -> Self {
         let mut message = format!("the model server answers {status}");
         let mut details = json!([]);
@@ -98,8 +98,8 @@ impl Response {
         Self { status, retry_after, ..Self::json(&body) }
     }
 
-    /// Writes it, without the body if only the head was asked for. Between two parts of the body
-    /// it lets the server pause for so many seconds, and breaks off if that says so.
+    /// Writes the response, without the body if only the head was asked for. Calls `pause` between
+    /// two parts of the body, and breaks off if it returns false.
     pub(super) fn write(
         &self,
         mut stream: &TcpStream,

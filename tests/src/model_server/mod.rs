@@ -1,5 +1,5 @@
-//! A model server on the loopback interface: speaks the four wire formats of the real CLIs,
-//! answers with what it was told, and records every request. Knows no CLI.
+//! A model server on the loopback interface: speaks the four wire formats of the real CLIs, repeats
+//! the prompts that it was given, and records every request. Knows no CLI.
 
 mod call;
 mod dialect;
@@ -21,7 +21,7 @@ pub struct Recorded {
     pub method: String,
     /// The path with its query.
     pub path: String,
-    /// The moment at which its last byte was read.
+    /// The time at which its last byte was read.
     pub at: SystemTime,
     /// The body, `null` if it is not JSON.
     pub body: Value,
@@ -33,8 +33,8 @@ impl Recorded {
         self.runs_the_model() && !is_aside(&self.body)
     }
 
-    /// True if it is asked on the CLI's own behalf: a real service also runs its model for that,
-    /// and bills it.
+    /// True if the CLI asks on its own behalf. A real service runs its model for that too, and
+    /// bills it.
     pub fn is_aside(&self) -> bool {
         self.runs_the_model() && is_aside(&self.body)
     }
@@ -47,13 +47,13 @@ impl Recorded {
 /// A running model server; it stops when dropped.
 ///
 /// Every turn is answered with `FAKE turns=N first='…' last='…'`, where N counts the prompts of
-/// the user that it was given: the proof of what a CLI remembers. In the last prompt
+/// the user in the request: this proves which ones a CLI remembers. In the last prompt
 /// `[[sleep S]]` delays the answer by S seconds, `[[pause S]]` sends only `FAKE turns=N` and the
-/// rest on a line of its own S seconds later, or when it is told to, `[[status N]]` makes it an
-/// HTTP failure, to which `[[retry S]]` adds when to try again, `[[broken reset]]` resets the
-/// connection, `[[broken garbage]]` answers what no CLI understands, and `[[call TOOL JSON]]` calls
-/// a tool first that the request offers, with arguments if there are any. What a CLI asks on its
-/// own behalf, such as a title, is answered with the last prompt.
+/// rest on a line of its own S seconds later, or at [`Self::go_on`], `[[status N]]` makes it an
+/// HTTP failure, to which `[[retry S]]` adds the time to try again, `[[broken reset]]` resets the
+/// connection, `[[broken garbage]]` sends a response that no CLI understands, and
+/// `[[call TOOL JSON]]` first calls a tool that the request offers, with these arguments if there
+/// are any. A request of a CLI on its own behalf, such as for a title, gets the last prompt back.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -70,10 +70,10 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     stopped: bool,
-    /// Answers of which the first part has been sent.
-    begun: usize,
-    /// So many of these need not wait any more.
-    told: usize,
+    /// The number of answers whose first part has been sent.
+    half_sent: usize,
+    /// The number of those, oldest first, that need not wait any more.
+    released: usize,
 }
 
 impl ModelServer {
@@ -96,34 +96,34 @@ impl ModelServer {
         Self { address, shared }
     }
 
-    /// The base URL, without a slash at its end.
+    /// Returns the base URL, without a slash at its end.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Everything that arrived so far, in order.
+    /// Returns all requests so far, in order.
     pub fn requests(&self) -> Vec<Recorded> {
         self.shared.requests().clone()
     }
 
-    /// Answers so far that were held back in their middle.
+    /// Returns the number of answers so far that were held back in their middle.
     pub fn half_sent(&self) -> usize {
-        self.shared.waiting().begun
+        self.shared.waiting().half_sent
     }
 
     /// Sends the rest of every answer that is held back in its middle.
     pub fn go_on(&self) {
         let mut waiting = self.shared.waiting();
-        waiting.told = waiting.begun;
+        waiting.released = waiting.half_sent;
         self.shared.changed.notify_all();
     }
 
-    /// The requests that are steps of conversations.
+    /// Returns the requests that are steps of conversations.
     pub fn turn_requests(&self) -> Vec<Recorded> {
         self.shared.requests().iter().filter(|request| request.is_turn()).cloned().collect()
     }
 
-    /// The requests that run the model and are not steps of conversations.
+    /// Returns the requests that run the model and are not steps of conversations.
     pub fn asides(&self) -> Vec<Recorded> {
         self.shared.requests().iter().filter(|request| request.is_aside()).cloned().collect()
     }
@@ -148,7 +148,7 @@ impl Shared {
         self.waiting.lock().expect("no thread panics while it waits")
     }
 
-    /// Waits so long, or until that is over; false if the server stopped before.
+    /// Waits for some seconds, or until `is_over`; false if the server stopped before.
     fn wait(&self, seconds: f64, mut is_over: impl FnMut(&mut Waiting) -> bool) -> bool {
         let duration = Duration::from_secs_f64(seconds);
         let goes_on = |waiting: &mut Waiting| !waiting.stopped && !is_over(waiting);
@@ -156,23 +156,23 @@ impl Shared {
         !waited.expect("no thread panics while it waits").0.stopped
     }
 
-    /// Waits in the middle of an answer.
+    /// Waits in the middle of an answer; false if the server stopped before.
     fn pause(&self, seconds: f64) -> bool {
         let mut waiting = self.waiting();
-        waiting.begun += 1;
-        let number = waiting.begun;
+        waiting.half_sent += 1;
+        let number = waiting.half_sent;
         drop(waiting);
-        self.wait(seconds, |waiting| waiting.told >= number)
+        self.wait(seconds, |waiting| waiting.released >= number)
     }
 
-    /// Answers the one request of a connection. A client that goes away is not a failure.
+    /// Serves the one request of a connection. A client that goes away is not a failure.
     fn serve(&self, stream: TcpStream) {
         let Ok(Request { method, path, body }) = Request::read(&stream) else { return };
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let recorded = Recorded { method, path, at: SystemTime::now(), body };
         self.requests().push(recorded.clone());
         let Some(response) = self.respond(&recorded) else {
-            // Closed like this, it is reset.
+            // A socket closed without lingering is reset.
             let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
             return;
         };
@@ -180,7 +180,7 @@ impl Shared {
         let _ = response.write(&stream, recorded.method == "HEAD", pause);
     }
 
-    /// The response, or none if the server stopped before it was due, or shall break off.
+    /// Returns the response; `None` if the server stopped before it was due, or must reset.
     fn respond(&self, request: &Recorded) -> Option<Response> {
         let Some(dialect) = Dialect::of(&request.method, &request.path) else {
             return Some(Self::respond_aside(request));
@@ -216,12 +216,13 @@ impl Shared {
             None => Some(dialect.response(request, &[&text])),
             Some((seconds, (begin, rest))) => {
                 let parts = [format!("{begin}\n"), format!("first={rest}")];
-                Some(dialect.response(request, &[&parts[0], &parts[1]]).pausing(seconds))
+                Some(dialect.response(request, &[&parts[0], &parts[1]]).with_pauses(seconds))
             }
         }
     }
 
-    /// Answers requests beside the turns: reachability, token counts, lists of models.
+    /// Returns the response to a request beside the turns: reachability, token counts, lists of
+    /// models.
     fn respond_aside(request: &Recorded) -> Response {
         match (request.method.as_str(), request.path.split('?').next().unwrap_or_default()) {
             ("HEAD", _) => Response::json(&json!({})),

@@ -27,7 +27,7 @@ impl RealCli for Claude {
         let settings = json!({
             "hasCompletedOnboarding": true,
             "theme": "dark",
-            // It knows an approved key by the last 20 characters.
+            // It recognises an approved key by the last 20 characters.
             "customApiKeyResponses": {"approved": [&KEY[KEY.len() - 20..]], "rejected": []},
             "projects": projects,
         });

@@ -55,7 +55,7 @@ impl RealCli for Gemini {
     }
 
     fn transcript(&self, sandbox: &Sandbox, cwd: &Path, id: &str) -> Option<PathBuf> {
-        // Its name holds only the beginning of the id, and files without a turn stand beside it.
+        // Its name has only the start of the id, and there may be files without a turn beside it.
         let store = sandbox.home().join(".gemini");
         let projects = fs::read(store.join("projects.json")).ok()?;
         let projects: Value = serde_json::from_slice(&projects).ok()?;

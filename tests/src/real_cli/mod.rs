@@ -1,5 +1,5 @@
-//! The real provider CLIs, set up against the model server and used as a person would use
-//! them: the yardstick for what sessd does with them. Knows nothing of sessd.
+//! The real provider CLIs, set up against the model server and used as a person would use them. The
+//! tests compare sessd with them. Knows nothing of sessd.
 
 mod claude;
 mod codex;
@@ -43,38 +43,38 @@ pub struct Answer {
 
 /// A real provider CLI.
 pub trait RealCli: Sync {
-    /// Its program and pinned version.
+    /// Returns its program and pinned version.
     fn cli(&self) -> Cli;
 
-    /// The provider that it is for sessd.
+    /// Returns the id of its provider in sessd.
     fn provider(&self) -> &'static str {
         self.cli().name
     }
 
-    /// Writes what it asks for at a first start, and the environment that leads it to the
-    /// server: no login, no trust question, no telemetry, no updates, no retries.
+    /// Writes the settings that it would ask for at a first start, and sets the variables that
+    /// point it to the server: no login, no trust question, no telemetry, no updates, no retries.
     fn configure(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]);
 
-    /// The arguments of a one-shot run: a new session, or one more turn of an old one.
+    /// Returns the arguments of a one-shot run: a new session, or one more turn of an old one.
     fn one_shot_arguments(&self, resumed: Option<&str>, prompt: &str) -> Vec<String>;
 
-    /// Reads what a successful one-shot run printed.
+    /// Parses the output of a one-shot run; `None` if the run failed.
     fn parse(&self, stdout: &str) -> Option<Answer>;
 
-    /// The arguments that open a session full-screen.
+    /// Returns the arguments that open a session full-screen.
     fn tui_arguments(&self, id: &str) -> Vec<String>;
 
     /// Returns the path of a session's transcript, if it is there.
     fn transcript(&self, sandbox: &Sandbox, cwd: &Path, id: &str) -> Option<PathBuf>;
 
-    /// Has a session be gone, as a person would.
+    /// Deletes a session as a person would.
     fn forget(&self, sandbox: &Sandbox, cwd: &Path, id: &str) {
         let transcript = self.transcript(sandbox, cwd, id).expect("a session that is there");
         fs::remove_file(transcript).expect("our own file");
     }
 
     /// Installs it and makes it run in the sandbox without a question, in these directories.
-    /// False if it cannot be installed here: the test is to end then, as skipped.
+    /// False if it cannot be installed here; the test must then end, as skipped.
     fn prepare(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]) -> bool {
         let cli = self.cli();
         let Some(installed) = npm::install(&cli) else { return false };
@@ -115,8 +115,8 @@ pub trait RealCli: Sync {
         terminal.key(Key::Enter);
     }
 
-    /// Leaves a terminal as a person does: Ctrl-C until it warns, and once more; and all again if
-    /// that comes to nothing, as when the second falls into the drawing of the warning.
+    /// Quits a CLI in a terminal as a person does: Ctrl-C until it warns, and once more. Does both
+    /// again if it does not end, as some miss the second Ctrl-C while they draw the warning.
     fn quit(&self, terminal: &mut Terminal) {
         wait_until("the end", DEADLINE, || {
             poll(DEADLINE, || {
@@ -130,7 +130,7 @@ pub trait RealCli: Sync {
             poll(10 * KEY_INTERVAL, || terminal.has_exited().then_some(()))
         });
         let status = terminal.wait_exit(DEADLINE);
-        // For one that has given the terminal back already, the last Ctrl-C is a signal.
+        // If the CLI has already reset the terminal, the last Ctrl-C is a signal.
         let interrupted = status.signal() == Some(2);
         assert!(
             status.success() || interrupted,
@@ -140,7 +140,7 @@ pub trait RealCli: Sync {
         );
     }
 
-    /// The answer of a run that must have succeeded.
+    /// Returns the answer of a run; panics if it failed.
     fn answer(&self, output: Output) -> Answer {
         let answer = if output.status == 0 { self.parse(&output.stdout) } else { None };
         answer.unwrap_or_else(|| panic!("{} failed: {output:#?}", self.cli().name))
@@ -151,7 +151,7 @@ fn run(cli: Cli, sandbox: &Sandbox, cwd: &Path, arguments: &[String]) -> Output 
     sandbox.run(sandbox.command(cli.name).args(arguments).current_dir(cwd), DEADLINE)
 }
 
-/// The paths as they are written into a CLI's settings.
+/// Returns the paths in the form in which a CLI's settings have them.
 fn names<'a>(workdirs: &'a [&Path]) -> impl Iterator<Item = &'a str> {
     workdirs.iter().map(|path| path.to_str().expect("a UTF-8 path"))
 }

@@ -20,7 +20,7 @@ impl RealCli for Qwen {
 
     fn configure(&self, sandbox: &mut Sandbox, server: &ModelServer, _workdirs: &[&Path]) {
         let settings = json!({
-            // The form of settings that this version writes; it would rewrite any other.
+            // The version of the settings format that this CLI writes; it would rewrite any other.
             "$version": 4,
             "security": {"auth": {"selectedType": "openai"}},
             "privacy": {"usageStatisticsEnabled": false},
@@ -48,7 +48,7 @@ impl RealCli for Qwen {
         let lines: Vec<Value> = serde_json::from_str(stdout).ok()?;
         let result = lines.iter().rfind(|line| line["type"] == "result")?;
         let text = |name: &str| result[name].as_str().map(str::to_owned);
-        // A failed call is a success for it, with these words.
+        // It reports a failed call as a success with this text.
         let text_of_model = text("result").filter(|text| !text.starts_with("[API Error: "))?;
         Some(Answer { session_id: text("session_id")?, text: text_of_model })
     }

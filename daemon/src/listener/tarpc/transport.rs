@@ -1,4 +1,4 @@
-//! Frames of one connection, with timeouts: a frame that has begun must be completed, and a
+//! Frames of one connection, with timeouts: a frame that has started must be completed, and a
 //! client must read what is written. Knows no RPC.
 
 use std::future::Future;

@@ -54,10 +54,10 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
 /// Returns the last failure on standard error. The CLI tries again for minutes and reports that
 /// only there; a call that was refused for good ends there with the status that its output lacks.
 pub(super) fn explain(stderr: &str) -> Option<Event> {
-    let begins = ["Attempt ", "Error when talking to "];
+    let openings = ["Attempt ", "Error when talking to "];
     let last = stderr.rmatch_indices('\n').map(|(at, _)| at + 1).chain([0]);
     let last =
-        last.map(|at| &stderr[at..]).find(|text| begins.iter().any(|it| text.starts_with(it)))?;
+        last.map(|at| &stderr[at..]).find(|text| openings.iter().any(|it| text.starts_with(it)))?;
     let (words, trace) = last.split_once("\n    at ").unwrap_or((last, last));
     let status = failure::http_status(words).or_else(|| failure::http_status(trace));
     let line = words.lines().next().unwrap_or_default();

@@ -1,11 +1,11 @@
 //! Binding sessions to provider ids.
 //!
-//! Where the provider picks the id of a new session, we learn it in one of two ways: from the
+//! If the provider picks the id of a new session, we learn it in one of two ways: from the
 //! output of a turn, or from the session that the leased process is seen to have open. The second
 //! way has a trap: a provider may announce an id, write nothing under it, and then go on under
 //! another id. So an id that was announced is given up again as long as a complete listing of the
-//! home does not have it. The same look follows a process that has moved to another conversation
-//! (`/clear`, a fork): its lease and keys move along. A process that went back to an older
+//! home does not have it. The same step follows a process that has moved to another conversation
+//! (`/clear`, a fork): its lease and keys move with it. A process that went back to an older
 //! conversation, or to one that its session has left behind, binds nothing.
 
 use std::sync::Arc;
@@ -29,8 +29,7 @@ impl Discovery {
     /// Drops a provider id that was announced but never written to disk.
     ///
     /// # Errors
-    /// Fails with `status_unknown` if the home cannot be looked through now, since then nobody
-    /// can tell whether the id was written.
+    /// Fails with `status_unknown` if the home cannot be listed now: the id may have been written.
     pub(crate) async fn without_unwritten_id(
         &self,
         known: &KnownHome,
@@ -61,16 +60,16 @@ impl Discovery {
     }
 
     /// Moves the leases of a home to the sessions that their processes have open now: binds a
-    /// session that waited for its id, and follows a process that has started another one.
-    /// `was_seen` says that the home was just listed completely, so that an announced id that is
-    /// not in it was never written.
+    /// session that waited for its id, and follows a process that has started another one. With
+    /// `was_listed` the home has just been listed completely: an announced id that is not in it was
+    /// never written.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
     pub(crate) async fn follow_leases(
         self: &Arc<Self>,
         known: &KnownHome,
-        was_seen: bool,
+        was_listed: bool,
     ) -> Result<(), Fault> {
         let home_id = known.id;
         let leased = self
@@ -86,14 +85,15 @@ impl Discovery {
         let look = move |known: &KnownHome| {
             let boot_id = process::boot_id();
             let alive = leased.into_iter().filter(|(_, lease)| is_alive(lease, &boot_id));
-            let (starts, leased): (Vec<_>, Vec<_>) =
-                alive.map(|(row, lease)| (row.and_then(|row| start(&row, &lease)), lease)).unzip();
+            let (starts, leased): (Vec<_>, Vec<_>) = alive
+                .map(|(row, lease)| (row.and_then(|row| pending_start(&row, &lease)), lease))
+                .unzip();
             let starts: Vec<Start> = starts.into_iter().flatten().collect();
             let discovery = known.provider.discovery();
             let shown = discovery.live().and_then(|read| read(&known.home));
             let shown = shown.unwrap_or_else(|| discovery.started_by(&known.home, &starts));
             let seen = leased.into_iter();
-            seen.filter_map(|lease| Some((shown_for(&shown, lease.pid)?.clone(), lease)))
+            seen.filter_map(|lease| Some((find_shown(&shown, lease.pid)?.clone(), lease)))
                 .collect::<Vec<_>>()
         };
         let seen = self.homes.ask(known, LIVE_TIMEOUT, look).await?.unwrap_or_default();
@@ -102,7 +102,7 @@ impl Discovery {
             self.remember_imported(home_id).await?;
         }
         for (shown, lease) in seen {
-            let follow = move |tx: &Transaction<'_>| follow(tx, &lease, &shown, was_seen);
+            let follow = move |tx: &Transaction<'_>| follow(tx, &lease, &shown, was_listed);
             if let Some(moved) = self.store.write_durable(follow).await? {
                 self.writers.watch_lease(moved);
             }
@@ -112,13 +112,13 @@ impl Discovery {
 }
 
 /// Returns the start of a session that waits for its id.
-fn start(row: &Stored, lease: &Lease) -> Option<Start> {
+fn pending_start(row: &Stored, lease: &Lease) -> Option<Start> {
     let launch_dir = row.session.launch_dir.clone();
     waits_for_id(&row.session).then_some(Start { pid: lease.pid, since: lease.since, launch_dir })
 }
 
 /// Returns the session that a leased process has open: itself, or its only child that has one.
-fn shown_for(shown: &[LiveSession], pid: u32) -> Option<&LiveSession> {
+fn find_shown(shown: &[LiveSession], pid: u32) -> Option<&LiveSession> {
     if let Some(own) = shown.iter().find(|live| live.live.pid == Some(pid)) {
         return Some(own);
     }
@@ -133,7 +133,7 @@ fn follow(
     tx: &Transaction<'_>,
     lease: &Lease,
     shown: &LiveSession,
-    was_seen: bool,
+    was_listed: bool,
 ) -> crate::store::Result<Option<Lease>> {
     let LiveSession { provider_session_id: id, scope, .. } = shown;
     let scope = scope.as_deref();
@@ -142,7 +142,7 @@ fn follow(
     match &row.session.provider_session_id {
         Some(old) if old == id => Ok(None),
         // The announced session may have been written since the last listing.
-        Some(_) if waits && !was_seen => Ok(None),
+        Some(_) if waits && !was_listed => Ok(None),
         _ if waits && bind(tx, &row, scope, id)? => Ok(None),
         // If its transcript does not exist yet, the next sweep sees both.
         _ => match bindings::bound_to(tx, row.home_id, scope, id)? {
@@ -292,7 +292,7 @@ mod tests {
     const ANNOUNCED: &str = "01900001-0000-7000-8000-000000000000";
     const WRITTEN: &str = "01900002-0000-7000-8000-000000000000";
 
-    /// The written transcript was found by a sweep that could not see whose it is.
+    /// A sweep has found the written transcript, but could not tell that it belongs to the session.
     #[tokio::test]
     async fn unwritten_id_is_replaced_by_the_discovered_transcript() {
         let scene = Scene::new().await;

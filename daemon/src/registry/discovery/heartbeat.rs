@@ -15,7 +15,7 @@ use crate::registry::homes::KnownHome;
 use crate::registry::homes::gate::LISTING_TIMEOUT;
 use crate::store::sessions::{self, Stored};
 
-/// Sessions of one provider that are checked at the same time.
+/// The most sessions of one provider that are checked at the same time.
 const CHECKS_PER_PROVIDER: usize = 3;
 
 impl Discovery {
@@ -57,8 +57,8 @@ impl Discovery {
     }
 
     /// Confirms sessions that are still gone from homes without trouble, and returns all others.
-    /// A sweep would see one that came back as a new transcript, so one listing per home and a
-    /// look for the old locations is enough; checked one by one, each would cost a listing.
+    /// A session that came back would show as a new transcript in a sweep, so one listing per home,
+    /// searched for the old locations, is enough; checked one by one, each would cost a listing.
     async fn confirm_gone(
         &self,
         homes: &[KnownHome],

@@ -39,7 +39,7 @@ const WRITE_BATCH: usize = 4_000;
 /// as many database pages.
 const WRITE_BATCH_MIN: usize = 1_000;
 
-/// The namespace of ids of discovered sessions (DESIGN: the same session, the same id).
+/// The namespace of the ids of discovered sessions: the same transcript always gets the same id.
 const NAMESPACE: Uuid = Uuid::from_u128(0x7365_7373_6400_5f64_8973_636f_7665_7264);
 
 impl Discovery {
@@ -76,7 +76,7 @@ impl Discovery {
         read
     }
 
-    /// Makes deferred indexes and gives memory back.
+    /// Builds deferred indexes and gives memory back.
     async fn end_import(&self) {
         if let Err(error) = self.store.end_import().await {
             tracing::warn!("after an import: {error}");
@@ -84,7 +84,8 @@ impl Discovery {
         system::give_back_memory();
     }
 
-    /// Finishes what the first sweep has deferred: stamps, indexes, memory.
+    /// Does the work that the first sweep has deferred: stores stamps, builds indexes, frees
+    /// memory.
     pub(crate) async fn end_first_sweep(&self) {
         let homes: Vec<i64> = self.imported().keys().copied().collect();
         for home_id in homes {
@@ -100,8 +101,8 @@ impl Discovery {
         self.imported.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores the stamps that the first sweep has seen in a home, in table order. Every later
-    /// sweep of that home does this first: a transcript without a stamp would be read again.
+    /// Stores the stamps that the first sweep has collected in a home, in table order. Every later
+    /// sweep of that home calls this first: a transcript without a stamp would be read again.
     ///
     /// # Errors
     /// Fails if the registry cannot be written; the stamps are then kept for the next attempt.
@@ -147,7 +148,7 @@ impl Discovery {
                 read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.facts.launch_dir));
             self.homes.directories.look_up(found, &mut dirs).await?;
             let row = |(entry, found): (Listed, Option<Found>)| {
-                let found = found.map(|found| discovered(known, &entry, found, retention, &dirs));
+                let found = found.map(|found| to_row(known, &entry, found, retention, &dirs));
                 (entry, found)
             };
             if into.send(read.into_iter().map(row).collect()).await.is_err() {
@@ -238,7 +239,7 @@ fn read_together(known: &KnownHome, batch: Vec<Listed>) -> Vec<(Listed, Option<F
 }
 
 /// Turns a transcript's metadata into a row.
-fn discovered(
+fn to_row(
     known: &KnownHome,
     entry: &Listed,
     found: Found,

@@ -1,4 +1,5 @@
-//! Discovery: what is on disk comes into the registry here, and verdicts on it are made.
+//! Discovery: reads the transcripts on disk into the registry, and decides which sessions can be
+//! resumed.
 //!
 //! A *sweep* stats every transcript of a home and reads those that changed; a *check* asks a
 //! provider about one session. Both end in a verdict (status and reason) that is stored. Knows
@@ -43,7 +44,7 @@ pub(crate) struct Discovery {
 }
 
 impl Discovery {
-    /// Starts with nothing swept.
+    /// Creates the floor over those below it, with no home swept yet.
     pub(crate) fn new(
         store: Arc<Store>,
         config: Arc<Config>,
@@ -69,8 +70,8 @@ impl Discovery {
         *self.swept.borrow()
     }
 
-    /// Waits until the first sweep since the start is over, for at most 4 s; true if it is over.
-    pub(crate) async fn first_sweep(&self) -> bool {
+    /// Waits for the end of the first sweep since the start, at most 4 s; true if it has ended.
+    pub(crate) async fn wait_for_first_sweep(&self) -> bool {
         let mut swept = self.swept.subscribe();
         let ended = swept.wait_for(|swept| *swept);
         tokio::time::timeout(FIRST_SWEEP_TIMEOUT, ended).await.is_ok()

@@ -2,8 +2,8 @@
 //!
 //! "Gone" is never guessed: a session is gone only if its home could be listed and does not
 //! have it. A sweep that would lose more than half of a home is held and reported. A sweep also
-//! moves leases along with processes that have changed their session, before and after the
-//! listing, since only then it is known which announced sessions were never written.
+//! moves the leases of processes that have changed their session: before the listing, and again
+//! after it, when it is known which announced ids were never written.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Verdicts: whether a session can be resumed. A check is free, and its verdict is never more
-//! certain than what could be seen: a home in doubt or a directory that does not answer makes a
-//! session `unknown`, never `expired`.
+//! Verdicts: decides whether a session can be resumed. A check is free, and its verdict is never
+//! more certain than the evidence: a home in doubt, or a directory whose disk does not answer,
+//! makes a session `unknown`, never `expired`.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::store::sessions::{self, Checked, Outcome, Stored};
 /// Attempts to store a verdict while the session keeps changing.
 const ATTEMPTS_MAX: usize = 3;
 
-/// What a loss that looks too large to be true means.
+/// The meaning of a loss that looks too large to be true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Losses {
     /// The home is in doubt, and its sessions are `unknown`.
@@ -36,10 +36,12 @@ impl Discovery {
     /// Returns a stored session by its row number.
     ///
     /// # Errors
-    /// Fails with `not_found` if the session was deleted.
-    pub(crate) async fn stored(&self, seq: i64) -> Result<Stored, Fault> {
+    /// Fails with `not_found` if the session was deleted, or if the registry cannot be read.
+    pub(crate) async fn load(&self, seq: i64) -> Result<Stored, Fault> {
         let row = self.store.read(move |c| sessions::by_seq(c, seq)).await?;
-        row.ok_or_else(|| Fault::new(FaultCode::NotFound, "the session was deleted meanwhile"))
+        row.ok_or_else(|| {
+            Fault::new(FaultCode::NotFound, "the session was deleted in the meantime")
+        })
     }
 
     /// Checks one session, stores the verdict, and returns the session as it is then.
@@ -71,7 +73,7 @@ impl Discovery {
                 // Look through the whole home first: the session may have moved, or the home may
                 // be in doubt.
                 self.sweep_home(known).await?;
-                row = self.stored(seq).await?;
+                row = self.load(seq).await?;
                 verdict = self.verdict_of(known, &row).await?;
                 let held = matches!(self.homes.trouble(known.id), Some(Trouble::Held { .. }));
                 if verdict.status == Status::Expired && held && losses == Losses::Doubt {
@@ -82,7 +84,7 @@ impl Discovery {
                 verdict = Verdict::of(Reason::Ttl);
             }
             let stored = self.store_verdict(&row, verdict).await?;
-            row = self.stored(seq).await?;
+            row = self.load(seq).await?;
             if stored {
                 break;
             }
@@ -100,7 +102,7 @@ impl Discovery {
         row: &Stored,
     ) -> Result<Verdict, Fault> {
         if row.location.is_empty() {
-            // Its transcript is made with its first turn.
+            // The provider writes its transcript during the first turn.
             return Ok(Verdict::of(Reason::Starting));
         }
         let bound = bound(row);
@@ -161,7 +163,7 @@ impl Discovery {
     }
 }
 
-/// True for the first check inside the warning window before the predicted expiry.
+/// True for the first check within `lead_ms` before the predicted expiry.
 fn enters_expiry_warning(
     expires_at: Timestamp,
     lead_ms: i64,
@@ -172,8 +174,8 @@ fn enters_expiry_warning(
     (begin..expires_at).contains(&now) && last_check.is_none_or(|last| last < begin)
 }
 
-/// Refines an `active` verdict: without its launch directory the session cannot be resumed, and
-/// nothing is known (`exists` is `None`) if that directory's disk does not answer.
+/// Refines an `active` verdict: without its launch directory a session cannot be resumed. `exists`
+/// is `None` if the disk of that directory does not answer.
 #[must_use]
 pub(crate) fn with_directory(verdict: Verdict, exists: Option<bool>) -> Verdict {
     match exists {

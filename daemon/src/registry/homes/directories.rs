@@ -12,8 +12,8 @@ use sessd_proto::{Fault, FaultCode};
 
 use super::gate::{CHECK_TIMEOUT, Gate, LIVE_TIMEOUT, Unanswered};
 
-/// Disks that have a gate of their own at the same time. All others share one, since every gate
-/// may cost threads for good.
+/// The most disks that have a gate of their own at the same time. All others share one, since
+/// every gate may cost threads for good.
 const GATES_MAX: usize = 4;
 
 /// All directories outside the homes, with one gate per mounted disk.
@@ -114,7 +114,7 @@ fn dir_info(dir: &str) -> DirInfo {
     DirInfo { exists: Some(Path::new(dir).is_dir()), project: project_root(dir) }
 }
 
-/// The git top level above a directory, else the directory itself.
+/// Returns the git top level above a directory, else the directory itself.
 fn project_root(dir: &str) -> String {
     let dir = PathBuf::from(dir);
     let real = dir.canonicalize().unwrap_or(dir);
@@ -122,7 +122,8 @@ fn project_root(dir: &str) -> String {
     top.unwrap_or(&real).to_string_lossy().into_owned()
 }
 
-/// Not `Deadline`: the request was refused, so nothing is still running.
+/// Returns the fault for a disk that hangs. Its code is not `Deadline`: the request was refused, so
+/// nothing is still running.
 pub(crate) fn disk_hangs(dir: &str) -> Fault {
     let what = format!("the disk of {dir} does not answer");
     let fault = Fault::new(FaultCode::Environment, what)
@@ -130,7 +131,7 @@ pub(crate) fn disk_hangs(dir: &str) -> Fault {
     Fault { retryable: Some(true), ..fault }
 }
 
-/// All mount points, as the kernel lists them without touching a disk.
+/// Returns all mount points, which the kernel lists without touching a disk.
 fn mounts() -> Vec<PathBuf> {
     let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
     let point = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescaped);

@@ -23,10 +23,11 @@ pub(crate) const LISTING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for lookups on an interactive path: live state, the project of a directory.
 pub(crate) const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Calls that one gate admits at the same time, and threads that a hung disk can cost.
+/// The most calls that one gate admits at the same time, and so the most threads that a hung disk
+/// can cost.
 const CALLS_MAX: usize = 4;
 
-/// Why a call was not answered.
+/// The reason why a call was not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unanswered {
     /// A call is overdue: this one, or an earlier one that has not ended.

@@ -45,7 +45,7 @@ pub(crate) struct KnownHome {
     pub(crate) home: Home,
 }
 
-/// What the last sweep concluded about a home.
+/// The state of a home as the last sweep found it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
     gate: Arc<Gate>,
@@ -53,7 +53,7 @@ pub(crate) struct State {
     pub(crate) retention: Option<Option<(i64, bool)>>,
 }
 
-/// Why nothing may be concluded from what a home does not show.
+/// The trouble with a home: while it lasts, a session that is not shown is not gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trouble {
     Missing,
@@ -62,7 +62,7 @@ pub(crate) enum Trouble {
     Held { lost: usize, of: usize },
 }
 
-/// Which of the homes that an environment selects are remembered.
+/// The choice of homes, among those that an environment selects, to remember.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Remember {
     /// All of them: the daemon or its configuration names them.
@@ -72,13 +72,13 @@ pub(crate) enum Remember {
 }
 
 impl Homes {
-    /// Homes as the store remembers them, with `state` as our own state folder.
+    /// Creates the floor over the homes in the store; `state` is our own state folder.
     pub(crate) fn new(store: Arc<Store>, state: PathBuf) -> Arc<Self> {
         let (directories, states) = (Directories::default(), Mutex::default());
         Arc::new(Self { store, state, directories, states })
     }
 
-    /// Remembers the homes that an environment selects; returns whether one of them is new.
+    /// Remembers the homes that an environment selects; returns true if one of them is new.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
@@ -189,15 +189,17 @@ impl Homes {
         Arc::clone(&self.states().entry(home_id).or_default().gate)
     }
 
-    /// Returns what is wrong with a home, if anything is.
+    /// Returns the trouble with a home, if it has any.
     pub(crate) fn trouble(&self, home_id: i64) -> Option<Trouble> {
         self.state(home_id).trouble
     }
 
+    /// Returns a copy of the state of a home.
     pub(crate) fn state(&self, home_id: i64) -> State {
         self.states().get(&home_id).cloned().unwrap_or_default()
     }
 
+    /// Changes the state of a home.
     pub(crate) fn update(&self, home_id: i64, change: impl FnOnce(&mut State)) {
         change(self.states().entry(home_id).or_default());
     }
@@ -210,7 +212,7 @@ impl Homes {
     ///
     /// # Errors
     /// Fails if the registry cannot be read.
-    pub(crate) async fn watched(&self) -> Result<Vec<PathBuf>, Fault> {
+    pub(crate) async fn watched_directories(&self) -> Result<Vec<PathBuf>, Fault> {
         let mut watched = Vec::new();
         for known in self.known().await? {
             let dirs = self.ask(&known, LISTING_TIMEOUT, |known| {
@@ -246,6 +248,7 @@ impl Homes {
 }
 
 impl Trouble {
+    /// Describes the trouble in words for people.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::Missing => "its store does not exist".to_owned(),

@@ -13,7 +13,8 @@ use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
 use crate::store::sessions::Stored;
 
-/// What a caller insists on, and what the provider allows. The default insists on nothing.
+/// The wishes of a caller that affect admission, and the abilities of the provider. By default
+/// there are none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Admission {
     /// Resume although the status is unknown.
@@ -25,7 +26,7 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// What a `resume` call insists on.
+    /// Returns the admission of a `resume` call.
     pub(crate) fn of_resume(request: &ResumeRequest, anywhere: bool) -> Self {
         Self { force: request.force, other_directory: request.cwd.is_some(), anywhere }
     }
@@ -51,7 +52,8 @@ impl Admission {
     /// Tests a session after its check.
     ///
     /// # Errors
-    /// Fails with the reason why it cannot be resumed, and a hint what to do about it.
+    /// Fails with `not_resumable`, `status_unknown` or `directory_missing` if it cannot be resumed.
+    /// The message names the reason, and the hint a way out.
     pub(crate) fn admit(self, session: &Session) -> Result<(), Fault> {
         let short = session.short_id();
         let reason = session.reason.unwrap_or_default();
@@ -99,8 +101,8 @@ impl Admission {
     }
 }
 
-/// True if nothing is lost when a session starts over under its id: its provider has proved that
-/// it cannot continue it. Nothing is proven while the home cannot be read.
+/// True if nothing is lost when a session starts over under its id, because its provider certainly
+/// cannot continue it. While the home cannot be read that is not certain.
 fn may_rebind(session: &Session) -> bool {
     let reason = session.reason.unwrap_or_default();
     match session.status {
@@ -111,7 +113,7 @@ fn may_rebind(session: &Session) -> bool {
     }
 }
 
-/// Returns whether a session must start over under its id, which `--fallback new` allows.
+/// True if a session must start over under its id, which `--fallback new` allows.
 ///
 /// # Errors
 /// Fails with the reason why the session cannot be sent to, if it may not start over.
@@ -145,6 +147,6 @@ impl Launches {
             return Ok(row);
         }
         self.discovery.sweep_home(known).await?;
-        self.discovery.stored(row.seq).await
+        self.discovery.load(row.seq).await
     }
 }

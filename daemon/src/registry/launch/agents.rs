@@ -1,6 +1,6 @@
-//! Agents: the launch profiles of the configuration, and what a session asks its provider for at
-//! every start. Stored with a session are names (model, servers, permission); what a name means is
-//! looked up in the configuration at each start.
+//! Agents: the launch profiles of the configuration, and the launch options of a session. A session
+//! is stored with names (model, servers, permission); their meaning is looked up in the
+//! configuration at each start.
 
 use sessd_proto::agent::{AgentInfo, AgentsResponse};
 use sessd_proto::{Environment, Fault, FaultCode};
@@ -64,10 +64,11 @@ impl Launches {
         Ok(())
     }
 
-    /// Returns what a stored session asks its provider for at its next start.
+    /// Returns the launch options of a stored session for its next start.
     ///
     /// # Errors
-    /// See [`Self::launch_of`].
+    /// Fails with `config_invalid` if a named MCP server is not configured, or with `unsupported`
+    /// if the provider refuses this launch.
     pub(crate) fn launch(&self, row: &Stored, caller: &Environment) -> Result<Launch, Fault> {
         let session = &row.session;
         let provider = providers::by_id(&session.provider);

@@ -154,10 +154,12 @@ impl Launches {
         Ok(Some(original))
     }
 
-    /// Registers a fork of a session and returns how to start it.
+    /// Registers a fork of a session and returns it with its launch plan; with `plan_only`
+    /// registers nothing and returns the original.
     ///
     /// # Errors
-    /// See [`Self::copy_of`].
+    /// Fails with `unsupported` if the provider cannot fork, with `not_resumable` if the session
+    /// was never started, or if the registry cannot be written.
     pub(crate) async fn fork(
         self: &Arc<Self>,
         known: &KnownHome,

@@ -1,4 +1,4 @@
-//! Launching: how a session is started, and who may start it. Resume, new sessions, forks, agents.
+//! Launching: starts sessions, and decides which process may. Resume, new sessions, forks, agents.
 //!
 //! A launch plan (program, arguments, directory, environment) comes from the provider and is
 //! completed here; it is run by the caller (`resume`) or by a turn. Knows sessions and everything
@@ -11,7 +11,7 @@ use sessd_proto::Environment;
 use sessd_proto::launch::{EnvironmentRequest, Name};
 
 use crate::config::Config;
-use crate::environment::{DaemonEnvironment, declared};
+use crate::environment::{DaemonEnvironment, declared_variables};
 use crate::registry::discovery::Discovery;
 use crate::registry::homes::Homes;
 use crate::registry::sessions::Sessions;
@@ -45,7 +45,7 @@ pub(crate) struct Launches {
     sessions: Arc<Sessions>,
 }
 
-/// What [`Launches`] is made of.
+/// The fields of [`Launches`] that its caller provides.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) store: Arc<Store>,
@@ -60,11 +60,11 @@ pub(crate) struct Parts {
 }
 
 impl Launches {
-    /// Wires the floors below.
+    /// Creates the floor over those below it.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts { store, config, config_file, state, env, homes, writers, discovery, sessions } =
             parts;
-        let declared = declared(&config).into_iter().collect();
+        let declared = declared_variables(&config).into_iter().collect();
         Arc::new(Self {
             store,
             config,

@@ -1,4 +1,4 @@
-//! Completing launch plans: what the registry adds to a provider's plan before it is run.
+//! Completes launch plans: adds environment, program and files to a provider's plan.
 
 use std::path::Path;
 
@@ -35,8 +35,8 @@ impl Launches {
         self.without_other_servers(known, launch, plan).await
     }
 
-    /// Where the agent names its own MCP servers, changes the plan so that none of the servers in
-    /// the user's or the directory's settings is started.
+    /// Changes the plan of an agent with MCP servers of its own so that none of the servers in the
+    /// settings of the user or the directory is started.
     async fn without_other_servers(
         &self,
         known: &KnownHome,

@@ -24,7 +24,7 @@ use crate::store::sessions::Stored;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Launches {
-    /// Checks a session, gives the calling process its lease, and returns how to start it.
+    /// Checks a session, gives the calling process its lease, and returns the launch plan.
     ///
     /// # Errors
     /// Fails if the selector cannot be resolved, with `busy` if another process has the session, or
@@ -35,8 +35,8 @@ impl Launches {
         caller: u32,
     ) -> Result<ResumeResponse, Fault> {
         self.discovery.remember_caller(&request.environment).await?;
-        // A copy takes nothing away from whoever has the original.
-        let wants_it = !request.plan_only && request.fork_as.is_none();
+        // A fork leaves the original to the process that has it open.
+        let needs_lease = !request.plan_only && request.fork_as.is_none();
         let row = match (&request.selector, &request.project) {
             (Some(selector), _) => self.sessions.resolve(selector).await?,
             (None, Some(dir)) => self.sessions.newest_resumable(dir).await?,
@@ -47,15 +47,15 @@ impl Launches {
         let admission = Admission::of_resume(&request, anywhere);
         admission.precheck(&row.session)?;
         // Before the check: a transcript that is being written may look damaged.
-        if wants_it {
+        if needs_lease {
             self.make_free(&row, &request, caller).await?;
         }
         let row = self.check_unstarted(&known, row).await?;
         admission.admit(&row.session)?;
-        if wants_it {
+        if needs_lease {
             self.must_be_free(&row, caller).await?;
         }
-        let (row, plan) = self.planned(&known, row, &request).await?;
+        let (row, plan) = self.plan(&known, row, &request).await?;
         if !request.plan_only {
             self.writers.lease(&row.session, caller, LeaseKind::Interactive).await?;
             failpoint::reach("resume.leased");
@@ -66,7 +66,7 @@ impl Launches {
     }
 
     /// Returns the launch plan that was asked for, and the session that it starts.
-    async fn planned(
+    async fn plan(
         self: &Arc<Self>,
         known: &KnownHome,
         row: Stored,
@@ -89,8 +89,11 @@ impl Launches {
         Ok((row, self.complete(known, &launch, plan).await?))
     }
 
-    /// Waits until the session is free, or steals it, as the caller wants. If a turn is queued
-    /// nothing is stolen: that turn was promised to another caller and runs next.
+    /// Waits until the session is free, or steals it if the caller asks for that. While a turn is
+    /// queued nothing is stolen: that turn was promised to another caller and runs next.
+    ///
+    /// # Errors
+    /// Fails with `busy` if another process or a turn still has the session after the wait.
     async fn make_free(
         self: &Arc<Self>,
         row: &Stored,
@@ -130,6 +133,9 @@ impl Launches {
     }
 
     /// Succeeds if no process but the caller has the session: requests may be repeated.
+    ///
+    /// # Errors
+    /// Fails with `busy` if another process or a turn has it, or if the registry cannot be read.
     async fn must_be_free(self: &Arc<Self>, row: &Stored, caller: u32) -> Result<(), Fault> {
         let live = self.writers.live(row).await?;
         if live.blocks() && live.pid != Some(caller) {

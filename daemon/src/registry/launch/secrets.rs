@@ -1,5 +1,5 @@
-//! Which secrets a launched process or a tool server is given, so that they can be redacted in what
-//! it says.
+//! Collects the secrets that a launched process or a tool server is given, so that they can be
+//! redacted in its output.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub(crate) fn of_server(server: &McpServer, base: &Environment) -> Secrets {
     Secrets::new(secrets)
 }
 
-/// `PWD` is a path, not a password.
+/// Returns the environment without `PWD`, which is a path and not a password.
 fn inherited(base: &Environment) -> impl Iterator<Item = (&str, &str)> {
     pairs(base).filter(|(name, _)| *name != "PWD")
 }

@@ -12,7 +12,7 @@ use crate::store::leases;
 use crate::store::sessions::Stored;
 use crate::{process, system};
 
-/// Interval for checking whether a process group has ended, which cannot be watched.
+/// Interval for checking that a process group has ended, which cannot be watched.
 const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a transcript may be incomplete while its provider rewrites it.

@@ -28,7 +28,7 @@ const LIMITS: Limits =
 /// The longest quotation of a server's error, in characters.
 const DETAIL_CHARS_MAX: usize = 300;
 
-/// A launch whose tools are asked for.
+/// The launch of an agent or a session, to be asked for its tools.
 struct Start {
     agent: String,
     known: KnownHome,
@@ -42,8 +42,8 @@ impl Launches {
     /// Returns the tools that an agent or a session has when it is started.
     ///
     /// # Errors
-    /// Fails with `not_found` if there is neither, or with `provider_failed` if its provider does not
-    /// start within 45 s.
+    /// Fails with `not_found` if there is neither, or with `provider_failed` if its provider does
+    /// not start within 45 s.
     pub(crate) async fn tools(
         self: &Arc<Self>,
         request: ToolsRequest,
@@ -51,19 +51,20 @@ impl Launches {
         let launches = Arc::clone(self);
         // A task of its own: no process may be left behind if the caller goes away.
         let task = tokio::spawn(async move {
-            let start = launches.to_start(&request).await?;
+            let start = launches.find_start(&request).await?;
             let temporary_id = start.temporary_id.clone();
-            let told = launches.start_for_tools(start, &request.environment).await;
+            let response = launches.start_for_tools(start, &request.environment).await;
             // The files may hold secrets of servers.
             if let Some(id) = temporary_id {
                 launch_files::forget(&launches.state, &id).await;
             }
-            told
+            response
         });
         task.await.map_err(Fault::internal)?
     }
 
-    async fn to_start(self: &Arc<Self>, request: &ToolsRequest) -> Result<Start, Fault> {
+    /// Returns the launch of the agent or session that the request names.
+    async fn find_start(self: &Arc<Self>, request: &ToolsRequest) -> Result<Start, Fault> {
         let ToolsRequest { name, cwd, environment } = request;
         if let Ok((provider, agent)) = self.agent(name) {
             let flags = agent.flags.clone();
@@ -86,6 +87,7 @@ impl Launches {
         Ok(Start { agent: row.session.agent, known, cwd, launch, temporary_id: None })
     }
 
+    /// Starts the provider if it reports its tools at its start, else the servers.
     async fn start_for_tools(
         &self,
         start: Start,
@@ -109,14 +111,17 @@ impl Launches {
         };
         let plan = self.complete(&known, &launch, plan).await?;
         let hidden = secrets::of_launch(&plan, &base, &launch, &self.config.environment);
-        let started = started(known.provider, &plan, &base, input, &hidden).await?;
-        let (tools, servers) = told(&started);
+        let report = start_and_end(known.provider, &plan, &base, input, &hidden).await?;
+        let (tools, servers) = parse_report(&report);
         Ok(ToolsResponse { told_by: "provider".to_owned(), tools, servers, ..response })
     }
 }
 
-/// Starts a provider and ends it as soon as it has reported its tools.
-async fn started(
+/// Starts a provider, and ends it as soon as it has reported its tools; returns the report.
+///
+/// # Errors
+/// Fails with `provider_failed` if it cannot be started or ends without a report.
+async fn start_and_end(
     provider: &'static dyn Provider,
     plan: &LaunchPlan,
     base: &Environment,
@@ -153,12 +158,12 @@ async fn started(
 }
 
 /// Returns the provider's own tools, and the servers with theirs.
-fn told(started: &Value) -> (Vec<String>, Vec<ServerInfo>) {
+fn parse_report(report: &Value) -> (Vec<String>, Vec<ServerInfo>) {
     let names = |value: &Value| -> Vec<String> {
         let names = value.as_array().into_iter().flatten();
         names.filter_map(|name| name.as_str().map(str::to_owned)).collect()
     };
-    let servers = started["mcp_servers"].as_array().into_iter().flatten();
+    let servers = report["mcp_servers"].as_array().into_iter().flatten();
     let servers: Vec<_> = servers
         .map(|server| ServerInfo {
             name: server["name"].as_str().unwrap_or_default().to_owned(),
@@ -167,11 +172,12 @@ fn told(started: &Value) -> (Vec<String>, Vec<ServerInfo>) {
             tools: names(&server["tools"]),
         })
         .collect();
-    let mut tools = names(&started["tools"]);
+    let mut tools = names(&report["tools"]);
     tools.retain(|tool| !servers.iter().any(|server| server.tools.contains(tool)));
     (tools, servers)
 }
 
+/// Asks one server for its tools; a failure is part of the result.
 async fn ask_server(name: &str, server: &McpServer, cwd: &str, base: Environment) -> ServerInfo {
     let asked = match server {
         McpServer::Stdio { command, args, env, cwd: own } => {

@@ -1,4 +1,4 @@
-//! The `check` call: asks providers now whether sessions can be resumed.
+//! The `check` call: checks sessions now, and stores and returns the verdicts.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ impl Sessions {
         request: CheckRequest,
     ) -> Result<SessionPage, Fault> {
         let (rows, next) = if request.selectors.is_empty() {
-            self.discovery.first_sweep().await;
+            self.discovery.wait_for_first_sweep().await;
             let list =
                 ListRequest { limit: request.limit, after: request.after, ..Default::default() };
             self.store.read(move |c| page::list(c, &list)).await?

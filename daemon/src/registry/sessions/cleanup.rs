@@ -29,7 +29,7 @@ struct Plan {
     tombstones: i64,
     last_event: i64,
     events: i64,
-    turns: Vec<String>,
+    old_turns: Vec<String>,
 }
 
 impl Sessions {
@@ -105,10 +105,10 @@ impl Sessions {
         self.store.write(|tx| trash::forget_stale_tombstones(tx)).await?;
         let last = plan.last_event;
         while self.store.write(move |tx| events::forget(tx, last)).await? > 0 {}
-        for id in plan.turns {
+        for id in plan.old_turns {
             let turn = id.clone();
             self.store.write(move |tx| turns::forget(tx, &turn)).await?;
-            done.turns.push(id);
+            done.old_turns.push(id);
         }
         Ok(done.actions())
     }
@@ -139,7 +139,7 @@ fn plan(c: &Connection, config: &Config, until: Option<Timestamp>) -> store::Res
     let retention = &config.retention;
     (plan.last_event, plan.events) =
         events::old(c, retention.events, before(retention.events_days))?;
-    plan.turns = turns::old(c, retention.turns, before(retention.turns_days))?;
+    plan.old_turns = turns::old(c, retention.turns, before(retention.turns_days))?;
     Ok(plan)
 }
 
@@ -157,7 +157,7 @@ impl Plan {
         let rows = |action, count: i64, reason: TrashReason| {
             (count > 0).then(|| Action { action, reason, count: Some(count), ..Action::default() })
         };
-        let turns = i64::try_from(self.turns.len()).unwrap_or(i64::MAX);
+        let turns = i64::try_from(self.old_turns.len()).unwrap_or(i64::MAX);
         let mut actions = Vec::new();
         let trash = self.trash.iter();
         actions.extend(trash.map(|(row, reason)| about(ActionKind::Trash, row, *reason)));
@@ -181,7 +181,8 @@ fn describe(hold: Hold) -> String {
             let minutes = left_ms / 60_000 + 1;
             let (hours, minutes) = (minutes / 60, minutes % 60);
             format!(
-                "the clock was set: nothing is removed by its age for {hours} h {minutes} min of uptime"
+                "the clock was set: nothing is removed by its age for {hours} h {minutes} min of \
+                 uptime"
             )
         }
         Hold::FirstSample => {

@@ -85,7 +85,7 @@ impl Sessions {
                 Ok(())
             })
             .await?;
-        self.checked(changed).await
+        self.check_changed(changed).await
     }
 
     /// Pins sessions: no cleanup touches them.
@@ -99,7 +99,7 @@ impl Sessions {
         let rows = self.resolve_all(&request.selectors).await?;
         let changed = self.change(rows, |tx, row| annotations::pin(tx, row, true, now())).await?;
         // A pin stops the time to live.
-        self.checked(changed).await
+        self.check_changed(changed).await
     }
 
     /// Unpins sessions.
@@ -133,7 +133,7 @@ impl Sessions {
             tags.iter().try_for_each(|tag| annotations::tag(tx, row, tag, now()))
         };
         let changed = self.change(vec![row], add).await?;
-        self.checked(changed).await
+        self.check_changed(changed).await
     }
 
     /// Removes tags from a session.
@@ -222,7 +222,10 @@ impl Sessions {
     }
 
     /// Checks changed sessions, since the change may have changed their status.
-    async fn checked(self: &Arc<Self>, changed: ChangeResponse) -> Result<ChangeResponse, Fault> {
+    async fn check_changed(
+        self: &Arc<Self>,
+        changed: ChangeResponse,
+    ) -> Result<ChangeResponse, Fault> {
         let mut rows = Vec::new();
         for session in changed.sessions {
             let row = self.resolve(&session.id).await?;

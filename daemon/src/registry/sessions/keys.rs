@@ -137,7 +137,10 @@ impl Sessions {
     }
 }
 
-/// Accepts any key that a shell, a URL and a line of text keep unchanged.
+/// Accepts any key that a shell, a URL and a line of text leave unchanged.
+///
+/// # Errors
+/// Fails with `usage` for any other key.
 fn must_be_key(key: &str) -> Result<(), Fault> {
     let is_plain = |c: char| !c.is_whitespace() && !c.is_control();
     let is_key = (2..=KEY_BYTES_MAX).contains(&key.len())
@@ -154,6 +157,7 @@ fn must_be_key(key: &str) -> Result<(), Fault> {
     Err(Fault::new(FaultCode::Usage, what).hint("for example `@discord:42`"))
 }
 
+/// Returns the fault for a key that is not bound.
 pub(crate) fn unknown(key: &str) -> Fault {
     Fault::new(FaultCode::NotFound, format!("no session has the key {key}"))
 }

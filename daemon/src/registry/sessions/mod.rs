@@ -38,7 +38,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Wires the floors below; `state` is the folder with the registry's files.
+    /// Creates the floor over those below it; `state` is the folder with the registry's files.
     pub(crate) fn new(
         store: Arc<Store>,
         config: Arc<Config>,
@@ -56,14 +56,14 @@ impl Sessions {
     /// # Errors
     /// Fails with `usage` for an invalid limit or cursor, or if the registry cannot be read.
     pub(crate) async fn list(self: &Arc<Self>, request: ListRequest) -> Result<SessionPage, Fault> {
-        let discovering = !self.discovery.first_sweep().await;
+        let discovering = !self.discovery.wait_for_first_sweep().await;
         let project = match &request.project {
             Some(dir) => Some(self.homes.directories.project_of(dir).await?),
             None => None,
         };
         let request = ListRequest { project, ..request };
         let (found, next) = if request.busy {
-            (self.busy(&request).await?, None)
+            (self.list_busy(&request).await?, None)
         } else {
             self.store.read(move |c| page::list(c, &request)).await?
         };
@@ -81,9 +81,9 @@ impl Sessions {
     }
 
     /// Returns the sessions that a process has open now and that match the other filters.
-    async fn busy(self: &Arc<Self>, request: &ListRequest) -> Result<Vec<Stored>, Fault> {
+    async fn list_busy(self: &Arc<Self>, request: &ListRequest) -> Result<Vec<Stored>, Fault> {
         let mut found = self.writers.running().await?;
-        found.retain(|row| wanted(&row.session, request));
+        found.retain(|row| matches(&row.session, request));
         match request.sort {
             Sort::Activity => found.sort_by_key(|row| Reverse(row.session.last_activity)),
             Sort::Created => found.sort_by_key(|row| Reverse(row.session.created_at)),
@@ -98,7 +98,8 @@ impl Sessions {
     }
 }
 
-fn wanted(session: &Session, request: &ListRequest) -> bool {
+/// True if a session matches the filters of a list.
+fn matches(session: &Session, request: &ListRequest) -> bool {
     let same = |asked: &Option<String>, value: &str| asked.as_deref().is_none_or(|a| a == value);
     same(&request.project, &session.project)
         && same(&request.provider, &session.provider)

@@ -1,4 +1,4 @@
-//! Resolving: which session a selector, a key or a directory means.
+//! Resolves a selector, a key or a directory to a session.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ impl Sessions {
     /// for on disk (a sweep of every home) before this fails.
     ///
     /// # Errors
-    /// Fails with `usage` for text that cannot be a selector, with `not_found`, with `ambiguous`,
-    /// or if the registry cannot be read.
+    /// Fails with `usage` for text that cannot be a selector, with `not_found` if no session
+    /// matches, with `ambiguous` if several do, or if the registry cannot be read.
     pub(crate) async fn resolve(self: &Arc<Self>, selector: &str) -> Result<Stored, Fault> {
         check_selector(selector)?;
         let mut found = self.lookup(selector).await?;

@@ -30,8 +30,8 @@ impl Turns {
     /// Accepts a prompt and queues it as a turn. Repeating a request returns the same turn.
     ///
     /// # Errors
-    /// Fails with `usage` for an invalid request, if the session cannot be found or resumed, or with
-    /// `busy` if another process has it.
+    /// Fails with `usage` for an invalid request, if the session cannot be found or resumed, or
+    /// with `busy` if another process has it.
     pub(crate) async fn send(
         self: &Arc<Self>,
         request: SendRequest,
@@ -42,7 +42,7 @@ impl Turns {
         let id = request.turn_id.clone();
         if let Some(turn) = self.store.read(move |c| rows::by_id(c, &id)).await? {
             return match turn.prompt == rows::one_line(&request.prompt) {
-                true => self.accepted(turn).await,
+                true => self.respond(turn).await,
                 false => Err(Fault::new(
                     FaultCode::Usage,
                     "turn id is already in use for a different prompt",
@@ -52,7 +52,7 @@ impl Turns {
         }
         failpoint::meet("send.unknown").await;
         for _ in 0..ATTEMPTS_MAX {
-            let (row, new) = match self.target(&request).await? {
+            let (row, new) = match self.find_target(&request).await? {
                 (Some(row), _) if request.fork => (None, Some(self.fork(&row, &request).await?)),
                 target => target,
             };
@@ -64,7 +64,7 @@ impl Turns {
             let (turns, request) = (Arc::clone(self), request.clone());
             let enqueue = async move { turns.enqueue(row.as_ref(), over, new, request).await };
             if let Some(turn) = tokio::spawn(enqueue).await.map_err(Fault::internal)?? {
-                return self.accepted(turn).await;
+                return self.respond(turn).await;
             }
         }
         let what = "the session kept changing while the prompt was being accepted";
@@ -72,26 +72,26 @@ impl Turns {
     }
 
     /// Returns the session that a prompt goes to, or the new one that it starts.
-    async fn target(
+    async fn find_target(
         self: &Arc<Self>,
         request: &SendRequest,
     ) -> Result<(Option<Stored>, Option<NewSession>), Fault> {
         match (&request.new_agent, &request.selector) {
             (Some(agent), Some(key)) => match self.sessions.of_key(key, agent).await? {
                 Some(row) => Ok((Some(row), None)),
-                None => Ok((None, Some(self.first_turn(agent, request).await?))),
+                None => Ok((None, Some(self.new_session(agent, request).await?))),
             },
-            (Some(agent), None) => Ok((None, Some(self.first_turn(agent, request).await?))),
+            (Some(agent), None) => Ok((None, Some(self.new_session(agent, request).await?))),
             (None, Some(selector)) => Ok((Some(self.sessions.resolve(selector).await?), None)),
             (None, None) => Ok((Some(self.sessions.newest_resumable(&request.cwd).await?), None)),
         }
     }
 
-    /// Returns the answer to an accepted prompt: the turn and its session.
+    /// Returns the response to an accepted prompt: the turn and its session.
     ///
     /// # Errors
     /// Fails if the registry cannot be read.
-    pub(crate) async fn accepted(self: &Arc<Self>, turn: Turn) -> Result<SendResponse, Fault> {
+    pub(crate) async fn respond(self: &Arc<Self>, turn: Turn) -> Result<SendResponse, Fault> {
         let id = turn.session_id.clone();
         let row = self.store.read(move |c| sessions::by_id(c, &id)).await?;
         let row = row.ok_or_else(|| Fault::internal("a turn without its session"))?;
@@ -100,7 +100,11 @@ impl Turns {
     }
 
     /// Returns the new session that a prompt starts.
-    async fn first_turn(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
+    ///
+    /// # Errors
+    /// Fails with `not_found` if there is no such agent, or with `unsupported` if its provider
+    /// takes no prompts.
+    async fn new_session(&self, agent: &str, request: &SendRequest) -> Result<NewSession, Fault> {
         let id = Uuid::new_v4().to_string();
         let SendRequest { cwd, cwd_given, environment, .. } = request;
         let new = self.launches.new_session(id, agent, cwd, *cwd_given, environment).await?;
@@ -114,7 +118,7 @@ impl Turns {
         }
     }
 
-    /// Returns the fork that a prompt starts. The original may be open elsewhere.
+    /// Returns the fork that a prompt starts; the original may be open in another process.
     async fn fork(
         self: &Arc<Self>,
         row: &Stored,
@@ -147,7 +151,7 @@ impl Turns {
             self.launches.steal(row, caller).await?;
         }
         if self.writers.queues.has(&row.session.id) {
-            // It is checked when its turn comes.
+            // The session is checked again when this turn is the next to run.
             return Ok(None);
         }
         let row = self.launches.check_unstarted(&known, row.clone()).await?;
@@ -190,8 +194,8 @@ impl Turns {
         Ok((plan, launch))
     }
 
-    /// True if the process we saw was one of our own turns (accepted after the first look), or has
-    /// ended by now.
+    /// True if the process that has the session is a turn of ours, accepted since `queues` was
+    /// read, or has ended by now.
     async fn is_own_turn(self: &Arc<Self>, row: &Stored) -> Result<bool, Fault> {
         let id = &row.session.id;
         Ok(self.writers.queues.has(id)
@@ -208,7 +212,7 @@ impl Turns {
         new: Option<NewSession>,
         request: SendRequest,
     ) -> Result<Option<Turn>, Fault> {
-        let (turn, asked) = self.row(row, new.as_ref(), &request).await?;
+        let (turn, asked) = self.to_turn(row, new.as_ref(), &request).await?;
         let (wanted, ttl_ms) = (turn.clone(), request.ttl_ms);
         let is_first = new.is_some() || over.is_some();
         let key = request.selector.clone().filter(|_| new.is_some() && !request.fork);
@@ -252,8 +256,8 @@ impl Turns {
         Ok(Some(turn))
     }
 
-    /// Returns a prompt as it is stored.
-    async fn row(
+    /// Returns the turn of a prompt, and the options it is stored with.
+    async fn to_turn(
         &self,
         row: Option<&Stored>,
         new: Option<&NewSession>,
@@ -262,11 +266,11 @@ impl Turns {
         let (session_id, agent, needs_environment) = match (row, new) {
             (Some(row), _) => {
                 let known = self.homes.of_session(row).await?;
-                let needs = self.needs(known.provider, &request.environment, &known.home);
+                let needs = self.needs_caller(known.provider, &request.environment, &known.home);
                 (&row.session.id, &row.session.agent, needs)
             }
             (None, Some(new)) => {
-                let needs = self.needs(new.provider, &request.environment, &new.home);
+                let needs = self.needs_caller(new.provider, &request.environment, &new.home);
                 (&new.found.id, request.new_agent.as_ref().unwrap_or(&new.found.provider), needs)
             }
             (None, None) => return Err(Fault::internal("a prompt without a session")),
@@ -292,7 +296,12 @@ impl Turns {
 
     /// True if the turn needs variables from the caller besides those that select the home. They
     /// are kept in memory only, so a restarted daemon cannot run the turn.
-    fn needs(&self, provider: &dyn Provider, environment: &Environment, home: &Home) -> bool {
+    fn needs_caller(
+        &self,
+        provider: &dyn Provider,
+        environment: &Environment,
+        home: &Home,
+    ) -> bool {
         let more = self.config.environment.get(provider.id()).into_iter().flatten();
         let mut names = provider.environment().iter().copied().chain(more.map(String::as_str));
         names.any(|name| environment.get(name).is_some() && !home.env.contains_key(name))
@@ -330,6 +339,7 @@ pub(crate) fn turn_spec(row: &Stored, launch: Launch) -> TurnSpec {
     }
 }
 
+/// Returns the fault for a provider that takes no prompts.
 pub(crate) fn cannot_send(provider: &str) -> Fault {
     Fault::new(FaultCode::Unsupported, format!("prompts cannot be sent to {provider}"))
         .hint("continue it at a terminal: `sessctl resume`")

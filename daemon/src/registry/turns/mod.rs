@@ -6,8 +6,8 @@
 //! serves readers.
 //!
 //! Between acceptance and run the turn is read back from the store and its session is checked a
-//! second time. Both are deliberate: the daemon may have been restarted in between, and whoever had
-//! the session until then may have changed it.
+//! second time. Both are deliberate: the daemon may have been restarted in between, and another
+//! process may have changed the session.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(crate) struct Turns {
     launches: Arc<Launches>,
 }
 
-/// What [`Turns`] is made of.
+/// The fields of [`Turns`].
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) store: Arc<Store>,
@@ -55,7 +55,7 @@ pub(crate) struct Parts {
 }
 
 impl Turns {
-    /// Wires the floors below.
+    /// Creates the floor over those below it.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
         let Parts { store, config, env, homes, writers, discovery, sessions, launches } = parts;
         Arc::new(Self { store, config, env, homes, writers, discovery, sessions, launches })
@@ -63,7 +63,7 @@ impl Turns {
 
     /// True while turns wait or run.
     #[must_use]
-    pub(crate) fn any(&self) -> bool {
+    pub(crate) fn has_unfinished(&self) -> bool {
         self.writers.queues.has_any()
     }
 }

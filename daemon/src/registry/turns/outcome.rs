@@ -53,7 +53,7 @@ impl TurnSignals {
         }
     }
 
-    /// True once the provider has shown that it is in another session than the one asked for: some
+    /// True once the provider has reported another session than the one asked for: some providers
     /// silently start a new one if they do not know the id.
     pub(crate) fn is_elsewhere(&self, row: &Stored) -> bool {
         let asked = &row.session.provider_session_id;
@@ -94,13 +94,14 @@ impl Failure {
         let said = self.said.as_deref().map(str::trim).unwrap_or_default();
         let cut: String = said.chars().take(QUOTE_CHARS_MAX).collect();
         let what = if cut.is_empty() { what } else { format!("{what}: {cut}") };
-        let todo = self.todo(provider);
+        let advice = self.advice(provider);
         let retryable = self.retryable.or(self.retry_at.map(|_| true));
         Fault { retryable, retry_at: self.retry_at, ..Fault::new(code, what) }
-            .hint(format!("the session was not changed; {todo}"))
+            .hint(format!("the session was not changed; {advice}"))
     }
 
-    fn todo(&self, provider: &str) -> String {
+    /// Returns the end of the hint: the next step for the caller.
+    fn advice(&self, provider: &str) -> String {
         match (self.retry_at, self.http_status, self.retryable) {
             (Some(at), ..) => format!("try again {}", when(at, now())),
             (_, Some(401 | 403), _) => format!(
@@ -123,10 +124,11 @@ fn when(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A turn succeeds on its exit code *and* its final event *and* the same session id.
+/// Decides whether a turn succeeded: its exit code *and* its final event *and* its session id must
+/// be right.
 ///
 /// # Errors
-/// Fails with the fault that the turn ends with.
+/// Fails with `provider_failed`, or with `deadline` if the turn took too long.
 pub(crate) fn judge(
     provider: &dyn Provider,
     row: &Stored,

@@ -87,7 +87,7 @@ impl Turns {
             let turn = turn.ok_or_else(|| Fault::internal("a turn vanished"))?;
             let done = turn.state.is_final() && !more;
             if done {
-                let SendResponse { session, turn } = self.accepted(turn).await?;
+                let SendResponse { session, turn } = self.respond(turn).await?;
                 return Ok(TurnOutput { turn, events, session: Some(session) });
             }
             let waited = tokio::time::timeout_at(give_up, changed.changed());

@@ -1,5 +1,5 @@
 //! Passes a prompt to the provider: on standard input, or as an argument where it reads no input;
-//! and verifies afterwards that it was answered in the right conversation.
+//! and verifies afterwards that the answer is in the right conversation.
 
 use sessd_proto::{Fault, FaultCode, LaunchPlan};
 
@@ -44,7 +44,7 @@ pub(crate) fn place(provider: &dyn Provider, plan: &mut LaunchPlan, prompt: Stri
 }
 
 impl Turns {
-    /// Tests that the provider answered in the same conversation, not in an empty one under its id.
+    /// Tests that the provider continued the conversation, and not an empty one under the same id.
     ///
     /// # Errors
     /// Fails with `provider_failed` if it did not.

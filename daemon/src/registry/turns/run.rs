@@ -57,7 +57,7 @@ impl Turns {
         });
     }
 
-    /// Stores how a turn ended, and wakes its followers. Retries until the store accepts it.
+    /// Stores the outcome of a turn, and wakes its followers. Retries until the store accepts it.
     pub(crate) async fn finish(&self, turn_id: String, outcome: Result<(), Fault>) {
         let state = match &outcome {
             Ok(()) => TurnState::Succeeded,
@@ -139,7 +139,7 @@ impl Turns {
     }
 
     /// Re-checks the session right before the turn starts, since another writer may have changed
-    /// it. `None` means: look again.
+    /// it. Returns `None` if it was rebound and must be read again.
     async fn recheck(
         self: &Arc<Self>,
         known: &KnownHome,
@@ -160,7 +160,7 @@ impl Turns {
         Ok(None)
     }
 
-    /// Starts the provider, feeds it the prompt, and records what it says.
+    /// Starts the provider, passes it the prompt, and records its output.
     async fn converse(
         self: &Arc<Self>,
         known: &KnownHome,
@@ -209,7 +209,7 @@ impl Turns {
             Recording { provider, row, turn_id: &turn_id, raw: asked.raw, secrets: &hidden };
         let (ended, heard) = tokio::join!(talk, self.record(&recording, incoming));
         let ended = Ended { stderr: hidden.hide(ended.stderr), ..ended };
-        // The lease ends with the process; if even that cannot be stored, it is seen to be dead.
+        // The lease ends with the process. If that cannot be stored, `is_alive` finds it dead.
         let why = *stop.borrow();
         match (ended.cause, why) {
             (Some(Cause::Stopped), Some(why)) => Err(why.fault()),
@@ -221,7 +221,7 @@ impl Turns {
     async fn start(&self, turn_id: &str, row: &Stored) -> Result<(), Fault> {
         let (id, row) = (turn_id.to_owned(), row.clone());
         let started = move |tx: &Transaction<'_>| {
-            // Another process may have taken the session since the last look.
+            // Another process may have taken the session since it was last read.
             leases::must_be_free(tx, &row.session)?;
             rows::start(tx, &id, now())
         };

@@ -39,7 +39,7 @@ impl Turns {
                 tokio::spawn(finish).await.map_err(Fault::internal)?;
                 continue;
             }
-            // It may be moving from the queue to the runner right now; the next iteration catches it.
+            // It may be moving from the queue to the runner; the next iteration catches it then.
             self.writers.queues.stop_running(&turn.session_id, Some(&turn.id));
             let _ = tokio::time::timeout(POLL_INTERVAL, changed.changed()).await;
         }
@@ -83,7 +83,10 @@ impl Turns {
         Fault::internal("internal error while running the turn; see the daemon log")
     }
 
-    /// Marks the turns as interrupted that no daemon can continue.
+    /// Marks those turns as interrupted that no daemon can continue.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be written.
     async fn interrupt(&self) -> Result<(), crate::store::Error> {
         let running = Stop::Interrupted.fault();
         let waiting =
@@ -114,8 +117,8 @@ impl Turns {
     }
 }
 
-/// Kills what is left of a turn's processes. The kernel has told the leader that the daemon is gone,
-/// but it may have ignored that or left other processes behind.
+/// Kills the remaining processes of a turn. The kernel has signalled the end of the daemon to the
+/// leader, but the leader may have ignored that or left other processes behind.
 async fn end_processes(turn_id: &str, group: Option<Group>) {
     if group.as_ref().is_some_and(|group| group.boot_id != process::boot_id()) {
         return;
@@ -128,8 +131,9 @@ async fn end_processes(turn_id: &str, group: Option<Group>) {
     }
 }
 
-/// Kills every process that carries a turn's mark, also those that left its process group and closed
-/// its pipes. Only for turns that were stopped: what a finished turn leaves running was asked for.
+/// Kills every process that carries a turn's mark, also those that left its process group and
+/// closed its pipes. Only for turns that were stopped: a finished turn may leave processes running
+/// on purpose.
 pub(crate) async fn end_all_of(turn_id: &str) {
     let mark = format!("{TURN_VARIABLE}={turn_id}");
     let ended = tokio::task::spawn_blocking(move || process::end_marked(&mark)).await;

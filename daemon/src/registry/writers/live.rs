@@ -15,7 +15,7 @@ use crate::store::leases::{self, Lease};
 use crate::store::selector;
 use crate::store::sessions::{self as rows, Stored};
 
-/// A snapshot of who runs what: our leases, and what each provider shows of its home.
+/// A snapshot of all running sessions: our leases, and the live state that each provider shows.
 #[derive(Debug, Default)]
 struct Running {
     leases: HashMap<String, Lease>,
@@ -69,6 +69,10 @@ impl Writers {
         Ok(found)
     }
 
+    /// Reads the leases, and the live state of the wanted homes.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
     async fn snapshot(&self, wanted: impl Fn(&KnownHome) -> bool) -> Result<Running, Fault> {
         let (homes, leases) =
             self.store.read(|c| Ok((crate::store::bindings::homes(c)?, leases::all(c)?))).await?;
@@ -90,7 +94,8 @@ impl Writers {
 }
 
 impl Running {
-    /// The provider's own view is finer than our lease, so it wins; the lease is the fallback.
+    /// Returns the live state of a session. The view of the provider is finer than our lease, so it
+    /// wins; the lease is the fallback.
     fn of(&self, row: &Stored) -> Live {
         let shown = self.homes.get(&row.home_id).and_then(Option::as_ref);
         let id = row.session.provider_session_id.as_deref();

@@ -1,5 +1,5 @@
-//! In-memory turn queues, one per session: what is waiting, what is running, and how to stop it
-//! early. Runs nothing and stores nothing.
+//! In-memory turn queues, one per session: the waiting turns, the running one, and the signal that
+//! stops it early. Runs nothing and stores nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::providers::{self, Provider};
 #[derive(Debug)]
 pub(crate) struct Queues {
     by_session: Mutex<HashMap<String, Queue>>,
-    /// How many turns of a provider may run at the same time.
+    /// Slots for turns that run at the same time, by provider.
     pub(crate) slots: HashMap<&'static str, Arc<Semaphore>>,
     /// Set during shutdown: no further turn is started.
     ending: AtomicBool,
@@ -36,7 +36,7 @@ struct Running {
     stop: watch::Sender<Option<Stop>>,
 }
 
-/// Why a turn is stopped early.
+/// The reason why a turn is stopped early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// A caller cancelled it.

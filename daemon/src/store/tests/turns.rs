@@ -52,10 +52,10 @@ fn a_turn_is_accepted_once() {
 fn a_turn_ends_once() {
     let (connection, _) = with_turn();
     let group = Group { pgid: 7, start_ticks: u64::MAX, boot_id: "boot".to_owned() };
-    assert!(!turns::set_group(&connection, "turn", &group).unwrap(), "before it was begun");
+    assert!(!turns::set_group(&connection, "turn", &group).unwrap(), "before it was started");
     assert!(turns::start(&connection, "turn", Timestamp(2)).unwrap());
     assert_eq!(turns::running(&connection).unwrap(), [("turn".to_owned(), None)]);
-    assert!(!turns::start(&connection, "turn", Timestamp(2)).unwrap(), "begun twice");
+    assert!(!turns::start(&connection, "turn", Timestamp(2)).unwrap(), "started twice");
     assert!(turns::is_running(&connection, "id-0001").unwrap());
     assert_eq!(turns::count(&connection).unwrap(), (0, 1));
     assert!(turns::set_group(&connection, "turn", &group).unwrap());

@@ -1,4 +1,4 @@
-//! The stores of the Cursor CLI: one folder a chat, with a SQLite file whose blobs form the
+//! The stores of the Cursor CLI: one folder per chat, with a SQLite file whose blobs form the
 //! conversation. Knows neither flags nor models.
 
 use std::env;
@@ -23,7 +23,7 @@ pub(crate) struct Chat {
     folder: PathBuf,
 }
 
-/// A turn that is being written down.
+/// Writes one turn of a chat.
 pub(crate) struct Writer<'a> {
     chat: &'a Chat,
     store: Connection,
@@ -33,7 +33,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl Chat {
-    /// Returns the folder of a chat of any directory, else the one that a new chat here gets.
+    /// Returns the chat with this id in any directory, else a new one in this directory.
     pub(crate) fn of(id: &str, cwd: &Path) -> Self {
         let folder = find(id).unwrap_or_else(|| chats().join(workspace(cwd)).join(id));
         Self { id: id.to_owned(), cwd: cwd.to_owned(), folder }
@@ -43,7 +43,7 @@ impl Chat {
         find(id).is_some()
     }
 
-    /// Writes down that it exists; the store comes with the first turn.
+    /// Makes the folder of the chat; the store is made with the first turn.
     pub(crate) fn begin(&self) {
         fs::create_dir_all(&self.folder).expect("our own directory");
         if !self.folder.join("meta.json").exists() {
@@ -51,7 +51,7 @@ impl Chat {
         }
     }
 
-    /// The roles and texts of the conversation, in order.
+    /// Returns the roles and texts of the conversation, in order.
     pub(crate) fn messages(&self) -> Vec<(String, String)> {
         if !self.folder.join("store.db").exists() {
             return Vec::new();
@@ -71,7 +71,7 @@ impl Chat {
             .collect()
     }
 
-    /// Writes a prompt down; until the answer is there the log of the store is not empty.
+    /// Writes a prompt; until the answer is written the log of the store is not empty.
     pub(crate) fn write(&self, prompt: &str, model: &str) -> Writer<'_> {
         self.begin();
         let store = self.open();
@@ -122,7 +122,7 @@ impl Chat {
 }
 
 impl Writer<'_> {
-    /// Writes the answer down and closes the store, which empties its log.
+    /// Writes the answer and closes the store, which empties its log.
     pub(crate) fn finish(mut self, answer: &str) {
         self.leaves.push(put(&self.store, leaf("assistant", answer).as_bytes()));
         let leaves = self.leaves.iter().flat_map(|leaf| field(1, leaf));

@@ -37,7 +37,7 @@ fn main() {
     if env::var_os("CURSOR_API_KEY").is_none() {
         refuse("Error: Authentication required. Run 'agent login', or set CURSOR_API_KEY.");
     }
-    // Unknown ids are taken as they are: what is not there begins empty, without a word.
+    // Unknown ids are accepted: a chat that does not exist starts empty, without a warning.
     let id = arguments.resume.clone().unwrap_or_else(|| new_id(&arguments));
     let chat = Chat::of(&id, &cwd);
     if is_headless { one_shot(&arguments, &chat) } else { converse(&arguments, &chat) }
@@ -93,7 +93,7 @@ fn one_shot(arguments: &Arguments, chat: &Chat) {
     }
 }
 
-/// The full-screen form: what was said, then prompts, line by line.
+/// Runs the full-screen form: prints the conversation, then reads prompts line by line.
 fn converse(arguments: &Arguments, chat: &Chat) {
     chat.begin();
     print("Cursor Agent");
@@ -108,7 +108,7 @@ fn converse(arguments: &Arguments, chat: &Chat) {
     print(&format!("To resume: cursor-agent --resume={}", chat.id));
 }
 
-/// One prompt and its answer; the log of the store is filled all the while.
+/// Runs one prompt; the log of the store is not empty until the answer is written.
 fn turn(chat: &Chat, prompt: &str, model: &str) -> Result<String, String> {
     let writer = chat.write(prompt, model);
     let messages = chat.messages().into_iter().chain([("user".to_owned(), prompt.to_owned())]);
@@ -117,7 +117,7 @@ fn turn(chat: &Chat, prompt: &str, model: &str) -> Result<String, String> {
     Ok(answer)
 }
 
-/// The file that marks a directory as trusted.
+/// Returns the file that marks a directory as trusted.
 fn trusted(cwd: &Path) -> PathBuf {
     let slug = cwd.to_string_lossy().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     home().join(".cursor/projects").join(slug.trim_start_matches('-')).join(".trusted")

@@ -1,4 +1,4 @@
-//! One question to the tests' model server. Knows no store.
+//! Asks the tests' model server. Knows no store.
 
 use std::env;
 use std::io::{Read, Write};
