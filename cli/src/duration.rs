@@ -1,4 +1,4 @@
-//! Durations as users type them.
+//! Durations as users type them: `2d`, `12h`, `30m`, `90s`. Knows no clock.
 
 /// Parses `2d`, `12h`, `30m` or `90s` into milliseconds.
 pub(crate) fn parse(text: &str) -> Result<i64, String> {

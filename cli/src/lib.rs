@@ -15,6 +15,7 @@ use sessd_proto::{Environment, Fault, FaultCode};
 
 mod commands;
 pub mod connect;
+mod directory;
 mod duration;
 mod follow;
 mod lazy;

@@ -117,19 +117,35 @@ impl EventType {
     /// True for the types that occur in the output of a turn.
     #[must_use]
     pub fn is_of_turn(self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Started
-                | Self::Text
-                | Self::Thinking
-                | Self::ToolCall
-                | Self::ToolResult
-                | Self::Usage
-                | Self::RateLimit
-                | Self::Result
-                | Self::Error
-                | Self::Raw
-        )
+            | Self::Text
+            | Self::Thinking
+            | Self::ToolCall
+            | Self::ToolResult
+            | Self::Usage
+            | Self::RateLimit
+            | Self::Result
+            | Self::Error
+            | Self::Raw => true,
+            Self::Discovered
+            | Self::StatusChanged
+            | Self::Expiring
+            | Self::Bound
+            | Self::Rebound
+            | Self::MovedOn
+            | Self::Trashed
+            | Self::Undeleted
+            | Self::Purged
+            | Self::KeyBound
+            | Self::KeyDropped
+            | Self::Pinned
+            | Self::Unpinned
+            | Self::Tagged
+            | Self::Untagged
+            | Self::Titled
+            | Self::Unrecognized => false,
+        }
     }
 
     /// Returns the meaning without the data, and the data; the latter is empty if there is none.

@@ -121,7 +121,19 @@ impl FaultCode {
             | Self::Interrupted => Some(true),
             // Depends on the provider's message, or on the log.
             Self::ProviderFailed | Self::Internal => None,
-            _ => Some(false),
+            Self::Usage
+            | Self::NotFound
+            | Self::Ambiguous
+            | Self::NotResumable
+            | Self::DirectoryMissing
+            | Self::ProviderUnavailable
+            | Self::Unsupported
+            | Self::ProtocolMismatch
+            | Self::ConfigInvalid
+            | Self::RegistryDamaged
+            | Self::RegistryNewer
+            | Self::Environment
+            | Self::Cancelled => Some(false),
         }
     }
 }

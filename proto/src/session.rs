@@ -56,15 +56,16 @@ pub struct Session {
     pub parent_id: Option<String>,
     /// Incremented with every change of the registry's row.
     pub revision: i64,
-    /// JSON attached by callers. Always empty for now.
+    /// JSON attached by callers. Always empty: no call sets it yet.
     pub metadata: Json,
-    /// Number of prompts. Always `null` for now.
+    /// Number of its turns that succeeded; `null` before the first. Only turns that sessd ran count.
     pub turns: Option<i64>,
-    /// Input tokens. Always `null` for now.
+    /// Input tokens of its turns, cached ones included; `null` where the provider does not report
+    /// them per turn.
     pub tokens_in: Option<i64>,
-    /// Output tokens. Always `null` for now.
+    /// Output tokens of its turns; `null` where the provider does not report them per turn.
     pub tokens_out: Option<i64>,
-    /// Cost in US dollars. Always `null` for now.
+    /// Cost of its turns in US dollars; `null` where the provider does not report it per turn.
     pub cost_usd: Option<f64>,
     /// Tags.
     pub tags: Vec<String>,

@@ -1,5 +1,5 @@
-//! The daemon that starts by itself: one of it however many clients come, found again from
-//! other environments, and its own words when it cannot start.
+//! Starting the daemon on first use: many clients start one, clients with other environments find
+//! it, and a failed start is explained.
 
 use std::fs;
 use std::io::{Read, Write};

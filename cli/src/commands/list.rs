@@ -5,6 +5,7 @@ use sessd_proto::session::{ListRequest, Sort};
 use sessd_proto::{Fault, Kind, LiveState, Session, Status, Timestamp};
 
 use super::resume::quoted;
+use crate::directory::absolute;
 use crate::{Context, current_dir, duration};
 
 /// List sessions, newest activity first
@@ -73,8 +74,11 @@ pub(super) struct Sessions {
 }
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
-    let project =
-        if args.here { Some(current_dir()?) } else { args.project.map(absolute).transpose()? };
+    let project = if args.here {
+        Some(current_dir()?)
+    } else {
+        args.project.map(|dir| absolute(&dir)).transpose()?
+    };
     let mut request = ListRequest {
         project,
         provider: args.provider,
@@ -162,13 +166,6 @@ fn live(session: &Session) -> String {
         LiveState::None | LiveState::Unknown => "-".to_owned(),
         state => state.to_string(),
     }
-}
-
-fn absolute(dir: String) -> Result<String, Fault> {
-    let path = std::path::absolute(&dir).map_err(|error| {
-        Fault::new(sessd_proto::FaultCode::Usage, format!("`{dir}` is not a directory: {error}"))
-    })?;
-    Ok(path.to_string_lossy().into_owned())
 }
 
 fn since(age_ms: i64) -> Timestamp {

@@ -5,7 +5,8 @@ use sessd_proto::launch::CreateRequest;
 use sessd_proto::{Fault, Session};
 use uuid::Uuid;
 
-use super::resume::{self, existing};
+use super::resume;
+use crate::directory::existing;
 use crate::{Context, current_dir, duration};
 
 /// Start a new session in this terminal

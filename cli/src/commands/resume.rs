@@ -14,6 +14,7 @@ use sessd_proto::session::ListRequest;
 use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status};
 use uuid::Uuid;
 
+use crate::directory::existing;
 use crate::{Context, current_dir, pick};
 
 /// Continue a session in this terminal
@@ -137,20 +138,6 @@ fn picked(context: &Context, client: &mut Client, here: &str) -> Result<String, 
             .hint("list all sessions with their status: `sessctl list`"));
     }
     Ok(pick::pick(&context.output, context.env.get("HOME"), sessions)?.id)
-}
-
-/// Returns the real path of a directory.
-pub(super) fn existing(dir: &str) -> Result<String, Fault> {
-    let no_directory = |error: io::Error| {
-        Fault::new(FaultCode::Usage, format!("--cwd: `{dir}`: {error}"))
-            .hint("pass an existing directory")
-    };
-    let path = Path::new(dir).canonicalize().map_err(no_directory)?;
-    if path.is_dir() {
-        Ok(path.to_string_lossy().into_owned())
-    } else {
-        Err(no_directory(io::ErrorKind::NotADirectory.into()))
-    }
 }
 
 /// Replaces this process with the provider, which keeps the lease. Returns only if that fails.

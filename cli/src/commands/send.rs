@@ -14,6 +14,7 @@ use sessd_proto::turn::{
 use sessd_proto::{Fault, FaultCode, Session};
 use uuid::Uuid;
 
+use crate::directory::existing;
 use crate::follow::{How, follow};
 use crate::{Context, current_dir, duration};
 
@@ -109,7 +110,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let environment = context.declared(&mut client)?;
     let cwd_given = args.cwd.is_some();
     let cwd = match args.cwd {
-        Some(dir) => super::resume::existing(&dir)?,
+        Some(dir) => existing(&dir)?,
         None => current_dir()?,
     };
     let turn_id = args.turn.unwrap_or_else(|| Uuid::new_v4().to_string());

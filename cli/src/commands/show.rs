@@ -28,42 +28,77 @@ fn ttl(session: &Session) -> String {
     )
 }
 
+/// Destructures the session, so that a new field cannot be forgotten here.
 fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    let number = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
+    let number = |value: &Option<i64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let moment = |at| context.output.moment(at);
-    let Session { live, .. } = session;
+    let ttl = ttl(session);
+    let Session {
+        id,
+        title,
+        status,
+        reason,
+        live,
+        provider,
+        provider_session_id,
+        agent,
+        kind,
+        model,
+        project,
+        launch_dir,
+        cwd,
+        git_branch,
+        home,
+        created_at,
+        last_activity,
+        checked_at,
+        expires_at,
+        ttl_ms: _,
+        parent_id,
+        keys,
+        tags,
+        turns,
+        tokens_in,
+        tokens_out,
+        cost_usd,
+        pinned,
+        trashed_at,
+        revision: _,
+        metadata,
+    } = session;
     let pid = live.pid.map(|pid| format!(" in process {pid}")).unwrap_or_default();
     let what = live.what.as_ref().map(|what| format!(" ({what})")).unwrap_or_default();
-    let reason = session.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     vec![
-        ("id", session.id.clone()),
-        ("title", text(&session.title)),
-        ("status", format!("{}{reason}", session.status)),
+        ("id", id.clone()),
+        ("title", text(title)),
+        ("status", format!("{status}{reason}")),
         ("live", format!("{}{pid}{what}", live.state)),
-        ("provider", session.provider.clone()),
-        ("provider id", text(&session.provider_session_id)),
-        ("agent", session.agent.clone()),
-        ("kind", session.kind.to_string()),
-        ("model", text(&session.model)),
-        ("project", session.project.clone()),
-        ("launch directory", session.launch_dir.clone()),
-        ("last directory", text(&session.cwd)),
-        ("git branch", text(&session.git_branch)),
-        ("home", session.home.clone()),
-        ("created", moment(Some(session.created_at))),
-        ("last activity", moment(Some(session.last_activity))),
-        ("checked", moment(session.checked_at)),
-        ("provider deletes", moment(session.expires_at)),
-        ("time to live", ttl(session)),
-        ("parent", text(&session.parent_id)),
-        ("keys", session.keys.join(" ")),
-        ("tags", session.tags.join(" ")),
-        ("turns", number(session.turns)),
-        ("tokens in", number(session.tokens_in)),
-        ("tokens out", number(session.tokens_out)),
-        ("pinned", session.pinned.to_string()),
-        ("trashed", moment(session.trashed_at)),
-        ("metadata", session.metadata.0.to_string()),
+        ("provider", provider.clone()),
+        ("provider id", text(provider_session_id)),
+        ("agent", agent.clone()),
+        ("kind", kind.to_string()),
+        ("model", text(model)),
+        ("project", project.clone()),
+        ("launch directory", launch_dir.clone()),
+        ("last directory", text(cwd)),
+        ("git branch", text(git_branch)),
+        ("home", home.clone()),
+        ("created", moment(Some(*created_at))),
+        ("last activity", moment(Some(*last_activity))),
+        ("checked", moment(*checked_at)),
+        ("provider deletes", moment(*expires_at)),
+        ("time to live", ttl),
+        ("parent", text(parent_id)),
+        ("keys", keys.join(" ")),
+        ("tags", tags.join(" ")),
+        ("turns", number(turns)),
+        ("tokens in", number(tokens_in)),
+        ("tokens out", number(tokens_out)),
+        ("cost", cost_usd.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.2} USD"))),
+        ("pinned", pinned.to_string()),
+        ("trashed", moment(*trashed_at)),
+        ("metadata", metadata.0.to_string()),
     ]
 }

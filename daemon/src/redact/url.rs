@@ -14,9 +14,9 @@ pub(crate) fn parts(url: &str) -> impl Iterator<Item = &str> {
 }
 
 /// True if a segment reads like ordinary words: letters between hyphens and the like, few of them
-/// capitals (in a random key every other letter is one). Both errors are possible: a key of small
-/// letters with a short number passes as a name; a name with digits before letters, a long number
-/// or many capitals is taken for a key.
+/// capitals (in a random key every other letter is one). The guess can be wrong either way. A
+/// key of small letters with a short number passes as a name; a name with digits before letters, a
+/// long number or many capitals is taken for a key.
 pub(crate) fn may_be_name(part: &str) -> bool {
     has_few_capitals(part) && part.split(|c: char| !c.is_alphanumeric()).all(may_be_word)
 }

@@ -1,4 +1,4 @@
-//! Command lines of the family for a terminal.
+//! Launch plans of OpenCode and Kilo for a terminal.
 
 use sessd_proto::LaunchPlan;
 
