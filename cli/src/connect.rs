@@ -49,7 +49,7 @@ pub fn connect(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
 /// As [`connect`], and [`FaultCode::ProtocolMismatch`] if the daemon speaks another protocol and
 /// cannot be replaced.
 pub fn connect_and_greet(paths: &Paths, env: &Environment) -> Result<Client, Fault> {
-    greeted(&paths.socket).or_else(|error| recover(error, paths, env))
+    exchange_prefaces(&paths.socket).or_else(|error| recover(error, paths, env))
 }
 
 /// Returns a connection after connecting has failed: waits for a daemon that hangs, replaces an
@@ -69,7 +69,7 @@ pub fn recover(error: ConnectError, paths: &Paths, env: &Environment) -> Result<
 }
 
 /// Connects and exchanges prefaces.
-fn greeted(socket: &Path) -> Result<Client, ConnectError> {
+fn exchange_prefaces(socket: &Path) -> Result<Client, ConnectError> {
     let mut client = Client::connect(socket)?;
     client.greet()?;
     Ok(client)
@@ -88,7 +88,7 @@ fn wait_for_hung(fault: Fault, paths: &Paths, env: &Environment) -> Result<Clien
         if without > 1 {
             break;
         }
-        match greeted(&paths.socket) {
+        match exchange_prefaces(&paths.socket) {
             Ok(client) => return Ok(client),
             Err(ConnectError::Refused(again)) => fault = again,
             Err(ConnectError::NoDaemon(_) | ConnectError::Mismatch { .. }) => {
@@ -96,7 +96,7 @@ fn wait_for_hung(fault: Fault, paths: &Paths, env: &Environment) -> Result<Clien
             }
         }
     }
-    Err(explained(fault, paths, env))
+    Err(explain_systemd(fault, paths, env))
 }
 
 /// Stops the daemon, whatever its version, and waits until it is gone. Returns its process, if
@@ -147,10 +147,10 @@ pub fn process(paths: &Paths) -> Option<u32> {
 fn connect_running(paths: &Paths, env: &Environment) -> Result<Option<Client>, Fault> {
     let named = holder(paths).map(|(_, socket)| socket);
     for socket in [Some(paths.socket.clone()), named].into_iter().flatten() {
-        match greeted(&socket) {
+        match exchange_prefaces(&socket) {
             Ok(client) => return Ok(Some(client)),
             Err(ConnectError::NoDaemon(_)) => {}
-            Err(ConnectError::Refused(fault)) => return Err(explained(fault, paths, env)),
+            Err(ConnectError::Refused(fault)) => return Err(explain_systemd(fault, paths, env)),
             Err(ConnectError::Mismatch { daemon }) => replace(paths, env, daemon)?,
         }
     }
@@ -308,7 +308,7 @@ fn no_permission(socket: &Path) -> Fault {
 }
 
 /// Replaces the fault if systemd owns the socket but fails to start the daemon.
-fn explained(fault: Fault, paths: &Paths, env: &Environment) -> Fault {
+fn explain_systemd(fault: Fault, paths: &Paths, env: &Environment) -> Fault {
     if fault.code != FaultCode::DaemonUnreachable || Manager::in_charge(paths, env).is_none() {
         return fault;
     }

@@ -14,7 +14,7 @@ pub(crate) fn absolute(dir: &str) -> Result<String, Fault> {
 }
 
 /// Returns the real path of a directory that exists.
-pub(crate) fn existing(dir: &str) -> Result<String, Fault> {
+pub(crate) fn real_path(dir: &str) -> Result<String, Fault> {
     let no_directory = |error: io::Error| {
         Fault::new(FaultCode::Usage, format!("--cwd: `{dir}`: {error}"))
             .hint("pass an existing directory")

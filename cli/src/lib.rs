@@ -73,7 +73,10 @@ impl Context {
     }
 
     /// Returns the caller's environment variables that providers have declared.
-    fn declared(&self, client: &mut sessd_proto::client::Client) -> Result<Environment, Fault> {
+    fn declared_environment(
+        &self,
+        client: &mut sessd_proto::client::Client,
+    ) -> Result<Environment, Fault> {
         let names = client.environment(EnvironmentRequest {})?;
         Ok(self.env.only(names.iter().map(AsRef::as_ref)))
     }

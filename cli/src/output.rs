@@ -121,7 +121,7 @@ impl Output {
             }
             return self.data(&lines);
         };
-        self.data(&fitted(head, rows, columns))
+        self.data(&fit(head, rows, columns))
     }
 
     /// Prints names and values, one pair per line.
@@ -207,7 +207,7 @@ fn distance(at: Timestamp, now: Timestamp) -> String {
     format!("{sign}{count}{unit}")
 }
 
-fn fitted(head: &[&str], rows: &[Vec<String>], columns: usize) -> String {
+fn fit(head: &[&str], rows: &[Vec<String>], columns: usize) -> String {
     let head = head.iter().map(|cell| Cow::Borrowed(*cell)).collect::<Vec<_>>();
     let cleaned = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect::<Vec<_>>());
     let lines: Vec<Vec<Cow<'_, str>>> = std::iter::once(head).chain(cleaned).collect();
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn the_last_column_is_cut_to_fit() {
         let rows = [vec!["a".to_owned(), "日本語の長い題名".to_owned()]];
-        assert_eq!(fitted(&["ID", "TITLE"], &rows, 14), "ID  TITLE\na   日本語の…\n");
+        assert_eq!(fit(&["ID", "TITLE"], &rows, 14), "ID  TITLE\na   日本語の…\n");
     }
 
     #[test]

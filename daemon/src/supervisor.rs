@@ -34,7 +34,7 @@ impl Supervisor {
     /// Fails if the descriptors passed are not one Unix socket with a path.
     pub fn of_process(env: &Environment) -> Result<Self, Fault> {
         Ok(Self {
-            socket: passed()?,
+            socket: take_passed_socket()?,
             is_told: env.get("NOTIFY_SOCKET").is_some(),
             watchdog: sd_notify::watchdog_enabled().filter(|period| !period.is_zero()),
         })
@@ -85,7 +85,7 @@ impl Supervisor {
 }
 
 /// Takes all sockets that were passed, so that no child inherits them, and returns the only one.
-fn passed() -> Result<Option<Passed>, Fault> {
+fn take_passed_socket() -> Result<Option<Passed>, Fault> {
     let unusable = |why: String| {
         Fault::new(FaultCode::Environment, format!("the socket of the service manager: {why}"))
             .hint("the unit sessd.socket needs one `ListenStream=` with an absolute path")

@@ -58,7 +58,7 @@ pub struct Session {
     pub revision: i64,
     /// JSON attached by callers. Always empty: no call sets it yet.
     pub metadata: Json,
-    /// Number of its turns that succeeded; `null` before the first. Only turns that sessd ran count.
+    /// Number of turns that sessd ran in it and that succeeded; `null` before the first.
     pub turns: Option<i64>,
     /// Input tokens of its turns, cached ones included; `null` where the provider does not report
     /// them per turn.

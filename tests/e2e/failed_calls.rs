@@ -38,7 +38,12 @@ const LATER: &str = "try again in a moment";
 const REFUSED: [Case; 3] = [
     case("[[status 401]]", &["401"], Some(false), "the key or login was refused"),
     case("[[status 403]]", &["403"], Some(false), "the key or login was refused"),
-    case("[[status 404]]", &["404", "may not exist"], Some(false), "see model and address"),
+    case(
+        "[[status 404]]",
+        &["404", "may not exist"],
+        Some(false),
+        "check the model and the address",
+    ),
 ];
 
 #[test]

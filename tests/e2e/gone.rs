@@ -164,7 +164,7 @@ fn gone_is_not_what_a_home_lost_with_more_than_half() {
     let refused = fault(&home.sandbox, &["resume", &held.unwrap().id], 6);
     assert!(refused.message.ends_with(": home_held"), "{}", refused.message);
     let problem = home.problem().unwrap();
-    assert!(problem.contains("3 of its 5 sessions vanished"), "{problem}");
+    assert!(problem.contains("3 of its 5 sessions disappeared"), "{problem}");
     // Nor by a daemon that was not there when it happened.
     crate::scene::answer(&home.sandbox, &["daemon", "restart"]);
     home.assert_nothing_is_concluded("home_held");

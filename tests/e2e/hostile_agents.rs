@@ -238,8 +238,8 @@ fn a_provider_that_sends_to_its_own_session_is_refused() {
     let ended = sandbox.sessctl(&["send", &id, "itself"]);
     assert_eq!((ended.status, &*ended.stdout), (0, "done\n"), "{ended:?}");
     let refused = fs::read_to_string(sandbox.home().join("refused")).unwrap();
-    assert_eq!(refused.matches("comes from a turn of the session").count(), 4, "{refused}");
-    assert_eq!(refused.matches("may end the very turn").count(), 1, "{refused}");
+    assert_eq!(refused.matches("runs in a turn of session").count(), 4, "{refused}");
+    assert_eq!(refused.matches("may stop the turn that").count(), 1, "{refused}");
     let statuses = refused.lines().filter(|line| line.len() == 1);
     assert_eq!(statuses.collect::<Vec<_>>(), ["4", "4", "4", "4", "2"], "{refused}");
     let resumed = fs::read_to_string(sandbox.home().join("resumed")).unwrap();
@@ -282,7 +282,7 @@ fn an_announced_id_is_given_up_only_in_a_readable_home() {
     let id = announced(&sandbox);
     symlink("/no/such", &lost).unwrap();
     let doubtful = sandbox.sessctl(&["send", &id, "hello"]);
-    assert!(doubtful.stderr.contains("cannot be seen now"), "{doubtful:?}");
+    assert!(doubtful.stderr.contains("cannot tell now whether"), "{doubtful:?}");
     fs::remove_file(&lost).unwrap();
     assert_goes_on(&sandbox, &id);
 }

@@ -55,7 +55,7 @@ fn a_key_gets_or_creates_one_session_for_ever() {
 
     let other = sandbox.sessctl(&["send", "@discord:42", "--agent", "claude", "five"]);
     assert_fault(&other, 2, "another agent");
-    assert!(other.stderr.contains("of agent echo, not of claude"), "{}", other.stderr);
+    assert!(other.stderr.contains("belongs to agent echo, not to claude"), "{}", other.stderr);
     assert_eq!(sandbox.ids(), [session.id]);
 }
 

@@ -6,7 +6,7 @@ use sessd_proto::{Fault, Session};
 use uuid::Uuid;
 
 use super::resume;
-use crate::directory::existing;
+use crate::directory::real_path;
 use crate::{Context, current_dir, duration};
 
 /// Start a new session in this terminal
@@ -39,10 +39,10 @@ struct Created {
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut client = context.connect()?;
-    let environment = context.declared(&mut client)?;
+    let environment = context.declared_environment(&mut client)?;
     let cwd_given = args.cwd.is_some();
     let cwd = match args.cwd {
-        Some(dir) => existing(&dir)?,
+        Some(dir) => real_path(&dir)?,
         None => current_dir()?,
     };
     let created = client.create(CreateRequest {

@@ -14,7 +14,7 @@ use sessd_proto::session::ListRequest;
 use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status};
 use uuid::Uuid;
 
-use crate::directory::existing;
+use crate::directory::real_path;
 use crate::{Context, current_dir, pick};
 
 /// Continue a session in this terminal
@@ -65,13 +65,13 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let selector = match args.selector {
         Some(selector) => Some(selector),
         None if args.last || !at_terminal => None,
-        None => Some(picked(context, &mut client, &here)?),
+        None => Some(pick_session(context, &mut client, &here)?),
     };
-    let environment = context.declared(&mut client)?;
+    let environment = context.declared_environment(&mut client)?;
     let request = ResumeRequest {
         selector,
         project: Some(here),
-        cwd: args.cwd.map(|dir| existing(&dir)).transpose()?,
+        cwd: args.cwd.map(|dir| real_path(&dir)).transpose()?,
         force: args.force,
         plan_only: args.plan,
         fork_as: args.fork.then(|| Uuid::new_v4().to_string()),
@@ -122,7 +122,7 @@ fn wait(client: &mut Client, request: &ResumeRequest) -> Result<ResumeResponse, 
 }
 
 /// Lets the user pick a session of this project, or of all projects if this one has none.
-fn picked(context: &Context, client: &mut Client, here: &str) -> Result<String, Fault> {
+fn pick_session(context: &Context, client: &mut Client, here: &str) -> Result<String, Fault> {
     let request = |project| ListRequest {
         project,
         status: Some(Status::Active),

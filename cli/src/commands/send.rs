@@ -14,7 +14,7 @@ use sessd_proto::turn::{
 use sessd_proto::{Fault, FaultCode, Session};
 use uuid::Uuid;
 
-use crate::directory::existing;
+use crate::directory::real_path;
 use crate::follow::{How, follow};
 use crate::{Context, current_dir, duration};
 
@@ -107,10 +107,10 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     if let Some(own) = &own {
         must_not_end_itself(&mut client, own, selector.as_deref(), args.last && args.steal)?;
     }
-    let environment = context.declared(&mut client)?;
+    let environment = context.declared_environment(&mut client)?;
     let cwd_given = args.cwd.is_some();
     let cwd = match args.cwd {
-        Some(dir) => existing(&dir)?,
+        Some(dir) => real_path(&dir)?,
         None => current_dir()?,
     };
     let turn_id = args.turn.unwrap_or_else(|| Uuid::new_v4().to_string());
@@ -130,7 +130,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         steal: args.steal,
         environment,
     };
-    let accepted = client.send(request).map_err(|fault| unanswered(fault, &turn_id))?;
+    let accepted = client.send(request).map_err(|fault| explain_timeout(fault, &turn_id))?;
     if own.is_some_and(|own| own == accepted.session.id) {
         client.cancel(CancelRequest { turn_id })?;
         return Err(waits_for_itself(&accepted.session));
@@ -149,7 +149,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
 }
 
 /// Adds to a timeout that the prompt may have been accepted all the same.
-fn unanswered(fault: Fault, turn_id: &str) -> Fault {
+fn explain_timeout(fault: Fault, turn_id: &str) -> Fault {
     if fault.code != FaultCode::Deadline {
         return fault;
     }

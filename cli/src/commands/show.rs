@@ -1,7 +1,7 @@
 //! `sessctl show`.
 
 use sessd_proto::session::ShowRequest;
-use sessd_proto::{Fault, Session};
+use sessd_proto::{Fault, Live, Session};
 
 use crate::Context;
 
@@ -28,10 +28,27 @@ fn ttl(session: &Session) -> String {
     )
 }
 
+/// Returns the live state with its process.
+fn live_state(live: &Live) -> String {
+    let pid = live.pid.map(|pid| format!(" in process {pid}")).unwrap_or_default();
+    let what = live.what.as_ref().map(|what| format!(" ({what})")).unwrap_or_default();
+    format!("{}{pid}{what}", live.state)
+}
+
+fn cost(cost_usd: Option<f64>) -> String {
+    cost_usd.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.2} USD"))
+}
+
+fn text(value: &Option<String>) -> String {
+    value.clone().unwrap_or_else(|| "-".to_owned())
+}
+
+fn number(value: &Option<i64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
 /// Destructures the session, so that a new field cannot be forgotten here.
 fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
-    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    let number = |value: &Option<i64>| value.map_or_else(|| "-".to_owned(), |n| n.to_string());
     let moment = |at| context.output.moment(at);
     let ttl = ttl(session);
     let Session {
@@ -67,14 +84,12 @@ fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
         revision: _,
         metadata,
     } = session;
-    let pid = live.pid.map(|pid| format!(" in process {pid}")).unwrap_or_default();
-    let what = live.what.as_ref().map(|what| format!(" ({what})")).unwrap_or_default();
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     vec![
         ("id", id.clone()),
         ("title", text(title)),
         ("status", format!("{status}{reason}")),
-        ("live", format!("{}{pid}{what}", live.state)),
+        ("live", live_state(live)),
         ("provider", provider.clone()),
         ("provider id", text(provider_session_id)),
         ("agent", agent.clone()),
@@ -96,7 +111,7 @@ fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
         ("turns", number(turns)),
         ("tokens in", number(tokens_in)),
         ("tokens out", number(tokens_out)),
-        ("cost", cost_usd.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.2} USD"))),
+        ("cost", cost(*cost_usd)),
         ("pinned", pinned.to_string()),
         ("trashed", moment(*trashed_at)),
         ("metadata", metadata.0.to_string()),

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut client = context.connect()?;
-    let environment = context.declared(&mut client)?;
+    let environment = context.declared_environment(&mut client)?;
     let told = client.tools(ToolsRequest { name: args.name, cwd: current_dir()?, environment })?;
     if context.output.is_json() {
         return context.output.json(&told);

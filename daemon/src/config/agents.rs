@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<Config, Fault> {
-        Config::merged(text, &Environment::default())
+        Config::merge(text, &Environment::default())
     }
 
     fn fault(text: &str) -> (String, String) {

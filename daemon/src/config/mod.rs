@@ -134,7 +134,7 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(invalid(format!("{}: {error}", file.display()))),
         };
-        Self::merged(&text, env).map_err(|fault| Fault {
+        Self::merge(&text, env).map_err(|fault| Fault {
             message: format!("the configuration {}: {}", file.display(), fault.message),
             ..fault
         })
@@ -145,10 +145,10 @@ impl Config {
     /// # Errors
     /// Never fails, as a test shows.
     pub fn defaults() -> Result<Self, Fault> {
-        Self::merged("", &Environment::default())
+        Self::merge("", &Environment::default())
     }
 
-    fn merged(text: &str, env: &Environment) -> Result<Self, Fault> {
+    fn merge(text: &str, env: &Environment) -> Result<Self, Fault> {
         let mut table = parse(DEFAULTS)?;
         for (section, options) in parse(text)? {
             overlay(&mut table, &section, options)?;
@@ -166,10 +166,10 @@ impl Config {
         let agents = agents::agents(&open("agents"), &mcp_servers)?;
         let config: Self =
             table.try_into().map_err(|error: toml::de::Error| invalid(error.message()))?;
-        Self { agents, mcp_servers, ..config }.checked()
+        Self { agents, mcp_servers, ..config }.validate()
     }
 
-    fn checked(self) -> Result<Self, Fault> {
+    fn validate(self) -> Result<Self, Fault> {
         let ids: Vec<_> = providers::ALL.iter().map(|it| it.id().to_owned()).collect();
         let mut named =
             self.homes.keys().chain(self.programs.keys()).chain(self.environment.keys());
@@ -315,25 +315,25 @@ mod tests {
     #[test]
     fn file_overrides_defaults_and_environment_overrides_both() {
         let file = "[heartbeat]\nbatch = 7\n[programs]\nclaude = \"/c\"\n";
-        let config = Config::merged(file, &Environment::default()).unwrap();
+        let config = Config::merge(file, &Environment::default()).unwrap();
         assert_eq!((config.heartbeat.batch, config.turns.per_provider), (7, 3));
         assert_eq!(config.programs["claude"], Path::new("/c"));
-        let config = Config::merged(file, &env(&[("SESSD_HEARTBEAT_BATCH", "9")])).unwrap();
+        let config = Config::merge(file, &env(&[("SESSD_HEARTBEAT_BATCH", "9")])).unwrap();
         assert_eq!(config.heartbeat.batch, 9);
     }
 
     #[test]
     fn unknown_option_names_the_nearest_one() {
-        let fault = Config::merged("[heartbeat]\nbach = 7", &Environment::default()).unwrap_err();
+        let fault = Config::merge("[heartbeat]\nbach = 7", &Environment::default()).unwrap_err();
         assert_eq!(fault.message, "unknown option `heartbeat.bach`");
         assert_eq!(fault.hint.unwrap(), "did you mean `heartbeat.batch`?");
-        let fault = Config::merged("[hartbeat]", &Environment::default()).unwrap_err();
+        let fault = Config::merge("[hartbeat]", &Environment::default()).unwrap_err();
         assert_eq!(fault.hint.unwrap(), "did you mean `heartbeat`?");
     }
 
     #[test]
     fn unknown_provider_names_the_nearest_one() {
-        let fault = Config::merged("[homes]\ncluade = []", &Environment::default()).unwrap_err();
+        let fault = Config::merge("[homes]\ncluade = []", &Environment::default()).unwrap_err();
         assert_eq!(fault.message, "unknown provider `cluade`");
         assert_eq!(fault.hint.unwrap(), "did you mean `claude`?");
     }
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn invalid_options_are_named() {
         let message = |text: &str, pairs: &[(&str, &str)]| {
-            Config::merged(text, &env(pairs)).unwrap_err().message
+            Config::merge(text, &env(pairs)).unwrap_err().message
         };
         assert!(message("[heartbeat]\n\nbatch = = 1", &[]).starts_with("line 3"));
         assert_eq!(

@@ -10,6 +10,9 @@ use sessd_proto::cleanup::CleanupRequest;
 use crate::registry::Registry;
 
 /// Carries out a cleanup.
+///
+/// # Errors
+/// Fails if the registry cannot be read or written.
 pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
     let report = registry.sessions.cleanup(CleanupRequest { dry_run: false }).await?;
     let mut counts = BTreeMap::new();

@@ -26,6 +26,9 @@ const PAUSE_FACTOR: u32 = 10;
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sweeps every home.
+///
+/// # Errors
+/// Fails if the registry cannot be read or written, or if one home cannot be swept.
 pub(super) async fn run(registry: Arc<Registry>) -> Result<Value, Fault> {
     Ok(json!({ "homes": registry.discovery.sweep().await? }))
 }

@@ -88,7 +88,7 @@ impl Connections {
     }
 
     /// Returns once no connection has a request in flight or is about to send one.
-    pub(super) async fn drained(&self) {
+    pub(super) async fn wait_until_drained(&self) {
         let started = Instant::now();
         loop {
             let is_early = started.elapsed() < QUIET_PERIOD_LIMIT;

@@ -37,7 +37,7 @@ impl Dispatch {
         let refuse = refusal(&request);
         let (registry, jobs) = match self.service.ready() {
             Ok(ready) => ready,
-            Err(fault) => return self.degraded(&request, fault),
+            Err(fault) => return self.respond_without_registry(&request, fault),
         };
         let work = work(Arc::clone(&registry), jobs, self.caller.pid, request);
         match tokio::time::timeout_at(deadline.into(), work).await {
@@ -54,7 +54,7 @@ impl Dispatch {
 
     /// Returns what can be said without a registry: `status` and `doctor` name the fault as a
     /// problem of the daemon, every other RPC fails with it.
-    fn degraded(&self, request: &SessdRequest, fault: Fault) -> SessdResponse {
+    fn respond_without_registry(&self, request: &SessdRequest, fault: Fault) -> SessdResponse {
         match request {
             SessdRequest::Status { .. } => {
                 let Service { paths, started_at, .. } = &*self.service;

@@ -56,7 +56,7 @@ pub async fn serve(service: Arc<Service>, mut socket: Socket, supervisor: &Super
     {
         tracing::error!("cannot interrupt turns: {fault}");
     }
-    let _ = timeout(SHUTDOWN_GRACE, connections.drained()).await;
+    let _ = timeout(SHUTDOWN_GRACE, connections.wait_until_drained()).await;
 }
 
 /// Accepts connections until the service ends or the socket's name is lost for good.

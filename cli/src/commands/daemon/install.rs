@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<(), Fault> {
         return Err(Fault::new(FaultCode::Usage, what)
             .hint("use that socket: `env -u SESSD_SOCKET sessctl daemon install`"));
     }
-    let found = found(&files)?;
+    let found = compare_all(&files)?;
     let is_stale = |unit, found: &[Found]| {
         let is_written = |found: &Found| matches!(found, Found::Missing | Found::Earlier);
         found.iter().any(is_written) || manager.has_outdated(unit)
@@ -130,8 +130,8 @@ fn refuse_if_busy(paths: &Paths) -> Result<(), Fault> {
 }
 
 /// Compares each file with what is on disk.
-fn found(files: &[UnitFile; 3]) -> Result<Vec<Found>, Fault> {
-    let found = |file: &UnitFile| file.found().map_err(|error| not_written(file, &error));
+fn compare_all(files: &[UnitFile; 3]) -> Result<Vec<Found>, Fault> {
+    let found = |file: &UnitFile| file.compare().map_err(|error| not_written(file, &error));
     files.iter().map(found).collect()
 }
 
@@ -140,7 +140,7 @@ pub(super) fn uninstall(context: &Context) -> Result<(), Fault> {
     let files = files(context, Path::new("sessd"))?;
     let manager = Manager::find(&context.env);
     let mut done = Done::default();
-    let found = found(&files)?;
+    let found = compare_all(&files)?;
     let paths = context.paths()?;
     if connect::process(&paths).is_some_and(systemd::runs) {
         refuse_if_busy(&paths)?;

@@ -49,7 +49,8 @@ pub(super) fn all(dir: &Path, program: &Path, env: &Environment) -> [UnitFile; 3
     let recorded = recorded
         .map(|(name, value)| format!("Environment={}\n", quoted(&format!("{name}={value}"))));
     let environment = "[Service]\n".to_owned() + &recorded.collect::<String>();
-    let file = |name: &str, text: &str| UnitFile { path: dir.join(name), text: sealed(text) };
+    let file =
+        |name: &str, text: &str| UnitFile { path: dir.join(name), text: with_checksum(text) };
     [
         file(SOCKET, SOCKET_TEXT),
         file(SERVICE, &service),
@@ -64,7 +65,7 @@ impl UnitFile {
     }
 
     /// Compares it with the file on disk.
-    pub(super) fn found(&self) -> io::Result<Found> {
+    pub(super) fn compare(&self) -> io::Result<Found> {
         match fs::read_to_string(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Missing),
             Err(error) => Err(error),
@@ -96,7 +97,7 @@ impl UnitFile {
     }
 }
 
-fn sealed(text: &str) -> String {
+fn with_checksum(text: &str) -> String {
     format!("{SEAL}{}\n{text}", seal(text))
 }
 
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn an_edited_file_fails_its_checksum() {
-        let text = sealed("[Service]\nExecStart=/x\n");
+        let text = with_checksum("[Service]\nExecStart=/x\n");
         assert!(is_sealed(&text));
         assert!(!is_sealed(&text.replace("/x", "/y")));
         assert!(!is_sealed("[Service]\n"));

@@ -23,7 +23,7 @@ use crate::registry::launch::admission::needs_rebind;
 use crate::registry::launch::create::start_over;
 use crate::registry::launch::secrets;
 use crate::registry::writers::leases;
-use crate::registry::writers::queue::{Run, Stop, Waiting, stopped};
+use crate::registry::writers::queue::{Run, Stop, Waiting, wait_for_stop};
 use crate::runner::{Cause, Ended, Limits, Process};
 use crate::store::leases::{self as leases_of_store, Lease};
 use crate::store::sessions::{self, Stored};
@@ -90,7 +90,7 @@ impl Turns {
         let mut stop = run.stop.clone();
         let ready = tokio::select! {
             biased;
-            why = stopped(&mut stop) => Err(why),
+            why = wait_for_stop(&mut stop) => Err(why),
             ready = self.wait_until_free(session_id, &run, &asked) => ready,
         };
         let (_slot, known, row) = ready?;
@@ -198,7 +198,7 @@ impl Turns {
         };
         let (lines, incoming) = mpsc::channel(PENDING_BATCHES_MAX);
         let talk = async {
-            let ended = child.talk(input, limits, lines, stopped(&mut stop)).await;
+            let ended = child.talk(input, limits, lines, wait_for_stop(&mut stop)).await;
             if ended.cause.is_some() {
                 stop::end_all_of(&turn_id).await;
             }

@@ -161,7 +161,7 @@ impl Queues {
 }
 
 /// Waits until a turn is asked to stop and returns the fault that says why.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<Option<Stop>>) -> Fault {
+pub(crate) async fn wait_for_stop(stop: &mut watch::Receiver<Option<Stop>>) -> Fault {
     let why = stop.wait_for(Option::is_some).await.ok().and_then(|why| *why);
     match why {
         Some(why) => why.fault(),
