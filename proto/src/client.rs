@@ -105,7 +105,8 @@ impl From<CallError> for Fault {
 
 impl Client {
     /// Connects and checks who listens. Whether that is a daemon of our protocol is known after
-    /// the first call, or after [`Client::greet`].
+    /// the first call, or after [`Client::greet`]; one of them must follow within 2 s, or the
+    /// daemon closes the connection.
     ///
     /// # Errors
     /// Fails if no process listens, or if the socket or its folder belong to another user.
@@ -163,11 +164,17 @@ impl Client {
                 Err(CallError::Connect(error)) => recover(error),
                 Err(CallError::HungUp(fault)) => {
                     hung_up = Some(fault);
-                    Self::connect(&self.socket).or_else(&mut *recover)
+                    // Greet at once: a daemon that is about to exit still accepts connections.
+                    let greeted = Self::connect(&self.socket)
+                        .and_then(|mut client| client.greet().map(|()| client));
+                    greeted.or_else(&mut *recover)
                 }
             };
-            // A daemon that hung up in the middle of a call says more than that it is gone.
-            *self = connected.map_err(|fault| hung_up.take().unwrap_or(fault))?;
+            // That a daemon hung up in the middle of a call says more than that none is there now.
+            *self = connected.map_err(|fault| match hung_up.take() {
+                Some(first) if fault.code == FaultCode::DaemonUnreachable => first,
+                _ => fault,
+            })?;
         }
         Ok(self.call_once(message.clone(), deadline)?)
     }

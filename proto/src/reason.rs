@@ -90,7 +90,7 @@ impl Reason {
 
 vocabulary! {
     /// The reason for a step of a cleanup, and for a `trashed` or `undeleted` event.
-    pub enum TrashReason, default Unrecognized {
+    pub enum TrashReason, default Deleted {
         /// The user deleted the session.
         Deleted = "deleted",
         /// The user took the session out of the trash.
@@ -109,7 +109,5 @@ vocabulary! {
         TranscriptsGone = "transcripts_gone",
         /// More events or turns are stored than `[retention]` keeps.
         Retention = "retention",
-        /// A reason that this version does not know, stored by another one.
-        Unrecognized = "unrecognized",
     }
 }

@@ -103,7 +103,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut client = context.connect()?;
     // A call that neither waits for a turn nor stops one cannot block itself.
     let from_everywhere = args.fork || args.detach && !args.steal;
-    let own = if from_everywhere { None } else { own_session(context, &mut client) };
+    let own = if from_everywhere { None } else { own_session(context, &mut client)? };
     if let Some(own) = &own {
         must_not_end_itself(&mut client, own, selector.as_deref(), args.last && args.steal)?;
     }
@@ -159,11 +159,16 @@ fn explain_timeout(fault: Fault, turn_id: &str) -> Fault {
 }
 
 /// Returns the session whose turn has started this command, if any.
-fn own_session(context: &Context, client: &mut Client) -> Option<String> {
-    let turn_id = Some(context.env.get(TURN_VARIABLE)?.to_owned());
-    let found = client.turns(TurnsRequest { turn_id, ..TurnsRequest::default() }).ok()?;
-    let running = found.turns.into_iter().find(|turn| turn.state == TurnState::Running)?;
-    Some(running.session_id)
+fn own_session(context: &Context, client: &mut Client) -> Result<Option<String>, Fault> {
+    let Some(turn_id) = context.env.get(TURN_VARIABLE) else { return Ok(None) };
+    let turn_id = Some(turn_id.to_owned());
+    let found = match client.turns(TurnsRequest { turn_id, ..TurnsRequest::default() }) {
+        // The turn of another registry, or one that was forgotten.
+        Err(fault) if fault.code == FaultCode::NotFound => return Ok(None),
+        found => found?,
+    };
+    let running = found.turns.into_iter().find(|turn| turn.state == TurnState::Running);
+    Ok(running.map(|turn| turn.session_id))
 }
 
 /// Refuses up front a prompt that would deadlock on, or kill, the turn it is sent from.

@@ -4,7 +4,7 @@
 //! place of defaults), the user's file, and environment variables `SESSD_<SECTION>_<OPTION>`. They
 //! are merged as TOML tables and only then converted to structs, so a struct has no defaults of
 //! its own and an option is missing nowhere. The defaults also tell which options exist: any other
-//! one is a fault that names the nearest. In the sections in [`OPEN`] users choose the keys;
+//! one is a fault that names the nearest. In the sections in `OPEN` users choose the keys;
 //! agents and MCP servers among them are read one by one (`agents.rs`), so that a fault can name
 //! the section and the option.
 

@@ -122,13 +122,19 @@ impl Traffic {
         Self { in_flight: AtomicUsize::new(0), last_event: Mutex::new(Instant::now()) }
     }
 
-    /// Runs a request, which counts as in flight until it ends.
-    pub(super) async fn run(&self, request: impl Future<Output = ()>) {
+    /// Returns a future that runs a request. The request counts as in flight from now on, before
+    /// the future is first polled, until it ends: a daemon that drains must wait for it.
+    pub(super) fn run(
+        self: Arc<Self>,
+        request: impl Future<Output = ()>,
+    ) -> impl Future<Output = ()> {
         self.touch();
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        request.await;
-        self.touch();
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        async move {
+            request.await;
+            self.touch();
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     fn is_idle(&self) -> bool {
@@ -147,5 +153,19 @@ impl Traffic {
 
     fn touch(&self) {
         *self.last_event.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn request_counts_as_in_flight_before_it_is_polled() {
+        let traffic = Arc::new(Traffic::new());
+        let request = Arc::clone(&traffic).run(async {});
+        assert!(!traffic.is_idle());
+        request.await;
+        assert!(traffic.is_idle());
     }
 }

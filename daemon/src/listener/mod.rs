@@ -1,8 +1,8 @@
 //! The accept loop of the daemon's socket. The first byte of a connection decides its dialect,
 //! and is read before anything is written. Knows no RPC and no registry.
 //!
-//! - `0x00`: a preface, then tarpc and bincode ([`tarpc`]).
-//! - `A`–`Z`: HTTP, and `{`: JSON-RPC; both are answered with a refusal for now ([`refusal`]).
+//! - `0x00`: a preface, then tarpc and bincode (`tarpc`).
+//! - `A`–`Z`: HTTP, and `{`: JSON-RPC; both are answered with a refusal for now (`refusal`).
 //! - Anything else: the connection is closed without an answer.
 
 use std::io;

@@ -45,8 +45,7 @@ pub(super) async fn serve(dispatch: Dispatch, stream: UnixStream, traffic: &Arc<
     let requests = channel.max_concurrent_requests(REQUESTS_MAX).execute(dispatch);
     tokio::pin!(requests);
     while let Some(request) = requests.next().await {
-        let traffic = Arc::clone(traffic);
-        tokio::spawn(async move { traffic.run(request).await });
+        tokio::spawn(Arc::clone(traffic).run(request));
     }
 }
 

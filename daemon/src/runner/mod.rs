@@ -104,7 +104,7 @@ impl Process {
     /// when the whole group has ended: by itself, at a limit, or because `stop` has completed.
     ///
     /// A process that ends by itself first closes its pipes, or leaves them to others for
-    /// [`END_GRACE`] at most; then its exit status is collected. In every case what is left of the
+    /// `END_GRACE` at most; then its exit status is collected. In every case what is left of the
     /// group is ended, and then every process outside of the group that still has the output pipe,
     /// which it can only have inherited.
     pub async fn talk<T>(
@@ -139,7 +139,7 @@ impl Process {
     }
 
     /// Serves the three pipes at the same time. Returns true once all are closed, or false if
-    /// [`END_GRACE`] after the leader's end some are not: a background process has inherited them
+    /// `END_GRACE` after the leader's end some are not: a background process has inherited them
     /// and may keep them open for ever.
     async fn serve_pipes(
         &mut self,

@@ -19,6 +19,23 @@ pub(super) enum Source {
 
 use Source::{Found, Ours, User};
 
+/// The sum of a column of both rows; NULL only if both are.
+macro_rules! sum {
+    ($column:literal) => {
+        concat!(
+            "ifnull(s.",
+            $column,
+            " + o.",
+            $column,
+            ", ifnull(s.",
+            $column,
+            ", o.",
+            $column,
+            "))"
+        )
+    };
+}
+
 /// Every column of `sessions`.
 pub(super) const SESSIONS: &[(&str, Source)] = &[
     ("seq", Ours(None)),
@@ -46,21 +63,10 @@ pub(super) const SESSIONS: &[(&str, Source)] = &[
     ("revision", Ours(Some("s.revision + 1"))),
     ("metadata", User("json_patch(o.metadata, s.metadata)")),
     ("launch", Ours(None)),
-    ("turns", Ours(Some("iif(s.turns IS NULL, o.turns, s.turns + ifnull(o.turns, 0))"))),
-    (
-        "tokens_in",
-        Ours(Some("iif(s.tokens_in IS NULL, o.tokens_in, s.tokens_in + ifnull(o.tokens_in, 0))")),
-    ),
-    (
-        "tokens_out",
-        Ours(Some(
-            "iif(s.tokens_out IS NULL, o.tokens_out, s.tokens_out + ifnull(o.tokens_out, 0))",
-        )),
-    ),
-    (
-        "cost_usd",
-        Ours(Some("iif(s.cost_usd IS NULL, o.cost_usd, s.cost_usd + ifnull(o.cost_usd, 0))")),
-    ),
+    ("turns", Ours(Some(sum!("turns")))),
+    ("tokens_in", Ours(Some(sum!("tokens_in")))),
+    ("tokens_out", Ours(Some(sum!("tokens_out")))),
+    ("cost_usd", Ours(Some(sum!("cost_usd")))),
     ("own_title", User("ifnull(s.own_title, o.own_title)")),
     ("status_since", Ours(None)),
     ("lost_context", Ours(None)),

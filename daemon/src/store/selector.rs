@@ -19,7 +19,7 @@ pub(super) const BY_PROVIDER_ID: &str = "
     WHERE b.provider_session_id >= ?1 AND b.provider_session_id < ?2 AND b.current = 1
     LIMIT 11";
 
-/// Returns the row numbers of matching sessions, at most [`CANDIDATES_MAX`]. An exact match wins
+/// Returns the row numbers of matching sessions, at most `CANDIDATES_MAX`. An exact match wins
 /// over prefixes.
 ///
 /// # Errors

@@ -6,8 +6,7 @@
 //! Totals are added when the event is stored, so an interrupted turn counts with what it reported.
 
 use rusqlite::{Connection, named_params};
-use sessd_proto::Event;
-use sessd_proto::EventType;
+use sessd_proto::{Event, EventType};
 
 use super::Result;
 
@@ -36,9 +35,9 @@ pub(super) fn add(connection: &Connection, turn_id: &str, event: &Event) -> Resu
     }
     let mut statement = connection.prepare_cached(
         "UPDATE sessions SET
-             tokens_in = iif(:tokens_in IS NULL, tokens_in, ifnull(tokens_in, 0) + :tokens_in),
-             tokens_out = iif(:tokens_out IS NULL, tokens_out, ifnull(tokens_out, 0) + :tokens_out),
-             cost_usd = iif(:cost_usd IS NULL, cost_usd, ifnull(cost_usd, 0) + :cost_usd)
+             tokens_in = ifnull(ifnull(tokens_in, 0) + :tokens_in, tokens_in),
+             tokens_out = ifnull(ifnull(tokens_out, 0) + :tokens_out, tokens_out),
+             cost_usd = ifnull(ifnull(cost_usd, 0) + :cost_usd, cost_usd)
          WHERE id = (SELECT session_id FROM turns WHERE id = :turn_id)",
     )?;
     statement.execute(named_params! {

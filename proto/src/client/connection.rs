@@ -117,7 +117,7 @@ impl Connection {
 
     /// Reads one frame; most fit into the first read, together with their length.
     fn read_frame(&mut self) -> io::Result<BytesMut> {
-        // Pages of it that stay empty cost nothing, and what arrives is copied once.
+        // Untouched pages of the buffer cost nothing, and the bytes are copied once.
         let mut frame = BytesMut::zeroed(FIRST_READ);
         let mut filled = 0;
         while filled < 4 {

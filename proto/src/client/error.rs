@@ -22,7 +22,11 @@ pub enum ConnectError {
 impl From<ConnectError> for Fault {
     fn from(error: ConnectError) -> Self {
         match error {
-            ConnectError::NoDaemon(error) => unreachable(&error),
+            ConnectError::NoDaemon(error) => {
+                let what = format!("no daemon listens on the socket: {error}");
+                Fault::new(FaultCode::DaemonUnreachable, what)
+                    .hint("start it: `sessctl daemon start`")
+            }
             ConnectError::Refused(fault) => fault,
             ConnectError::Mismatch { daemon } => mismatch(daemon),
         }
@@ -41,8 +45,10 @@ pub fn mismatch(daemon: Preface) -> Fault {
     let fault = Fault::new(FaultCode::ProtocolMismatch, what);
     if daemon.protocol > PROTOCOL_VERSION {
         fault.hint("install the sessctl that came with the daemon")
+    } else if daemon.busy {
+        fault.hint("when its turns have finished: `sessctl daemon restart`")
     } else {
-        fault.hint("it has turns to finish; then: `sessctl daemon restart`")
+        fault.hint("restart it: `sessctl daemon restart`")
     }
 }
 
@@ -62,6 +68,8 @@ mod tests {
         let newer = mismatch(other(u32::MAX));
         assert!(newer.message.contains("9.8.7") && newer.message.contains("4294967295"));
         assert!(newer.hint.unwrap().contains("sessctl that came with"));
-        assert!(mismatch(other(0)).hint.unwrap().contains("daemon restart"));
+        assert!(mismatch(other(0)).hint.unwrap().contains("turns have finished"));
+        let idle = Preface { busy: false, ..other(0) };
+        assert_eq!(mismatch(idle).hint.unwrap(), "restart it: `sessctl daemon restart`");
     }
 }

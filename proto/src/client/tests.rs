@@ -116,6 +116,28 @@ fn mismatch_is_reported_though_the_request_was_not_read() {
     server.served.join().unwrap();
 }
 
+/// The first call may have failed without its caller saying so.
+#[test]
+fn second_call_after_a_mismatch_names_it_too() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o700)).unwrap();
+    let socket = folder.path().join("socket");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let served = thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let other = Preface { protocol: 99, ..Preface::current(true) };
+            stream.write_all(&other.to_bytes()).unwrap();
+        }
+    });
+    let mut client = Client::connect(&socket).unwrap().recovering(|error| Err(error.into()));
+    for _ in 0..2 {
+        let fault = status(&mut client, Duration::from_secs(5)).unwrap_err();
+        assert_eq!(fault.code, FaultCode::ProtocolMismatch, "{fault}");
+    }
+    served.join().unwrap();
+}
+
 #[test]
 fn failed_greeting_is_recovered_once_and_its_fault_returned() {
     let server = Server::start(drop);

@@ -55,8 +55,10 @@ const PLAIN: &[&str] =
     &[" how long ", " how many ", " how much ", " how often ", " is no longer ", " there is no "];
 
 /// Pages for people, beside the sources.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 7] = [
     "README.md",
+    "ARCHITECTURE.md",
+    "docs/promises.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "daemon/config.default.toml",

@@ -77,7 +77,7 @@ impl Admission {
                 fault(FaultCode::DirectoryMissing, "has lost its directory", hint)
             }
             Status::Invalid if reason == Reason::DirectoryMissing => {
-                let hint = format!("make it again: `mkdir -p {}`", session.launch_dir);
+                let hint = format!("make it again: `mkdir -p '{}'`", session.launch_dir);
                 fault(FaultCode::DirectoryMissing, "has lost its directory", hint)
             }
             Status::Archived => {
@@ -123,9 +123,10 @@ pub(crate) fn needs_rebind(session: &Session, is_allowed: bool) -> Result<bool, 
         Err(fault) if !may_rebind(session) => Err(fault),
         Err(_) if is_allowed => Ok(true),
         Err(fault) => {
-            let hint = fault.hint.clone().unwrap_or_default();
+            let (hint, short) = (fault.hint.clone().unwrap_or_default(), session.short_id());
             Err(fault.hint(format!(
-                "{hint}; or start over under the same id: `sessctl send --fallback new …`"
+                "{hint}; or start over under the same id: \
+                 `sessctl send --fallback new {short} PROMPT`"
             )))
         }
     }

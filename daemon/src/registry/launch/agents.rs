@@ -118,6 +118,7 @@ impl Launches {
 
 fn no_server(name: &str) -> Fault {
     let what = format!("the session needs the MCP server `{name}`, which is not configured");
-    Fault::new(FaultCode::ConfigInvalid, what)
-        .hint(format!("write [mcp_servers.{name}] again, then `sessctl daemon restart`"))
+    Fault::new(FaultCode::ConfigInvalid, what).hint(format!(
+        "define [mcp_servers.{name}] in the configuration, then `sessctl daemon restart`"
+    ))
 }

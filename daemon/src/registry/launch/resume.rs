@@ -106,7 +106,7 @@ impl Launches {
         } else if request.steal
             && let Some(turn_id) = self.only_turn(row, caller).await?
         {
-            self.writers.queues.stop_running(&row.session.id, Some(&turn_id));
+            self.writers.queues.stop_current(&row.session.id, Some(&turn_id));
             wait_ms = wait_ms.max(STEAL_MS);
         }
         let give_up = Instant::now() + Duration::from_millis(wait_ms);
@@ -123,7 +123,7 @@ impl Launches {
     /// Returns the running turn of a session if no other turn waits. `None` also if the caller
     /// itself was started by that turn: stopping it would end the caller.
     async fn only_turn(&self, row: &Stored, caller: u32) -> Result<Option<String>, Fault> {
-        let Some(turn_id) = self.writers.queues.sole_running(&row.session.id) else {
+        let Some(turn_id) = self.writers.queues.sole_current(&row.session.id) else {
             return Ok(None);
         };
         let id = row.session.id.clone();

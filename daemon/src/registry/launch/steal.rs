@@ -13,7 +13,7 @@ use crate::store::sessions::Stored;
 use crate::{process, system};
 
 /// Interval for checking that a process group has ended, which cannot be watched.
-const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How long a transcript may be incomplete while its provider rewrites it.
 const REWRITE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,7 +27,7 @@ impl Launches {
         while Instant::now() < give_up
             && self.discovery.verdict_of(&known, row).await?.status == Status::Invalid
         {
-            tokio::time::sleep(GROUP_POLL_INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -68,7 +68,7 @@ impl Launches {
 async fn ended_with_group(pid: u32) -> std::io::Result<()> {
     system::process_ended(pid).await?;
     while process::has_group(pid) {
-        tokio::time::sleep(GROUP_POLL_INTERVAL).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())
 }

@@ -56,13 +56,13 @@ impl Turns {
                 (Some(row), _) if request.fork => (None, Some(self.fork(&row, &request).await?)),
                 target => target,
             };
-            let over = match &row {
+            let restart = match &row {
                 Some(row) => self.may_send(row, &request, caller).await?,
                 None => None,
             };
             // A task of its own: a caller that goes away must not leave a turn that is never run.
             let (turns, request) = (Arc::clone(self), request.clone());
-            let enqueue = async move { turns.enqueue(row.as_ref(), over, new, request).await };
+            let enqueue = async move { turns.enqueue(row.as_ref(), restart, new, request).await };
             if let Some(turn) = tokio::spawn(enqueue).await.map_err(Fault::internal)?? {
                 return self.respond(turn).await;
             }
@@ -147,7 +147,7 @@ impl Turns {
                 // Before another process is asked to end.
                 Admission::default().precheck(&row.session)?;
             }
-            self.writers.queues.stop_running(&row.session.id, None);
+            self.writers.queues.stop_current(&row.session.id, None);
             self.launches.steal(row, caller).await?;
         }
         if self.writers.queues.has(&row.session.id) {
@@ -161,12 +161,12 @@ impl Turns {
             return match request.wait {
                 true => Ok(None),
                 false => Err(leases::busy(&row.session, &live).hint(format!(
-                    "end it there first, or wait for it: `sessctl send --wait {short} …`"
+                    "end it there first, or wait for it: `sessctl send --wait {short} PROMPT`"
                 ))),
             };
         }
-        let over = needs_rebind(&row.session, request.fallback == Fallback::New)?;
-        Ok(over.then_some(row))
+        let restart = needs_rebind(&row.session, request.fallback == Fallback::New)?;
+        Ok(restart.then_some(row))
     }
 
     /// Returns the launch plan of a session's next turn.
@@ -208,13 +208,13 @@ impl Turns {
     async fn enqueue(
         self: &Arc<Self>,
         row: Option<&Stored>,
-        over: Option<Stored>,
+        restart: Option<Stored>,
         new: Option<NewSession>,
         request: SendRequest,
     ) -> Result<Option<Turn>, Fault> {
         let (turn, asked) = self.to_turn(row, new.as_ref(), &request).await?;
         let (wanted, ttl_ms) = (turn.clone(), request.ttl_ms);
-        let is_first = new.is_some() || over.is_some();
+        let is_first = new.is_some() || restart.is_some();
         let key = request.selector.clone().filter(|_| new.is_some() && !request.fork);
         let stored = self
             .store
@@ -229,7 +229,7 @@ impl Turns {
                     // Another request created the session for this key first; retry.
                     return Ok(None);
                 }
-                if let Some(row) = &over
+                if let Some(row) = &restart
                     && (leases::is_leased(tx, row)? || !start_over(tx, row)?)
                 {
                     return Ok(None);
@@ -342,5 +342,5 @@ pub(crate) fn turn_spec(row: &Stored, launch: Launch) -> TurnSpec {
 /// Returns the fault for a provider that takes no prompts.
 pub(crate) fn cannot_send(provider: &str) -> Fault {
     Fault::new(FaultCode::Unsupported, format!("prompts cannot be sent to {provider}"))
-        .hint("continue it at a terminal: `sessctl resume`")
+        .hint("which providers take prompts: `sessctl providers`")
 }

@@ -154,9 +154,9 @@ impl Turns {
         if !needs_rebind(&row.session, asked.fallback)? {
             return Ok(Some(row));
         }
-        let over =
+        let restart =
             move |tx: &Transaction<'_>| Ok(!leases::is_leased(tx, &row)? && start_over(tx, &row)?);
-        self.store.write_durable(over).await?;
+        self.store.write_durable(restart).await?;
         Ok(None)
     }
 

@@ -40,7 +40,7 @@ impl Turns {
                 continue;
             }
             // It may be moving from the queue to the runner; the next iteration catches it then.
-            self.writers.queues.stop_running(&turn.session_id, Some(&turn.id));
+            self.writers.queues.stop_current(&turn.session_id, Some(&turn.id));
             let _ = tokio::time::timeout(POLL_INTERVAL, changed.changed()).await;
         }
     }

@@ -26,12 +26,13 @@ pub(crate) struct Queues {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
-    running: Option<Running>,
+    /// The turn that was popped last; it may still wait for a slot or for the session.
+    current: Option<Current>,
 }
 
-/// The running turn of a session, and the way to stop it.
+/// The current turn of a session, and the way to stop it.
 #[derive(Debug)]
-struct Running {
+struct Current {
     turn_id: String,
     stop: watch::Sender<Option<Stop>>,
 }
@@ -94,11 +95,11 @@ impl Queues {
         !self.queues().is_empty()
     }
 
-    /// Returns the running turn of a session if no other turn waits behind it.
-    pub(crate) fn sole_running(&self, session_id: &str) -> Option<String> {
+    /// Returns the current turn of a session if no other turn waits behind it.
+    pub(crate) fn sole_current(&self, session_id: &str) -> Option<String> {
         let queues = self.queues();
         let queue = queues.get(session_id).filter(|queue| queue.waiting.is_empty())?;
-        queue.running.as_ref().map(|running| running.turn_id.clone())
+        queue.current.as_ref().map(|current| current.turn_id.clone())
     }
 
     /// Wakes every long poll that waits for a turn.
@@ -115,22 +116,22 @@ impl Queues {
         queue.waiting.len() < before
     }
 
-    /// Asks the running turn of a session to stop; with `turn_id`, only if that is the one running.
-    pub(crate) fn stop_running(&self, session_id: &str, turn_id: Option<&str>) {
+    /// Asks the current turn of a session to stop; with `turn_id`, only if that is the one.
+    pub(crate) fn stop_current(&self, session_id: &str, turn_id: Option<&str>) {
         let queues = self.queues();
-        let running = queues.get(session_id).and_then(|queue| queue.running.as_ref());
-        if let Some(running) = running.filter(|it| turn_id.is_none_or(|id| id == it.turn_id)) {
-            running.stop.send_replace(Some(Stop::Cancelled));
+        let current = queues.get(session_id).and_then(|queue| queue.current.as_ref());
+        if let Some(current) = current.filter(|it| turn_id.is_none_or(|id| id == it.turn_id)) {
+            current.stop.send_replace(Some(Stop::Cancelled));
         }
     }
 
-    /// Asks every running turn to stop, drops all waiting ones, and starts no more.
+    /// Asks every current turn to stop, drops all waiting ones, and starts no more.
     pub(crate) fn stop_all(&self) {
         self.ending.store(true, Ordering::Relaxed);
         for queue in self.queues().values_mut() {
             queue.waiting.clear();
-            if let Some(running) = &queue.running {
-                running.stop.send_replace(Some(Stop::Interrupted));
+            if let Some(current) = &queue.current {
+                current.stop.send_replace(Some(Stop::Interrupted));
             }
         }
     }
@@ -146,7 +147,7 @@ impl Queues {
         was_idle
     }
 
-    /// Pops the next turn and marks it as running; drops the queue when it is empty.
+    /// Pops the next turn and makes it the current one; drops the queue when it is empty.
     pub(crate) fn next(&self, session_id: &str) -> Option<Run> {
         let mut queues = self.queues();
         let queue = queues.get_mut(session_id)?;
@@ -155,7 +156,7 @@ impl Queues {
             return None;
         };
         let (stop, stopped) = watch::channel(None);
-        queue.running = Some(Running { turn_id: turn_id.clone(), stop });
+        queue.current = Some(Current { turn_id: turn_id.clone(), stop });
         Some(Run { turn_id, environment, is_first, stop: stopped })
     }
 }

@@ -58,3 +58,26 @@ fn merging_keeps_what_the_user_has_set() {
     bindings::bind_provider_id(&connection, &waiting, Some("id-0001"), "theirs-0001", at).unwrap();
     assert_eq!(values("registered"), set);
 }
+
+#[test]
+fn merging_adds_up_the_totals() {
+    let (connection, home) = with_home();
+    let registered = FoundSession {
+        id: "registered".to_owned(),
+        location: String::new(),
+        ..found_with(home, 1, |facts| facts.provider_session_id.clear())
+    };
+    import::upsert(&connection, &registered).unwrap();
+    import::upsert(&connection, &found(home, 1)).unwrap();
+    connection
+        .execute_batch(
+            "UPDATE sessions SET turns = 1, tokens_in = 10 WHERE id = 'registered';
+             UPDATE sessions SET turns = 2, tokens_out = 5 WHERE id = 'id-0001';",
+        )
+        .unwrap();
+    let (waiting, at) = (stored(&connection, "registered"), Timestamp(2_000));
+    bindings::bind_provider_id(&connection, &waiting, Some("id-0001"), "theirs-0001", at).unwrap();
+    let session = stored(&connection, "registered").session;
+    assert_eq!((session.turns, session.tokens_in), (Some(3), Some(10)));
+    assert_eq!((session.tokens_out, session.cost_usd), (Some(5), None));
+}

@@ -148,6 +148,14 @@ fn an_earlier_binding_changes_nothing() {
 }
 
 #[test]
+fn a_stored_reason_of_another_version_is_readable() {
+    let (connection, home) = with_home();
+    import::upsert(&connection, &found(home, 1)).unwrap();
+    connection.execute("UPDATE sessions SET reason = 'later'", []).unwrap();
+    assert_eq!(stored(&connection, "id-0001").session.reason, Some(Reason::Unrecognized));
+}
+
+#[test]
 fn a_check_of_an_old_revision_changes_nothing() {
     let (connection, home) = with_home();
     import::upsert(&connection, &found(home, 1)).unwrap();

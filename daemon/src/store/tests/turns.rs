@@ -137,6 +137,17 @@ fn deleting_a_session_deletes_its_turns_and_output() {
 }
 
 #[test]
+fn a_stored_event_of_an_unknown_type_is_readable() {
+    let (connection, _) = with_turn();
+    turns::append_output(&connection, "turn", &[event("a")]).unwrap();
+    let other = "UPDATE turn_output SET event = json_set(event, '$.type', 'later')";
+    assert_eq!(connection.execute(other, []).unwrap(), 1);
+    let (events, _) = turns::output(&connection, "turn", 0, 100).unwrap();
+    assert_eq!(events[0].kind, EventType::Unrecognized);
+    assert_eq!(events[0].text.as_deref(), Some("a"));
+}
+
+#[test]
 fn a_session_adds_up_its_succeeded_turns_and_their_usage() {
     let (connection, turn) = with_turn();
     let usage = |data| Event { kind: EventType::Usage, data: Json(data), ..Event::default() };
