@@ -167,7 +167,7 @@ fn thousands_of_prompts_outlive_their_daemon_however_it_ends() {
         assert_eq!([count("queued"), count("interrupted")], [TURNS / 2 - 1, TURNS / 2]);
         let mut client = sandbox.client();
         let lost = ended(&mut client, "00000001-turn").turn.fault.unwrap();
-        assert!(lost.message.contains("variables"), "{lost:?}");
+        assert!(lost.message.contains("environment"), "{lost:?}");
         gate.open(2);
         for (turn, count) in ["00000000-turn", "00000002-turn"].iter().zip(2..) {
             let said = said(&ended(&mut client, turn));

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
-use sessd_proto::{EventType, Timestamp};
+use sessd_proto::{Event, EventType, Timestamp};
 
 use super::Result;
 
@@ -76,4 +76,17 @@ pub fn forget(connection: &Connection, last: i64) -> Result<usize> {
     let sql = "DELETE FROM events WHERE seq IN (
         SELECT seq FROM events WHERE seq <= ?1 ORDER BY seq LIMIT 2000)";
     Ok(connection.execute(sql, [last])?)
+}
+
+/// Parses a stored event. One of a type that only another version knows stays readable.
+///
+/// # Errors
+/// Fails if the text is not an event.
+pub(super) fn parse_event(text: &str) -> serde_json::Result<Event> {
+    serde_json::from_str(text).or_else(|_| {
+        let mut value: Value = serde_json::from_str(text)?;
+        let kind = EventType::of_stored(value["type"].as_str().unwrap_or_default());
+        value["type"] = kind.as_str().into();
+        serde_json::from_value(value)
+    })
 }

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, named_params};
 use serde::Serialize;
 use sessd_proto::turn::{Turn, TurnState};
-use sessd_proto::{Event, EventType, Fault, Timestamp};
+use sessd_proto::{Event, Fault, Timestamp};
 
+use super::events::parse_event;
 use super::selector::PREFIX_MIN;
 use super::{Error, Result, rebind, usage};
 
@@ -315,20 +316,10 @@ pub fn output(
             return Ok((events, true));
         }
         bytes += text.len();
-        let event = event(text).map_err(|error| Error::Damaged(error.to_string()))?;
+        let event = parse_event(text).map_err(|error| Error::Damaged(error.to_string()))?;
         events.push(Event { seq: row.get(0)?, ..event });
     }
     Ok((events, false))
-}
-
-/// Parses a stored event. One of a type that only another version knows stays readable.
-fn event(text: &str) -> serde_json::Result<Event> {
-    serde_json::from_str(text).or_else(|_| {
-        let mut value: serde_json::Value = serde_json::from_str(text)?;
-        let kind = EventType::of_stored(value["type"].as_str().unwrap_or_default());
-        value["type"] = kind.as_str().into();
-        serde_json::from_value(value)
-    })
 }
 
 fn json(value: &impl Serialize) -> Result<String> {

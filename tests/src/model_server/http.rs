@@ -76,6 +76,11 @@ impl Response {
         Self { status: 200, content_type, body, pause_s: 0.0, retry_after: None }
     }
 
+    /// True if the response is sent in one go.
+    pub(super) fn is_whole(&self) -> bool {
+        self.body.len() == 1
+    }
+
     /// Returns the same response with pauses of this length between its parts.
     pub(super) fn with_pauses(self, pause_s: f64) -> Self {
         Self { pause_s, ..self }

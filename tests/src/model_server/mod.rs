@@ -5,7 +5,7 @@ mod call;
 mod dialect;
 mod http;
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -176,8 +176,12 @@ impl Shared {
             let _ = rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
             return;
         };
+        // The end of the connection travels with a whole response. Else a client that sends its
+        // next request at once may reuse a connection that is about to close, and is reset.
+        let _ = rustix::net::sockopt::set_tcp_cork(&stream, response.is_whole());
         let pause = |seconds: f64| seconds.is_finite() && self.pause(seconds);
         let _ = response.write(&stream, recorded.method == "HEAD", pause);
+        let _ = stream.shutdown(Shutdown::Write);
     }
 
     /// Returns the response; `None` if the server stopped before it was due, or must reset.
