@@ -50,11 +50,14 @@ pub(super) fn watch(registry: Arc<Registry>) {
         }) else {
             return;
         };
-        let mut watch = Watch { watcher, dirs: HashSet::new() };
+        let mut watch = Watch { watcher, dirs: HashSet::new(), has_new: false };
         loop {
             let Some(refreshed) = refresh(&registry, watch).await else { return };
             watch = refreshed;
-            if tokio::time::timeout(REFRESH_INTERVAL, changed.notified()).await.is_err() {
+            // What was made in a directory before it was watched has given no hint.
+            if !watch.has_new
+                && tokio::time::timeout(REFRESH_INTERVAL, changed.notified()).await.is_err()
+            {
                 continue;
             }
             tokio::time::sleep(DEBOUNCE).await;
@@ -74,6 +77,8 @@ pub(super) fn watch(registry: Arc<Registry>) {
 struct Watch {
     watcher: RecommendedWatcher,
     dirs: HashSet<PathBuf>,
+    /// True if the last refresh has added a directory.
+    has_new: bool,
 }
 
 /// Starts to watch new directories. A disk that hangs blocks only this task. Returns `None` if the
@@ -82,6 +87,7 @@ async fn refresh(registry: &Registry, mut watch: Watch) -> Option<Watch> {
     let Ok(wanted) = registry.homes.watched_directories().await else { return Some(watch) };
     let refreshed = tokio::task::spawn_blocking(move || {
         watch.dirs.retain(|dir| dir.is_dir());
+        watch.has_new = false;
         for dir in wanted.into_iter().filter(|dir| dir.is_dir()) {
             if watch.dirs.contains(&dir) {
                 continue;
@@ -90,7 +96,7 @@ async fn refresh(registry: &Registry, mut watch: Watch) -> Option<Watch> {
                 tracing::warn!("cannot watch {}, sweeps go on: {error}", dir.display());
             }
             // Tried once only, so that a lasting failure does not fill the log.
-            watch.dirs.insert(dir);
+            watch.has_new |= watch.dirs.insert(dir);
         }
         watch
     });
