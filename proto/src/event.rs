@@ -80,6 +80,9 @@ vocabulary! {
         /// lease moved to it.
         /// Data: `to`, the id of the new session.
         MovedOn = "moved_on",
+        /// Two sessions turned out to be one transcript under two names and became one.
+        /// Data: `from`, the id of the other; it stays a selector.
+        Merged = "merged",
         /// A session went to the trash.
         /// Data: `reason`.
         Trashed = "trashed",
@@ -134,6 +137,7 @@ impl EventType {
             | Self::Bound
             | Self::Rebound
             | Self::MovedOn
+            | Self::Merged
             | Self::Trashed
             | Self::Undeleted
             | Self::Purged

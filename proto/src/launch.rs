@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::session::UnreadablePart;
 use crate::{Environment, Session};
 
 /// A command line, its directory, and changes to the environment of the process that runs it.
@@ -53,6 +54,9 @@ pub struct ResumeResponse {
     pub session: Session,
     /// The plan to run.
     pub plan: LaunchPlan,
+    /// Parts of providers' homes that cannot be read, so that a newer session may have been missed;
+    /// at most 100.
+    pub unreadable: Vec<UnreadablePart>,
 }
 
 /// Request of `create`.

@@ -51,6 +51,8 @@ vocabulary! {
         Ok = "ok",
         /// The home does not exist.
         Missing = "missing",
+        /// A part of the home cannot be read; everything else in it is listed.
+        Incomplete = "incomplete",
         /// The home cannot be read, or its disk does not respond.
         Unreadable = "unreadable",
         /// Too many of its sessions disappeared at once: none is marked as gone until they are

@@ -41,6 +41,9 @@ vocabulary! {
         HomeMissing = "home_missing",
         /// The provider's home cannot be read, or its disk does not respond.
         HomeUnreadable = "home_unreadable",
+        /// The part of the provider's store that would hold the transcript cannot be read, e.g.
+        /// because a link leads nowhere.
+        PartUnreadable = "part_unreadable",
         /// Too many sessions of the home disappeared at once, so none is believed to be gone.
         HomeHeld = "home_held",
         /// The transcript exists but cannot be read.
@@ -73,6 +76,7 @@ impl Reason {
             Self::Starting
             | Self::HomeMissing
             | Self::HomeUnreadable
+            | Self::PartUnreadable
             | Self::HomeHeld
             | Self::TranscriptUnreadable
             | Self::DirectoryUnreadable

@@ -209,6 +209,21 @@ pub struct SessionPage {
     pub next: Option<String>,
     /// True while the first sweep after a start is running, so that sessions may be missing.
     pub discovering: bool,
+    /// Parts of providers' homes that cannot be read, so that sessions may be missing; at most 100.
+    pub unreadable: Vec<UnreadablePart>,
+}
+
+/// A part of a provider's home that cannot be read now.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UnreadablePart {
+    /// Id of the provider.
+    pub provider: String,
+    /// Path of the home.
+    pub home: String,
+    /// Path of the part; the home itself if nothing in it can be read.
+    pub path: String,
+    /// The error.
+    pub error: String,
 }
 
 /// Request of `show`.

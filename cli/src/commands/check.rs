@@ -3,7 +3,7 @@
 use sessd_proto::session::CheckRequest;
 use sessd_proto::{Fault, Reason, Session};
 
-use super::list::{Sessions, note_discovering};
+use super::list::{Sessions, note_discovering, note_unreadable};
 use crate::Context;
 
 /// Check now whether sessions can be resumed
@@ -31,17 +31,20 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         ..CheckRequest::default()
     };
     let mut sessions = Vec::new();
+    let incomplete;
     loop {
         let mut page = client.check(request.clone())?;
         sessions.append(&mut page.sessions);
         request.after = page.next;
         if request.after.is_none() {
             note_discovering(context, args.all && page.discovering);
+            note_unreadable(context, &page.unreadable);
+            incomplete = page.unreadable;
             break;
         }
     }
     if context.output.is_json() {
-        return context.output.json(&Sessions { sessions, next: None });
+        return context.output.json(&Sessions { sessions, next: None, incomplete });
     }
     let row = |session: &Session| {
         vec![

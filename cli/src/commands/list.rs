@@ -1,7 +1,7 @@
 //! `sessctl list`.
 
 use serde::Serialize;
-use sessd_proto::session::{ListRequest, Sort};
+use sessd_proto::session::{ListRequest, Sort, UnreadablePart};
 use sessd_proto::{Fault, Kind, LiveState, Session, Status, Timestamp};
 
 use super::resume::quoted;
@@ -71,6 +71,7 @@ Examples:
 pub(super) struct Sessions {
     pub(super) sessions: Vec<Session>,
     pub(super) next: Option<String>,
+    pub(super) incomplete: Vec<UnreadablePart>,
 }
 
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
@@ -102,8 +103,13 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         sessions.append(&mut page.sessions);
     }
     note_discovering(context, page.discovering);
+    note_unreadable(context, &page.unreadable);
     if context.output.is_json() {
-        return context.output.json(&Sessions { sessions, next: page.next });
+        return context.output.json(&Sessions {
+            sessions,
+            next: page.next,
+            incomplete: page.unreadable,
+        });
     }
     if sessions.is_empty() && context.output.is_terminal() {
         context.output.note("no sessions; to see where sessd looks: `sessctl providers`");
@@ -120,6 +126,20 @@ pub(super) fn note_discovering(context: &Context, discovering: bool) {
     if discovering {
         context.output.note("note: the first sweep is still running, so sessions may be missing");
     }
+}
+
+/// Notes in one line that a part of a home cannot be read.
+pub(super) fn note_unreadable(context: &Context, parts: &[UnreadablePart]) {
+    let [first, others @ ..] = parts else { return };
+    let UnreadablePart { provider, path, error, .. } = first;
+    let more = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" (and {} more: `sessctl doctor`)", others.len())
+    };
+    context.output.note(&format!(
+        "note: sessions of {provider} may be missing: {path} cannot be read: {error}{more}"
+    ));
 }
 
 /// Returns the command line of this call for the next page: a cursor is only valid with the same

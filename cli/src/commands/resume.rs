@@ -6,14 +6,16 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use serde::Serialize;
 use sessd_proto::client::Client;
 use sessd_proto::environment::is_supervisors;
 use sessd_proto::launch::{ResumeRequest, ResumeResponse};
 use sessd_proto::service::WAIT_MS_MAX;
-use sessd_proto::session::ListRequest;
+use sessd_proto::session::{ListRequest, UnreadablePart};
 use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status};
 use uuid::Uuid;
 
+use super::list::note_unreadable;
 use crate::directory::real_path;
 use crate::{Context, current_dir, pick};
 
@@ -58,6 +60,14 @@ Examples:
   sessctl resume --last
   sessctl resume 6f1d --fork";
 
+/// The JSON output of `resume --plan`.
+#[derive(Serialize)]
+struct Planned<'a> {
+    #[serde(flatten)]
+    plan: &'a LaunchPlan,
+    incomplete: &'a [UnreadablePart],
+}
+
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut client = context.connect()?;
     let here = current_dir()?;
@@ -87,9 +97,10 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         }
         response => response?,
     };
+    note_unreadable(context, &response.unreadable);
     let plan = response.plan;
     if args.plan && context.output.is_json() {
-        context.output.json(&plan)
+        context.output.json(&Planned { plan: &plan, incomplete: &response.unreadable })
     } else if args.plan {
         context.output.data(&shell_line(&plan))
     } else {

@@ -3,6 +3,7 @@
 //! database that it creates. `UPDATE=1 cargo test` rewrites the expected results.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -44,27 +45,38 @@ fn nothing_is_gone_in_a_home_that_does_not_exist() {
 }
 
 #[test]
-fn nothing_is_gone_while_a_part_of_the_store_is_unreadable() {
+fn unreadable_part_hides_only_what_lies_below_it() {
     for provider in ALL {
         let folder = tempfile::tempdir().unwrap();
         copy(&fixtures().join(provider.id()).join("home"), folder.path());
         let home = home(*provider, folder.path());
-        let listed = provider.discovery().list(&home).unwrap();
+        let before = provider.discovery().list(&home).unwrap().transcripts;
         let holds =
-            |path: &PathBuf| listed.iter().any(|it| Path::new(&it.location).starts_with(path));
+            |path: &PathBuf| before.iter().any(|it| Path::new(&it.location).starts_with(path));
         let watched = provider.discovery().watched(&home).into_iter().filter(holds);
         let store = watched.min_by_key(|path| path.as_os_str().len()).unwrap();
-        // The store is a database, or a folder of transcripts.
-        let lost = match listed[0].location.split_once('#') {
-            Some((database, _)) => PathBuf::from(database),
-            None => store.join("link"),
+        let check = |location: &Path| {
+            let location = location.to_str().unwrap().to_owned();
+            provider.discovery().check(&home, &Bound { location, ..absent() })
         };
-        let _ = fs::remove_file(&lost);
-        std::os::unix::fs::symlink("/not/mounted", lost).unwrap();
-        let found = provider.discovery().list(&home);
-        assert!(matches!(found, Err(Unreadable::Denied(_))), "{}", provider.id());
-        let verdict = Verdict::of(Reason::HomeUnreadable);
-        assert_eq!(provider.discovery().check(&home, &absent()), verdict, "{}", provider.id());
+        // The store is a database, or a folder of transcripts.
+        if let Some((database, _)) = before[0].location.split_once('#') {
+            fs::remove_file(database).unwrap();
+            symlink("/not/mounted", database).unwrap();
+            let listed = provider.discovery().list(&home);
+            assert!(matches!(listed, Err(Unreadable::Denied(_))), "{}", provider.id());
+            let unreadable = Verdict::of(Reason::HomeUnreadable);
+            assert_eq!(check(Path::new("/gone")), unreadable, "{}", provider.id());
+            continue;
+        }
+        symlink("/not/mounted", store.join("link")).unwrap();
+        let listing = provider.discovery().list(&home).unwrap();
+        assert_eq!(listing.transcripts.len(), before.len(), "{}", provider.id());
+        let gaps: Vec<_> = listing.gaps.iter().map(|gap| &*gap.path).collect();
+        assert_eq!(gaps, [store.join("link")], "{}", provider.id());
+        let below = store.join("link/x/chats/session-1.jsonl");
+        assert_eq!(check(&below), Verdict::HIDDEN, "{}", provider.id());
+        assert_eq!(check(&store.join("x.jsonl")), Verdict::EXPIRED, "{}", provider.id());
     }
 }
 
@@ -92,7 +104,7 @@ fn home(provider: &dyn Provider, root: &Path) -> Home {
 /// Returns everything the provider says about the home, with its path replaced.
 fn render(provider: &dyn Provider, root: &Path) -> String {
     let home = home(provider, root);
-    let mut listed = provider.discovery().list(&home).unwrap();
+    let mut listed = provider.discovery().list(&home).unwrap().transcripts;
     listed.sort_by(|a, b| a.location.cmp(&b.location));
     let mut transcripts = serde_json::Map::new();
     for entry in &listed {
@@ -123,6 +135,7 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
         scope: found.facts.scope.clone(),
         location: location.to_owned(),
         launch_dir: found.facts.launch_dir.clone(),
+        real_dir: Some(found.facts.launch_dir.clone()),
     };
     let lost = Bound { location: format!("{location}.gone"), ..bound.clone() };
     let checked = provider.discovery().check(home, &bound);

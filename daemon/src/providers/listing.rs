@@ -1,5 +1,9 @@
-//! Directory listings that are either complete or an error: a part that cannot be read must never
-//! look like an empty one. Knows no provider.
+//! Directory listings that name every part they could not read: such a part must never look like an
+//! empty one, and must not hide the others. Knows no provider.
+//!
+//! A name that is missing is nothing. A name that leads nowhere is not: the target of a dangling
+//! link may be on a disk that is not mounted now. So a link is a gap wherever its target cannot be
+//! read, for an entry as well as for a folder that belongs to the layout of a store.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,7 +12,7 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use super::{Listed, Stamp, Unreadable};
+use super::{FileId, Gap, Listed, Listing, Stamp, Unreadable};
 
 /// Minimum number of folders for which a second thread pays off.
 const SECOND_THREAD_MIN: usize = 32;
@@ -32,11 +36,8 @@ impl Entry {
     }
 
     /// True if it is a directory or a link to one.
-    ///
-    /// # Errors
-    /// Fails if the type of the entry cannot be read.
-    pub fn is_dir(&self) -> Result<bool, Unreadable> {
-        let kind = self.entry.file_type().map_err(|error| denied(&self.path(), &error))?;
+    fn is_dir(&self) -> io::Result<bool> {
+        let kind = self.entry.file_type()?;
         if !kind.is_symlink() {
             return Ok(kind.is_dir());
         }
@@ -44,26 +45,78 @@ impl Entry {
     }
 
     /// Returns this entry as a transcript; `None` if it is not a regular file or has disappeared.
-    ///
-    /// # Errors
-    /// Fails if it exists but its fingerprint cannot be read.
-    pub fn listed(&self) -> Result<Option<Listed>, Unreadable> {
+    fn listed(&self) -> io::Result<Option<Listed>> {
         let Some(metadata) = self.metadata()?.filter(fs::Metadata::is_file) else {
             return Ok(None);
         };
         let Ok(location) = self.path().into_os_string().into_string() else { return Ok(None) };
-        Ok(Some(Listed { location, stamp: Stamp::of(&metadata) }))
+        let (stamp, file) = (Stamp::of(&metadata), FileId::of(&metadata));
+        Ok(Some(Listed { location, stamp, file }))
     }
 
-    /// Returns `None` if the entry has disappeared. A dangling link is an error: its target may be
-    /// on a disk that is not mounted now.
-    fn metadata(&self) -> Result<Option<fs::Metadata>, Unreadable> {
-        let found = match self.entry.metadata() {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-            Ok(metadata) if metadata.is_symlink() => fs::metadata(self.path()),
-            found => found,
-        };
-        found.map(Some).map_err(|error| denied(&self.path(), &error))
+    /// Returns `None` if the entry has disappeared.
+    fn metadata(&self) -> io::Result<Option<fs::Metadata>> {
+        match self.entry.metadata() {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Ok(metadata) if metadata.is_symlink() => fs::metadata(self.path()).map(Some),
+            found => found.map(Some),
+        }
+    }
+}
+
+impl Listing {
+    /// Adds an entry as a transcript, unless it is not a regular file.
+    pub fn add(&mut self, entry: &Entry) {
+        match entry.listed() {
+            Ok(listed) => self.transcripts.extend(listed),
+            Err(error) => self.gap(entry.path(), &error),
+        }
+    }
+
+    /// True if an entry is a directory, or a link to one.
+    pub fn is_dir(&mut self, entry: &Entry) -> bool {
+        entry.is_dir().unwrap_or_else(|error| {
+            self.gap(entry.path(), &error);
+            false
+        })
+    }
+
+    /// Returns the entries of a directory; none if it does not exist.
+    pub fn entries(&mut self, path: &Path) -> Vec<Entry> {
+        read(path).unwrap_or_else(|error| {
+            if !is_nothing(path, &error) {
+                self.gap(path.to_owned(), &error);
+            }
+            Vec::new()
+        })
+    }
+
+    /// Adds every transcript whose name is `wanted`, at most `depth` directories down.
+    pub fn walk(&mut self, entries: Vec<Entry>, depth: usize, wanted: fn(&str) -> bool) {
+        for entry in entries {
+            if wanted(&entry.name()) {
+                self.add(&entry);
+            } else if depth > 0 && self.is_dir(&entry) {
+                let below = self.entries(&entry.path());
+                self.walk(below, depth - 1, wanted);
+            }
+        }
+    }
+
+    /// Lets the gaps at or below `path` hide everything below `hides`: for folders between which
+    /// a provider moves its transcripts.
+    pub fn widen_gaps(&mut self, path: &Path, hides: &Path) {
+        let inside = self.gaps.iter_mut().filter(|gap| gap.path.starts_with(path));
+        inside.for_each(|gap| gap.hides = hides.to_owned());
+    }
+
+    fn gap(&mut self, path: PathBuf, error: &io::Error) {
+        self.gaps.push(Gap::of(path, error));
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.transcripts.append(&mut other.transcripts);
+        self.gaps.append(&mut other.gaps);
     }
 }
 
@@ -72,76 +125,61 @@ impl Entry {
 /// # Errors
 /// [`Unreadable::Missing`] if it does not exist; [`Unreadable::Denied`] if it cannot be listed.
 pub fn root(path: &Path) -> Result<Vec<Entry>, Unreadable> {
-    read(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::NotADirectory => Unreadable::Missing,
-        _ => denied(path, &error),
+    read(path).map_err(|error| match is_nothing(path, &error) {
+        true => Unreadable::Missing,
+        false => Unreadable::Denied(format!("{}: {error}", path.display())),
     })
-}
-
-/// Returns the entries of a directory; none if it does not exist.
-///
-/// # Errors
-/// Fails if it exists but cannot be listed.
-pub fn entries(path: &Path) -> Result<Vec<Entry>, Unreadable> {
-    match read(path) {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Ok(Vec::new())
-        }
-        read => read.map_err(|error| denied(path, &error)),
-    }
 }
 
 /// Returns what `list` finds in each of these entries. With many entries half of them go to a
 /// second thread: a home of ten thousand transcripts takes some 50 ms of `readdir` and `stat`.
-///
-/// # Errors
-/// Fails with the first error of `list`.
-pub fn each(
-    mut entries: Vec<Entry>,
-    list: fn(Entry, &mut Vec<Listed>) -> Result<(), Unreadable>,
-) -> Result<Vec<Listed>, Unreadable> {
+#[must_use]
+pub fn each(mut entries: Vec<Entry>, list: fn(Entry, &mut Listing)) -> Listing {
     let all = move |entries: Vec<Entry>| {
-        let mut found = Vec::new();
-        entries.into_iter().try_for_each(|entry| list(entry, &mut found)).map(|()| found)
+        let mut found = Listing::default();
+        entries.into_iter().for_each(|entry| list(entry, &mut found));
+        found
     };
     if entries.len() < SECOND_THREAD_MIN {
         return all(entries);
     }
     let half = entries.split_off(entries.len() / 2);
-    let (first, second) = thread::scope(|scope| {
+    let (mut found, second) = thread::scope(|scope| {
         let second = scope.spawn(move || all(half));
         (all(entries), second.join().unwrap_or_else(|panic| resume_unwind(panic)))
     });
-    let mut found = first?;
-    found.append(&mut second?);
-    Ok(found)
-}
-
-/// Adds every transcript whose name is `wanted`, at most `depth` directories down.
-///
-/// # Errors
-/// Fails if anything on the way cannot be listed.
-pub fn walk(
-    entries: Vec<Entry>,
-    depth: usize,
-    wanted: fn(&str) -> bool,
-    into: &mut Vec<Listed>,
-) -> Result<(), Unreadable> {
-    for entry in entries {
-        if wanted(&entry.name()) {
-            into.extend(entry.listed()?);
-        } else if depth > 0 && entry.is_dir()? {
-            walk(self::entries(&entry.path())?, depth - 1, wanted, into)?;
-        }
-    }
-    Ok(())
+    found.append(second);
+    found
 }
 
 /// Returns the directories in a directory; unreadable ones are left out.
 #[must_use]
 pub fn folders(path: &Path) -> Vec<PathBuf> {
-    let entries = entries(path).unwrap_or_default();
-    entries.iter().filter(|entry| entry.is_dir() == Ok(true)).map(Entry::path).collect()
+    let entries = read(path).unwrap_or_default();
+    let is_dir = |entry: &&Entry| entry.is_dir().unwrap_or_default();
+    entries.iter().filter(is_dir).map(Entry::path).collect()
+}
+
+/// Returns the entries of a directory for which nothing is concluded from a missing name; none if
+/// it cannot be read.
+#[must_use]
+pub fn readable(path: &Path) -> Vec<Entry> {
+    read(path).unwrap_or_default()
+}
+
+/// True if an error means that there is nothing at a path, not even a link.
+fn is_nothing(path: &Path, error: &io::Error) -> bool {
+    match error.kind() {
+        ErrorKind::NotFound => !is_link_on_the_way(path),
+        ErrorKind::NotADirectory => true,
+        _ => false,
+    }
+}
+
+/// True if the last name of the path that exists is a link, which leads nowhere then.
+fn is_link_on_the_way(path: &Path) -> bool {
+    let existing = path.ancestors().find_map(|path| fs::symlink_metadata(path).ok());
+    existing.is_some_and(|metadata| metadata.is_symlink())
 }
 
 /// Skips hidden names: they are never transcripts, but editors leave dangling links there.
@@ -151,24 +189,55 @@ fn read(path: &Path) -> io::Result<Vec<Entry>> {
     entries.filter(|entry| !entry.as_ref().is_ok_and(is_hidden)).collect()
 }
 
-fn denied(path: &Path, error: &io::Error) -> Unreadable {
-    Unreadable::Denied(format!("{}: {error}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
+    fn walk(path: &Path, wanted: fn(&str) -> bool) -> Listing {
+        let mut found = Listing::default();
+        found.walk(root(path).unwrap(), 3, wanted);
+        found
+    }
+
     #[test]
-    fn unlistable_folder_is_an_error_not_an_empty_list() {
+    fn part_that_cannot_be_read_is_named_and_hides_no_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         assert!(matches!(root(&path.join("none")), Err(Unreadable::Missing)));
-        let walk = |wanted| walk(root(path).unwrap(), 3, wanted, &mut Vec::new());
-        std::os::unix::fs::symlink("nowhere", path.join(".#edited")).unwrap();
-        assert_eq!(walk(|_| true), Ok(()));
-        std::os::unix::fs::symlink("unmounted", path.join("link")).unwrap();
-        assert!(matches!(walk(|_| true), Err(Unreadable::Denied(_))));
-        assert!(matches!(walk(|_| false), Err(Unreadable::Denied(_))));
+        symlink("nowhere", path.join(".#edited")).unwrap();
+        assert_eq!(walk(path, |_| true), Listing::default());
+        fs::create_dir(path.join("a")).unwrap();
+        fs::write(path.join("a/file"), "").unwrap();
+        symlink("unmounted", path.join("link")).unwrap();
+        symlink("loop", path.join("loop")).unwrap();
+        for wanted in [(|_| true) as fn(&str) -> bool, |name| name == "file"] {
+            let found = walk(path, wanted);
+            let mut gaps: Vec<_> = found.gaps.iter().map(|gap| gap.path.clone()).collect();
+            gaps.sort();
+            assert_eq!(gaps, [path.join("link"), path.join("loop")]);
+            let at = |name: &str| path.join(name).to_string_lossy().into_owned();
+            assert!(found.hides(&at("link/x")) && found.hides(&at("loop")));
+            assert!(!found.hides(&at("a/gone")) && !found.hides(&at("linked")));
+        }
+        assert_eq!(walk(path, |name| name == "file").transcripts.len(), 1);
+    }
+
+    #[test]
+    fn folder_of_the_layout_that_leads_nowhere_is_not_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        symlink("unmounted", path.join("chats")).unwrap();
+        let mut listing = Listing::default();
+        for missing in ["none", "none/deeper"] {
+            assert!(listing.entries(&path.join(missing)).is_empty());
+        }
+        assert_eq!(listing.gaps, []);
+        for hidden in ["chats", "chats/archive"] {
+            listing.entries(&path.join(hidden));
+            assert_eq!(listing.gaps.pop().unwrap().path, path.join(hidden));
+            assert!(matches!(root(&path.join(hidden)), Err(Unreadable::Denied(_))));
+        }
     }
 }

@@ -38,6 +38,7 @@ mod jsonl;
 pub mod launch;
 pub mod listing;
 pub mod locks;
+mod munged;
 pub mod opencode;
 pub mod output;
 mod provider;
@@ -56,8 +57,8 @@ pub use provider::{
     Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, Turns,
 };
 pub use types::{
-    Basis, Bound, Found, Home, Listed, LiveSession, Retention, Stamp, Start, TurnSpec, Unreadable,
-    Verdict,
+    Basis, Bound, FileId, Found, Gap, Home, Listed, Listing, LiveSession, Retention, Stamp, Start,
+    TurnSpec, Unreadable, Verdict, file_of, hides,
 };
 
 /// Every provider, in the order shown to people.

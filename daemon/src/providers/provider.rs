@@ -8,7 +8,7 @@ use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, LaunchPlan};
 
 use super::{
-    Accepts, Bound, Found, Home, Launch, LaunchFile, Listed, LiveSession, Retention, Start,
+    Accepts, Bound, Found, Home, Launch, LaunchFile, Listing, LiveSession, Retention, Start,
     TurnSpec, Unreadable, Verdict,
 };
 
@@ -75,11 +75,18 @@ pub trait Discovery: Send + Sync {
     /// They must cover every transcript: the shortest one that holds any is the store's root.
     fn watched(&self, home: &Home) -> Vec<PathBuf>;
 
-    /// Lists every transcript of a home, by names and stamps alone.
+    /// Lists every transcript of a home, by names and stamps alone. Parts of the store that cannot
+    /// be read are the gaps of the listing.
     ///
     /// # Errors
-    /// [`Unreadable`] if the listing is not complete, for any reason.
-    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable>;
+    /// [`Unreadable`] if the store as a whole cannot be read.
+    fn list(&self, home: &Home) -> Result<Listing, Unreadable>;
+
+    /// Returns the part of a location that names the session, and is the same for every name of one
+    /// transcript. By default the name of the file.
+    fn name_in<'a>(&self, location: &'a str) -> &'a str {
+        location.rsplit_once('/').map_or(location, |(_, name)| name)
+    }
 
     /// Reads the metadata of one transcript from its head and tail.
     /// `None` if it is not a session, e.g. a file without a single message.
@@ -91,9 +98,16 @@ pub trait Discovery: Send + Sync {
         locations.iter().map(|location| self.read(home, location)).collect()
     }
 
+    /// Returns how the CLI makes the scope of a session of the real path of its launch directory,
+    /// character by character; `None` if it does not. With it the new path of a directory that was
+    /// renamed together with its sessions is found.
+    fn scope_of(&self) -> Option<fn(&str) -> String> {
+        None
+    }
+
     /// Returns whether the CLI itself would resume this session now. Must agree with the verdict of
-    /// [`Discovery::read`]. `Expired` only if the store exists, could be listed, and the session
-    /// is not in it.
+    /// [`Discovery::read`]. `Expired` only if the part of the store that would hold the session
+    /// could be listed, and the session is not in it.
     fn check(&self, home: &Home, bound: &Bound) -> Verdict;
 
     /// True if the CLI has silently started another conversation under the id of this one.

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sessd_proto::{Facts, Live, Reason, Status, Timestamp};
 
@@ -19,6 +20,54 @@ pub struct Home {
     pub env: BTreeMap<String, Option<String>>,
 }
 
+/// The transcripts of a home, as far as they could be listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The transcripts, in no order.
+    pub transcripts: Vec<Listed>,
+    /// The parts that could not be read. Nothing may be concluded about what they may hold.
+    pub gaps: Vec<Gap>,
+}
+
+/// A part of a store that cannot be read, e.g. a link that leads nowhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The file or folder that cannot be read.
+    pub path: PathBuf,
+    /// The part of the store that it hides: a transcript from below here may be in it.
+    pub hides: PathBuf,
+    /// The error.
+    pub error: String,
+}
+
+impl Gap {
+    /// Returns the gap that an error at a path makes.
+    #[must_use]
+    pub fn of(path: PathBuf, error: &io::Error) -> Self {
+        Self { hides: path.clone(), path, error: error.to_string() }
+    }
+}
+
+impl Listing {
+    /// True if a transcript that was at this location may be in a part that could not be read.
+    #[must_use]
+    pub fn hides(&self, location: &str) -> bool {
+        hides(&self.gaps, location)
+    }
+}
+
+/// True if a transcript that was at this location may be in one of these parts of a store.
+#[must_use]
+pub fn hides(gaps: &[Gap], location: &str) -> bool {
+    gaps.iter().any(|gap| Path::new(location).starts_with(&gap.hides))
+}
+
+/// Returns the path of the file at a location: of a database row, that of the database.
+#[must_use]
+pub fn file_of(location: &str) -> &str {
+    location.rsplit_once('#').map_or(location, |(file, _)| file)
+}
+
 /// One transcript as a directory listing shows it; its content has not been read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
@@ -26,6 +75,24 @@ pub struct Listed {
     pub location: String,
     /// Changes whenever the transcript changes.
     pub stamp: Stamp,
+    /// The file itself, whatever its name. Only names that are listed together can be compared:
+    /// a number is used again after a file is deleted or a disk is mounted.
+    pub file: FileId,
+}
+
+/// A file on this machine at this moment, by device and inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// Returns the file that the metadata is of.
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
 }
 
 /// A cheap fingerprint of a file or of a database row.
@@ -54,12 +121,12 @@ impl Stamp {
     }
 }
 
-/// Why a home cannot be listed. Nothing may be concluded about its sessions.
+/// Why a home cannot be listed at all. Nothing may be concluded about its sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
     /// The store does not exist.
     Missing,
-    /// The store exists but cannot be read completely: the path and the error.
+    /// The store exists but cannot be read: the path and the error.
     Denied(String),
 }
 
@@ -90,6 +157,9 @@ impl Verdict {
     /// The transcript does not exist, in a store that could be listed.
     pub const EXPIRED: Self = Self::of(Reason::TranscriptMissing);
 
+    /// The part of the store that would hold the transcript cannot be read.
+    pub const HIDDEN: Self = Self::of(Reason::PartUnreadable);
+
     /// The transcript exists but cannot be read.
     pub const UNREADABLE: Self = Self::of(Reason::TranscriptUnreadable);
 
@@ -108,11 +178,15 @@ impl Verdict {
         Self { status: reason.status(), reason: Some(reason) }
     }
 
-    /// Returns the verdict on a session whose transcript was not found: expired, but only if the
-    /// store could be listed.
+    /// Returns the verdict on a session whose transcript is not in the listing: expired, but only
+    /// if the part of the store that would hold it could be listed.
     #[must_use]
-    pub fn of_missing<T>(listing: Result<T, Unreadable>) -> Self {
-        listing.map_or_else(Self::from, |_| Self::EXPIRED)
+    pub fn of_missing(listing: Result<Listing, Unreadable>, location: &str) -> Self {
+        match listing {
+            Ok(listing) if listing.hides(location) => Self::HIDDEN,
+            Ok(_) => Self::EXPIRED,
+            Err(error) => error.into(),
+        }
     }
 }
 
@@ -137,6 +211,8 @@ pub struct Bound {
     pub location: String,
     /// The directory in which the provider must be started for it.
     pub launch_dir: String,
+    /// That directory with its links resolved. Set for plans only, since the disk may not answer.
+    pub real_dir: Option<String>,
 }
 
 /// A provider's own deletion of old sessions.

@@ -118,6 +118,12 @@ fn home_finding(provider: &str, home: &HomeInfo) -> Finding {
             message(detail),
             Some("if you deleted them yourself: `sessctl check --accept-losses SELECTOR…`"),
         ),
+        (HomeState::Incomplete, Some(detail)) => finding(
+            Level::Warning,
+            provider,
+            message(detail),
+            Some("mount the disk, remove the link, or make it readable; all else is listed"),
+        ),
         (HomeState::Unreadable, Some(detail)) => {
             finding(Level::Problem, provider, message(detail), None)
         }

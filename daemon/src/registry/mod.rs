@@ -95,6 +95,7 @@ impl Registry {
         let env = env.without_caller_variables(&config);
         let registry = Arc::new(Self::wire(store, config, paths, env));
         registry.turns.recover().await?;
+        registry.writers.recover_twins().await?;
         registry.writers.recover_leases().await?;
         registry.launches.forget_stray_files().await?;
         // Last, so that no turn runs in a registry that cannot be opened after all.

@@ -36,7 +36,7 @@ impl Registry {
         let homes = self.homes.known().await?;
         let in_doubt = homes.iter().filter_map(|known| {
             let info = self.homes.info(known);
-            matches!(info.state, HomeState::Held | HomeState::Unreadable)
+            matches!(info.state, HomeState::Held | HomeState::Unreadable | HomeState::Incomplete)
                 .then(|| format!("{}: {}", info.path, info.detail.unwrap_or_default()))
         });
         let lost = put_aside_findings(&self.paths.state).into_iter().map(|it| it.message);

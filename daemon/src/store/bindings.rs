@@ -1,14 +1,14 @@
 //! Homes and bindings: the provider session that each session stands for, now and before. Knows
 //! no provider's files.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension};
 use sessd_proto::EventType;
 use sessd_proto::Timestamp;
 
 use super::sessions::Stored;
-use super::{Error, Result, columns, events};
+use super::{Error, Result, events, merge};
 
 /// A home that was seen at least once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +109,14 @@ pub fn bind_provider_id(
 ) -> Result<()> {
     let id = &waiting.session.id;
     if let Some(found_as) = found_as {
-        merge(connection, id, found_as)?;
+        merge::rows(connection, id, found_as)?;
+        // Makes the next sweep read the transcript again, as part of the registered session.
+        connection.execute(
+            "DELETE FROM files WHERE (home_id, path) IN (
+                 SELECT home_id, location FROM bindings WHERE session_id = ?1)",
+            [found_as],
+        )?;
+        merge::drop_row(connection, id, found_as)?;
     }
     connection.execute(
         "UPDATE bindings SET provider_session_id = ?2 WHERE session_id = ?1 AND current = 1",
@@ -117,34 +124,6 @@ pub fn bind_provider_id(
     )?;
     let data = serde_json::json!({ "provider_session_id": provider_session_id });
     events::append(connection, at, EventType::Bound, Some(id), &data)
-}
-
-/// Merges the row that a sweep has found into the registered one, and drops it.
-fn merge(connection: &Connection, id: &str, found_as: &str) -> Result<()> {
-    let session = format!(
-        "UPDATE sessions AS s SET {} FROM sessions o WHERE s.id = ?1 AND o.id = ?2",
-        columns::merge_assignments()
-    );
-    for sql in [
-        &*session,
-        "INSERT INTO tags (session_id, tag, session_seq, last_activity, created_at, expires_key)
-         SELECT s.id, t.tag, s.seq, s.last_activity, s.created_at, s.expires_key
-         FROM tags t JOIN sessions s ON s.id = ?1 WHERE t.session_id = ?2
-         ON CONFLICT DO NOTHING",
-        "UPDATE keys SET session_id = ?1 WHERE session_id = ?2",
-        "UPDATE turns SET session_id = ?1 WHERE session_id = ?2",
-        "UPDATE sessions SET parent_id = ?1 WHERE parent_id = ?2",
-    ] {
-        connection.execute(sql, (id, found_as))?;
-    }
-    // Makes the next sweep read the transcript again, as part of the registered session.
-    connection.execute(
-        "DELETE FROM files WHERE (home_id, path) IN (
-             SELECT home_id, location FROM bindings WHERE session_id = ?1)",
-        [found_as],
-    )?;
-    connection.execute("DELETE FROM sessions WHERE id = ?1", [found_as])?;
-    Ok(())
 }
 
 /// True if a transcript of any session was ever seen in this home.
@@ -192,6 +171,18 @@ pub fn at_locations(
         }
     }
     Ok(found)
+}
+
+/// Returns the row numbers of a home's current bindings by location.
+///
+/// # Errors
+/// Fails if the registry cannot be read.
+pub fn by_location(connection: &Connection, home_id: i64) -> Result<HashMap<String, i64>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT location, seq FROM bindings WHERE home_id = ?1 AND current = 1 AND location <> ''",
+    )?;
+    let rows = statement.query_map([home_id], |row| row.try_into())?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Recomputes the predicted expiry of all sessions of a home, after the provider's retention

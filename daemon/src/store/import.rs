@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, named_params, params};
 use sessd_proto::{EventType, Facts, Reason, Status, Timestamp, TrashReason};
 
+use super::merge::Name;
 use super::sessions::is_past_ttl;
-use super::{Result, events, trash};
+use super::{Result, events, files, trash};
 
 /// One session as a sweep has found it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,8 +34,12 @@ pub struct FoundSession {
     pub reason: Option<Reason>,
     /// The predicted time of its deletion by the provider.
     pub expires_at: Option<Timestamp>,
-    /// Our id of the session it was forked from.
+    /// Our id of the session it was forked from, if that was found under its own name.
     pub parent_id: Option<String>,
+    /// The provider's id of the session it was forked from.
+    pub parent: Option<String>,
+    /// The name that its transcript had before it moved.
+    pub moved_from: Option<Name>,
     /// The time at which it was read.
     pub at: Timestamp,
 }
@@ -121,6 +126,9 @@ impl<'a> Import<'a> {
             trash::remove_tombstones(connection, &stone.session_id)?;
             return self.create(&FoundSession { id: stone.session_id, ..found.clone() });
         }
+        if let Some(name) = &found.moved_from {
+            self.follow_move(name, found)?;
+        }
         match self.known(key)? {
             None => self.create(found),
             Some(Known { id, is_current: true }) => self.update(&id, found),
@@ -148,6 +156,25 @@ impl<'a> Import<'a> {
         Ok(statement.query_row(key, known).optional()?)
     }
 
+    /// Gives the session whose transcript has moved its new name, unless another one has it.
+    fn follow_move(&self, from: &Name, found: &FoundSession) -> Result<()> {
+        let mut statement = self.connection.prepare_cached(
+            "UPDATE OR IGNORE bindings SET home_id = ?1, scope = ?2, location = ?3
+             WHERE home_id = ?4 AND location = ?5 AND provider_session_id = ?6 AND current = 1",
+        )?;
+        let Facts { scope, provider_session_id, .. } = &found.facts;
+        let new = (found.home_id, scope, &found.location);
+        statement.execute((
+            new.0,
+            new.1,
+            new.2,
+            from.home_id,
+            &from.location,
+            provider_session_id,
+        ))?;
+        files::forget(self.connection, from.home_id, &from.location)
+    }
+
     fn has_registered(&mut self, home_id: i64) -> Result<bool> {
         if let Some(has) = self.registered.get(&home_id) {
             return Ok(*has);
@@ -161,8 +188,21 @@ impl<'a> Import<'a> {
         Ok(has)
     }
 
+    /// Returns our id of the session it was forked from, which may have got another one.
+    fn parent_id(&self, found: &FoundSession) -> Result<Option<String>> {
+        let Some(parent) = &found.parent else { return Ok(found.parent_id.clone()) };
+        let mut statement = self.connection.prepare_cached(
+            "SELECT session_id FROM bindings
+             WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3",
+        )?;
+        let known = statement
+            .query_row((found.home_id, &found.facts.scope, parent), |row| row.get("session_id"));
+        Ok(known.optional()?.or_else(|| found.parent_id.clone()))
+    }
+
     fn create(&mut self, found: &FoundSession) -> Result<()> {
         let project_id = self.project(&found.project)?;
+        let parent_id = self.parent_id(found)?;
         let agent = unless_empty(&found.agent).unwrap_or(&found.provider);
         self.statements.create.execute(params![
             found.id,
@@ -181,7 +221,7 @@ impl<'a> Import<'a> {
             found.facts.created_at.0,
             found.facts.last_activity.0,
             found.expires_at.map(|at| at.0),
-            found.parent_id,
+            parent_id,
             found.at.0,
         ])?;
         let FoundSession { home_id, location, id, .. } = found;
@@ -242,7 +282,7 @@ impl<'a> Import<'a> {
             ":comes_back": comes_back,
             ":created_at": found.facts.created_at.0, ":last_activity": found.facts.last_activity.0,
             ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
-            ":parent_id": found.parent_id,
+            ":parent_id": self.parent_id(found)?,
         })?;
         let mut statement = connection.prepare_cached(
             "UPDATE bindings SET location = ?1

@@ -23,12 +23,17 @@ pub struct Lease {
     pub since: Timestamp,
 }
 
-/// Returns the lease of a session, even if its process has ended.
+/// Returns the lease of a session or of a twin of it, even if its process has ended.
 ///
 /// # Errors
 /// Fails if the registry cannot be read.
 pub fn of_session(connection: &Connection, session_id: &str) -> Result<Option<Lease>> {
-    let mut statement = connection.prepare_cached("SELECT * FROM leases WHERE session_id = ?1")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM leases WHERE session_id = ?1 OR session_id IN (
+             SELECT other.session_id FROM twins t JOIN twins other USING (writer_id)
+             WHERE t.session_id = ?1)
+         ORDER BY session_id <> ?1 LIMIT 1",
+    )?;
     Ok(statement.query_row([session_id], lease).optional()?)
 }
 

@@ -42,6 +42,7 @@ mod indexes;
 pub mod job_runs;
 pub mod keys;
 pub mod leases;
+pub mod merge;
 mod migrations;
 pub mod page;
 pub mod rebind;
@@ -50,6 +51,7 @@ pub mod selector;
 pub mod sessions;
 pub mod trash;
 pub mod turns;
+pub mod twins;
 mod usage;
 
 #[cfg(test)]

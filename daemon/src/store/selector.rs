@@ -19,6 +19,11 @@ pub(super) const BY_PROVIDER_ID: &str = "
     WHERE b.provider_session_id >= ?1 AND b.provider_session_id < ?2 AND b.current = 1
     LIMIT 11";
 
+/// Looks up a prefix of an id that a merge has made superfluous.
+pub(super) const BY_ALIAS: &str = "
+    SELECT s.seq FROM aliases a JOIN sessions s ON s.id = a.session_id
+    WHERE a.id >= ?1 AND a.id < ?2 LIMIT 11";
+
 /// Returns the row numbers of matching sessions, at most `CANDIDATES_MAX`. An exact match wins
 /// over prefixes.
 ///
@@ -35,6 +40,7 @@ pub fn resolve(connection: &Connection, selector: &str) -> Result<Vec<i64>> {
         "SELECT seq FROM sessions WHERE id = ?1
          UNION SELECT s.seq FROM bindings b JOIN sessions s ON s.id = b.session_id
          WHERE b.provider_session_id = ?1 AND b.current = 1
+         UNION SELECT s.seq FROM aliases a JOIN sessions s ON s.id = a.session_id WHERE a.id = ?1
          LIMIT 11",
         &[selector],
     )?;
@@ -44,6 +50,7 @@ pub fn resolve(connection: &Connection, selector: &str) -> Result<Vec<i64>> {
     let end = format!("{selector}{}", char::MAX);
     let mut found = seqs(connection, BY_ID, &[selector, &end])?;
     found.extend(seqs(connection, BY_PROVIDER_ID, &[selector, &end])?);
+    found.extend(seqs(connection, BY_ALIAS, &[selector, &end])?);
     found.sort_unstable();
     found.dedup();
     found.truncate(CANDIDATES_MAX);

@@ -195,8 +195,11 @@ pub fn was_started(connection: &Connection, id: &str) -> Result<bool> {
 /// # Errors
 /// Fails if the registry cannot be read.
 pub fn is_running(connection: &Connection, session_id: &str) -> Result<bool> {
-    let mut statement = connection
-        .prepare_cached("SELECT 1 FROM turns WHERE session_id = ?1 AND +state = 'running'")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM turns WHERE +state = 'running' AND (session_id = ?1 OR session_id IN (
+             SELECT other.session_id FROM twins t JOIN twins other USING (writer_id)
+             WHERE t.session_id = ?1))",
+    )?;
     Ok(statement.exists([session_id])?)
 }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use sessd_proto::Kind;
 
 use super::{Claude, live, settings, transcript};
+use crate::providers::munged::munged;
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listed, LiveReader, RetentionReader, Unreadable, Verdict,
+    Bound, Discovery, Found, Home, Listing, LiveReader, RetentionReader, Unreadable, Verdict,
     listing,
 };
 
@@ -19,15 +20,22 @@ impl Discovery for Claude {
         watched
     }
 
-    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
-        listing::each(listing::root(&projects(home))?, |project, found| {
-            if project.is_dir()? { list_project(&project.path(), found) } else { Ok(()) }
-        })
+    fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
+        Ok(listing::each(listing::root(&projects(home))?, |project, found| {
+            if found.is_dir(&project) {
+                list_project(&project.path(), found);
+            }
+        }))
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
         let place = Place::of(home, location)?;
         let mut found = transcript::read(Path::new(location))?;
+        // A copy in the folder of another project begins with the records of the first.
+        let last = found.facts.cwd.as_deref().filter(|cwd| munged(cwd) == place.scope);
+        if let Some(last) = last.filter(|_| munged(&found.facts.launch_dir) != place.scope) {
+            found.facts.launch_dir = last.to_owned();
+        }
         found.facts.provider_session_id = place.stem;
         found.facts.scope = place.scope;
         if place.is_subagent {
@@ -45,10 +53,14 @@ impl Discovery for Claude {
             Ok(_) if place.is_some_and(|place| place.is_subagent) => Verdict::SUBAGENT,
             Ok(verdict) => verdict,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Verdict::of_missing(self.list(home))
+                Verdict::of_missing(self.list(home), &bound.location)
             }
             Err(_) => Verdict::UNREADABLE,
         }
+    }
+
+    fn scope_of(&self) -> Option<fn(&str) -> String> {
+        Some(munged)
     }
 
     fn live(&self) -> Option<LiveReader> {
@@ -78,16 +90,15 @@ fn is_transcript(name: &str) -> bool {
 }
 
 /// Adds `<project>/<id>.jsonl` and its subagents' transcripts below `<project>/<id>/subagents/`.
-fn list_project(project: &Path, found: &mut Vec<Listed>) -> Result<(), Unreadable> {
-    for entry in listing::entries(project)? {
+fn list_project(project: &Path, found: &mut Listing) {
+    for entry in found.entries(project) {
         if is_transcript(&entry.name()) {
-            found.extend(entry.listed()?);
-        } else if entry.is_dir()? {
-            let subagents = listing::entries(&entry.path().join("subagents"))?;
-            listing::walk(subagents, 4, is_transcript, found)?;
+            found.add(&entry);
+        } else if found.is_dir(&entry) {
+            let subagents = found.entries(&entry.path().join("subagents"));
+            found.walk(subagents, 4, is_transcript);
         }
     }
-    Ok(())
 }
 
 /// The facts in the path of a transcript.

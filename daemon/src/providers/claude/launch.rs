@@ -4,6 +4,7 @@ use sessd_proto::{Environment, LaunchPlan};
 
 use super::discovery::transcript_of;
 use super::{Claude, flags, turns};
+use crate::providers::munged::munged;
 use crate::providers::{
     Accepts, Bound, Forks, Home, Launch, LaunchFile, Launcher, Provider, TurnSpec,
 };
@@ -84,9 +85,11 @@ pub(super) fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launc
     LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
 }
 
-/// The CLI looks an id up only in the project of the directory, but takes a path anywhere.
+/// The CLI looks an id up only in the folder that is named after the real path of the directory,
+/// where another transcript may have the same id. It takes a path anywhere.
 pub(super) fn resume(home: &Home, bound: &Bound, cwd: &str) -> String {
-    if cwd == bound.launch_dir {
+    let in_its_folder = bound.real_dir.as_deref().is_some_and(|dir| munged(dir) == bound.scope);
+    if bound.location.is_empty() || cwd == bound.launch_dir && in_its_folder {
         return format!("--resume={}", bound.provider_session_id);
     }
     format!("--resume={}", transcript_of(home, bound).display())

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::rollout::{self, Base, Rollout};
 use super::{Codex, live};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listed, LiveReader, Unreadable, Verdict, listing,
+    Bound, Discovery, Found, Home, Listed, Listing, LiveReader, Unreadable, Verdict, listing,
 };
 
 const SESSIONS: &str = "sessions";
@@ -30,12 +30,15 @@ impl Discovery for Codex {
         watched
     }
 
-    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
-        let mut found = Vec::new();
+    fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
+        let mut found = Listing::default();
         // `sessions` exists from the first session on; without it nothing is known.
-        listing::walk(listing::root(&home.path.join(SESSIONS))?, 3, is_rollout, &mut found)?;
-        let archived = listing::entries(&home.path.join(ARCHIVED))?;
-        listing::walk(archived, 0, is_rollout, &mut found)?;
+        found.walk(listing::root(&home.path.join(SESSIONS))?, 3, is_rollout);
+        let folder = home.path.join(ARCHIVED);
+        let archived = found.entries(&folder);
+        found.walk(archived, 0, is_rollout);
+        // Any missing session may have been archived.
+        found.widen_gaps(&folder, &home.path);
         Ok(found)
     }
 
@@ -58,7 +61,7 @@ impl Discovery for Codex {
         }
         let location = match locate(home, bound) {
             Ok(Some(location)) => location,
-            Ok(None) => return Verdict::EXPIRED,
+            Ok(None) => return Verdict::of_missing(self.list(home), &bound.location),
             Err(error) => return error.into(),
         };
         match rollout::open(Path::new(&location)) {
@@ -92,7 +95,7 @@ fn locate(home: &Home, bound: &Bound) -> Result<Option<String>, Unreadable> {
     if Path::new(&bound.location).is_file() {
         return Ok(Some(bound.location.clone()));
     }
-    let rollouts = Codex.list(home)?;
+    let rollouts = Codex.list(home)?.transcripts;
     let found = rollout_of(&rollouts, &bound.provider_session_id);
     Ok(found.map(|listed| listed.location.clone()))
 }
@@ -126,12 +129,17 @@ fn judge(home: &Home, location: &str, rollout: &Rollout) -> Verdict {
 /// ancestors must exist and be at least as long as it was then.
 fn lineage_fault(home: &Home, base: &Base) -> Result<Option<Reason>, Unreadable> {
     const BROKEN: Option<Reason> = Some(Reason::LineageBroken);
-    let rollouts = Codex.list(home)?;
+    let Listing { transcripts: rollouts, gaps } = Codex.list(home)?;
+    // An ancestor may be in any folder.
+    let missing = match gaps.is_empty() {
+        true => Reason::LineageMissing,
+        false => Reason::PartUnreadable,
+    };
     let mut next = Some(base.clone());
     for _ in 0..GENERATIONS_MAX {
         let Some(base) = next else { return Ok(None) };
         let Some(ancestor) = rollout_of(&rollouts, &base.thread_id) else {
-            return Ok(Some(Reason::LineageMissing));
+            return Ok(Some(missing));
         };
         // The offset counts unpacked bytes.
         let is_packed = ancestor.location.ends_with(".zst");

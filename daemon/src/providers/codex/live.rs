@@ -12,9 +12,8 @@ use crate::providers::{LiveSession, listing};
 /// not. `None` if the kernel does not show them.
 pub(super) fn read(folder: &Path) -> Option<Vec<LiveSession>> {
     let locks = Locks::held()?;
-    let entries = listing::entries(folder).ok()?;
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in listing::readable(folder) {
         let (name, path) = (entry.name(), entry.path());
         let Some(id) = name.strip_suffix(".lock") else { continue };
         found.extend(locks.writer(&path).map(|pid| session(id, pid)));

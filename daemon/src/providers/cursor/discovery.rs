@@ -7,7 +7,7 @@ use sessd_proto::{Facts, Kind, Reason, Timestamp};
 use super::store::{Chat, Described};
 use super::{Cursor, live};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listed, LiveReader, Stamp, Unreadable, Verdict, listing, record,
+    Bound, Discovery, Found, Home, Listing, LiveReader, Stamp, Unreadable, Verdict, listing, record,
 };
 
 /// The file name of every chat's store.
@@ -22,10 +22,15 @@ impl Discovery for Cursor {
         [chats].into_iter().chain(workspaces).chain(folders).collect()
     }
 
-    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
-        let mut found = Vec::new();
-        listing::walk(listing::root(&chats(home))?, 2, |name| name == STORE, &mut found)?;
+    fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
+        let mut found = Listing::default();
+        found.walk(listing::root(&chats(home))?, 2, |name| name == STORE);
         Ok(found)
+    }
+
+    /// The file of every chat has the same name; its folder is named by the id.
+    fn name_in<'a>(&self, location: &'a str) -> &'a str {
+        location.rsplit('/').nth(1).unwrap_or(location)
     }
 
     fn read(&self, _home: &Home, location: &str) -> Option<Found> {
@@ -57,7 +62,7 @@ impl Discovery for Cursor {
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
         let path = match locate(home, bound) {
             Ok(Some(path)) => path,
-            Ok(None) => return Verdict::EXPIRED,
+            Ok(None) => return Verdict::of_missing(self.list(home), &bound.location),
             Err(error) => return error.into(),
         };
         match Chat::read(&path) {
@@ -75,7 +80,7 @@ impl Discovery for Cursor {
     }
 
     fn live(&self) -> Option<LiveReader> {
-        Some(|home| live::read(&Cursor.list(home).ok()?))
+        Some(|home| live::read(&Cursor.list(home).ok()?.transcripts))
     }
 }
 
@@ -95,7 +100,7 @@ fn locate(home: &Home, bound: &Bound) -> Result<Option<PathBuf>, Unreadable> {
     if known.is_file() {
         return Ok(Some(known));
     }
-    let listed = Cursor.list(home)?;
+    let listed = Cursor.list(home)?.transcripts;
     let stores = listed.into_iter().map(|entry| PathBuf::from(entry.location));
     let same = stores.filter(|path| id_of(path).as_ref() == Some(&bound.provider_session_id));
     Ok(same.max_by_key(|path| Chat::read(path).is_ok_and(|chat| !is_another(&chat, bound))))

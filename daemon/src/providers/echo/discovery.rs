@@ -7,7 +7,7 @@ use sessd_proto::{Facts, Kind, Reason};
 use super::Echo;
 use super::transcript::Record;
 use crate::providers::head_tail::HeadTail;
-use crate::providers::{Bound, Discovery, Found, Home, Listed, Unreadable, Verdict};
+use crate::providers::{Bound, Discovery, Found, Home, Listing, Unreadable, Verdict};
 use crate::providers::{listing, record};
 
 /// Bytes that are read from each end of a transcript.
@@ -18,10 +18,9 @@ impl Discovery for Echo {
         vec![home.path.clone()]
     }
 
-    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
-        let mut listed = Vec::new();
-        let is_transcript = |name: &str| name.ends_with(".jsonl");
-        listing::walk(listing::root(&home.path)?, 1, is_transcript, &mut listed)?;
+    fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
+        let mut listed = Listing::default();
+        listed.walk(listing::root(&home.path)?, 1, |name| name.ends_with(".jsonl"));
         Ok(listed)
     }
 
@@ -46,12 +45,13 @@ impl Discovery for Echo {
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
-        match self.list(home) {
-            Err(error) => error.into(),
+        match Path::new(&bound.location).try_exists() {
             // Its first turn has not written yet.
-            Ok(_) if bound.location.is_empty() => Verdict::of(Reason::Starting),
-            Ok(_) if !Path::new(&bound.location).exists() => Verdict::EXPIRED,
-            Ok(_) => self.read(home, &bound.location).map_or(Verdict::EMPTY, |found| found.verdict),
+            _ if bound.location.is_empty() => {
+                self.list(home).map_or_else(Verdict::from, |_| Verdict::of(Reason::Starting))
+            }
+            Ok(true) => self.read(home, &bound.location).map_or(Verdict::EMPTY, |it| it.verdict),
+            _ => Verdict::of_missing(self.list(home), &bound.location),
         }
     }
 }

@@ -8,7 +8,7 @@ use sessd_proto::{Facts, Kind, Reason, Timestamp};
 use super::chat::Chat;
 use super::{Gemini, settings};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listed, RetentionReader, Stamp, Unreadable, Verdict, file,
+    Bound, Discovery, Found, Home, Listing, RetentionReader, Stamp, Unreadable, Verdict, file,
     listing, record,
 };
 
@@ -20,11 +20,11 @@ impl Discovery for Gemini {
         chats.chain([store(home)]).collect()
     }
 
-    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
-        let mut found = Vec::new();
+    fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
+        let mut found = Listing::default();
         for slug in listing::root(&store(home))? {
-            if slug.is_dir()? {
-                list_chats(&slug.path().join("chats"), &mut found)?;
+            if found.is_dir(&slug) {
+                list_chats(&slug.path().join("chats"), &mut found);
             }
         }
         Ok(found)
@@ -58,7 +58,7 @@ impl Discovery for Gemini {
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
         match locate(home, bound) {
             Ok(Some(chat)) => judge(&chat),
-            Ok(None) => Verdict::EXPIRED,
+            Ok(None) => Verdict::of_missing(self.list(home), &bound.location),
             Err(error) => error.into(),
         }
     }
@@ -73,16 +73,18 @@ fn store(home: &Home) -> PathBuf {
 }
 
 /// Adds `session-*` and the chats of their subagents, in a folder named by the session's id.
-fn list_chats(chats: &Path, found: &mut Vec<Listed>) -> Result<(), Unreadable> {
-    for entry in listing::entries(chats)? {
+fn list_chats(chats: &Path, found: &mut Listing) {
+    for entry in found.entries(chats) {
         let name = entry.name();
         if name.starts_with("session-") && is_chat(&name) {
-            found.extend(entry.listed()?);
-        } else if entry.is_dir()? {
-            listing::walk(listing::entries(&entry.path())?, 0, is_chat, found)?;
+            found.add(&entry);
+        } else if found.is_dir(&entry) {
+            let subagents = found.entries(&entry.path());
+            found.walk(subagents, 0, is_chat);
         }
     }
-    Ok(())
+    // A chat is known by its id and not by its name: any of them may be in any file.
+    found.widen_gaps(chats, chats);
 }
 
 fn is_chat(name: &str) -> bool {
@@ -123,7 +125,7 @@ fn locate(home: &Home, bound: &Bound) -> Result<Option<Chat>, Unreadable> {
         return Ok(Some(chat));
     }
     let scope = store(home).join(&bound.scope);
-    let listed = Gemini.list(home)?;
+    let listed = Gemini.list(home)?.transcripts;
     let paths = listed.iter().map(|listed| Path::new(&listed.location));
     let chats = paths
         .filter(|path| path.starts_with(&scope))
@@ -160,6 +162,7 @@ mod tests {
             scope: "app".to_owned(),
             location,
             launch_dir: "/".to_owned(),
+            real_dir: None,
         };
         let gone = Verdict::of(Reason::TranscriptMissing);
         assert_eq!(Gemini.check(&home, &bound), gone);

@@ -1,10 +1,13 @@
 //! Finding, reading and checking the family's sessions, which are rows of one database.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::rows::Row;
 use super::{Brand, rows, started};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listed, LiveSession, Start, Unreadable, Verdict, sqlite,
+    Bound, Discovery, FileId, Found, Home, Listed, Listing, LiveSession, Start, Unreadable,
+    Verdict, sqlite,
 };
 
 /// Which processes have the database open can be seen, but not which session they are on. Nothing
@@ -14,13 +17,20 @@ impl Discovery for Brand {
         vec![home.path.clone()]
     }
 
-    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
+    fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
         let database = self.database(home);
         let rows = sqlite::read(&database, rows::all)?;
-        let listed = rows.into_iter().filter(|row| row.has_messages);
-        Ok(listed
-            .map(|row| Listed { location: location(&database, &row.id), stamp: row.stamp() })
-            .collect())
+        let file = fs::metadata(&database).map(|it| FileId::of(&it)).unwrap_or_default();
+        let listed = |row: &Row| {
+            let location = location(&database, &row.id);
+            Listed { location, stamp: row.stamp(), file }
+        };
+        let transcripts = rows.iter().filter(|row| row.has_messages).map(listed).collect();
+        Ok(Listing { transcripts, gaps: Vec::new() })
+    }
+
+    fn name_in<'a>(&self, location: &'a str) -> &'a str {
+        id_in(location)
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::Kind;
 
 use super::{Qwen, transcript};
-use crate::providers::{Bound, Discovery, Found, Home, Listed, Unreadable, Verdict, listing};
+use crate::providers::{Bound, Discovery, Found, Home, Listing, Unreadable, Verdict, listing};
 
 /// The CLI leaves no trace of running, and deletes nothing by age.
 impl Discovery for Qwen {
@@ -16,14 +16,14 @@ impl Discovery for Qwen {
         chats.filter(|chats| chats.is_dir()).chain([projects.clone()]).collect()
     }
 
-    fn list(&self, home: &Home) -> Result<Vec<Listed>, Unreadable> {
-        let mut found = Vec::new();
+    fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
+        let mut found = Listing::default();
         for project in listing::root(&projects(home))? {
-            if project.is_dir()? {
+            if found.is_dir(&project) {
                 let [chats, subagents] =
-                    ["chats", "subagents"].map(|name| listing::entries(&project.path().join(name)));
-                listing::walk(chats?, 0, is_transcript, &mut found)?;
-                listing::walk(subagents?, 1, is_transcript, &mut found)?;
+                    ["chats", "subagents"].map(|name| found.entries(&project.path().join(name)));
+                found.walk(chats, 0, is_transcript);
+                found.walk(subagents, 1, is_transcript);
             }
         }
         Ok(found)
@@ -44,7 +44,7 @@ impl Discovery for Qwen {
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
         let path = transcript_of(home, bound);
-        let missing = || Verdict::of_missing(self.list(home));
+        let missing = || Verdict::of_missing(self.list(home), &bound.location);
         let Some(place) = Place::of(home, &path) else { return missing() };
         match transcript::check(&path, &place.folder) {
             Ok(verdict) => place.judge(verdict),

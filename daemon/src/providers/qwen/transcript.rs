@@ -10,6 +10,7 @@ use sessd_proto::{Kind, Reason, Timestamp};
 
 use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::{self, Summary};
+use crate::providers::munged::munged;
 use crate::providers::record::{self, part, records};
 use crate::providers::{Found, Verdict};
 
@@ -223,13 +224,4 @@ fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
         Some(_) => return Verdict::ACTIVE,
     };
     Verdict::of(reason)
-}
-
-/// Returns the name of a directory's folder.
-fn munged(cwd: &str) -> String {
-    let clean = |unit: u16| match u8::try_from(unit) {
-        Ok(byte) if byte.is_ascii_alphanumeric() => byte as char,
-        _ => '-',
-    };
-    cwd.encode_utf16().map(clean).collect()
 }

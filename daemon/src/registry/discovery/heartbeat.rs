@@ -75,8 +75,13 @@ impl Discovery {
                 here.map(|row| (row, row.location.clone())).unzip();
             let is_there = move |known: &KnownHome| {
                 let listed = known.provider.discovery().list(&known.home).ok()?;
-                let listed: HashSet<_> = listed.into_iter().map(|entry| entry.location).collect();
-                Some(paths.iter().map(|path| listed.contains(path)).collect::<Vec<bool>>())
+                let is_hidden = |path: &String| listed.hides(path);
+                let hidden: Vec<bool> = paths.iter().map(is_hidden).collect();
+                let there: HashSet<_> =
+                    listed.transcripts.into_iter().map(|entry| entry.location).collect();
+                let in_doubt = paths.iter().zip(hidden);
+                let in_doubt = in_doubt.map(|(path, hidden)| hidden || there.contains(path));
+                Some(in_doubt.collect::<Vec<bool>>())
             };
             let well = !here.is_empty() && self.homes.trouble(known.id).is_none();
             let asked =

@@ -2,19 +2,21 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::{iter, mem};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use rusqlite::Transaction;
-use sessd_proto::{Fault, Timestamp};
+use sessd_proto::{Facts, Fault, Timestamp};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::Discovery;
+use super::names::Moves;
 use crate::clock::now;
 use crate::failpoint;
-use crate::providers::{Basis, Found, Listed, Retention};
+use crate::providers::{Basis, Found, Gap, Listed, Retention, file_of};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::directories::DirCache;
 use crate::registry::homes::gate::LISTING_TIMEOUT;
@@ -43,19 +45,20 @@ const WRITE_BATCH_MIN: usize = 1_000;
 const NAMESPACE: Uuid = Uuid::from_u128(0x7365_7373_6400_5f64_8973_636f_7665_7264);
 
 impl Discovery {
-    /// Reads transcripts and stores their metadata, both at the same time; `false` if the home
-    /// hangs.
+    /// Reads transcripts and stores their metadata, both at the same time. Returns those that
+    /// cannot be opened, which the next sweep tries again; `None` if the home hangs.
     ///
     /// # Errors
     /// Fails if the registry cannot be written.
-    pub(crate) async fn import(
+    pub(super) async fn import(
         &self,
         known: &KnownHome,
         changed: Vec<Listed>,
         retention: Option<Retention>,
-    ) -> Result<bool, Fault> {
+        moves: &Moves,
+    ) -> Result<Option<Vec<Gap>>, Fault> {
         if changed.is_empty() {
-            return Ok(true);
+            return Ok(Some(Vec::new()));
         }
         let is_large = changed.len() > LARGE_IMPORT;
         if is_large {
@@ -65,7 +68,7 @@ impl Discovery {
         // While a registry is filled for the first time, nothing needs the stamps earlier.
         let files_later = is_large && is_first && self.store.is_first_import();
         let (read, rows) = mpsc::channel(WRITE_BATCH / 2 / READ_BATCH);
-        let reading = self.read_all(known, changed, retention, read);
+        let reading = self.read_all(known, changed, (retention, moves), read);
         let writing = self.remember_all(known.id, rows, files_later);
         let (read, written) = tokio::join!(reading, writing);
         // The first sweep finishes its imports itself, after the listings that wait for it.
@@ -130,9 +133,9 @@ impl Discovery {
         &self,
         known: &KnownHome,
         changed: Vec<Listed>,
-        retention: Option<Retention>,
+        (retention, moves): (Option<Retention>, &Moves),
         into: mpsc::Sender<Vec<Row>>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Option<Vec<Gap>>, Fault> {
         let mut changed = changed.into_iter();
         let batches = iter::from_fn(|| {
             let batch: Vec<_> = changed.by_ref().take(READ_BATCH).collect();
@@ -142,13 +145,15 @@ impl Discovery {
         let mut batches =
             stream::iter(batches).map(|batch| self.read_batch(known, batch)).buffered(READERS);
         let mut dirs = DirCache::new();
+        let mut unopened = Vec::new();
         while let Some(read) = batches.try_next().await? {
-            let Some(read) = read else { return Ok(false) };
-            let found =
-                read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.facts.launch_dir));
-            self.homes.directories.look_up(found, &mut dirs).await?;
+            let Some((mut read, gaps)) = read else { return Ok(None) };
+            unopened.extend(gaps);
+            self.look_up_directories(known, &mut read, &mut dirs).await?;
             let row = |(entry, found): (Listed, Option<Found>)| {
                 let found = found.map(|found| to_row(known, &entry, found, retention, &dirs));
+                let moved_from = moves.to(&entry.location).cloned();
+                let found = found.map(|found| FoundSession { moved_from, ..found });
                 (entry, found)
             };
             if into.send(read.into_iter().map(row).collect()).await.is_err() {
@@ -156,7 +161,36 @@ impl Discovery {
                 break;
             }
         }
-        Ok(true)
+        Ok(Some(unopened))
+    }
+
+    /// Looks up the launch directories of a batch. Where the scope of a session is made of another
+    /// directory than the one in its records, that directory takes its place.
+    async fn look_up_directories(
+        &self,
+        known: &KnownHome,
+        read: &mut [Read],
+        dirs: &mut DirCache,
+    ) -> Result<(), Fault> {
+        let directories = &self.homes.directories;
+        if let Some(scope_of) = known.provider.discovery().scope_of() {
+            let mut renamed: HashMap<String, Option<String>> = HashMap::new();
+            for found in read.iter_mut().filter_map(|(_, found)| found.as_mut()) {
+                let Facts { launch_dir, scope, .. } = &mut found.facts;
+                if scope_of(launch_dir) == *scope {
+                    continue;
+                }
+                if !renamed.contains_key(scope) {
+                    let found = directories.by_scope(scope, scope_of).await?;
+                    renamed.insert(scope.clone(), found);
+                }
+                if let Some(Some(dir)) = renamed.get(scope) {
+                    launch_dir.clone_from(dir);
+                }
+            }
+        }
+        let found = read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.facts.launch_dir));
+        directories.look_up(found, dirs).await
     }
 
     /// Reads one batch; `None` if the home hangs.
@@ -164,7 +198,7 @@ impl Discovery {
         &self,
         known: &KnownHome,
         batch: Vec<Listed>,
-    ) -> Result<Option<Vec<(Listed, Option<Found>)>>, Fault> {
+    ) -> Result<Option<(Vec<Read>, Vec<Gap>)>, Fault> {
         let read = move |known: &KnownHome| read_together(known, batch);
         self.homes.ask(known, LISTING_TIMEOUT, read).await
     }
@@ -220,22 +254,36 @@ impl Discovery {
     }
 }
 
-/// A transcript with its metadata, if it is a session.
+/// A transcript with what was read from it, if it is a session.
+type Read = (Listed, Option<Found>);
+
+/// A transcript with its row, if it is a session.
 type Row = (Listed, Option<FoundSession>);
 
 fn remember_file(tx: &Transaction<'_>, home_id: i64, file: &Listed) -> store::Result<()> {
-    let Listed { location, stamp } = file;
+    let Listed { location, stamp, .. } = file;
     files::remember(tx, home_id, location, (stamp.size, stamp.mtime_ns, stamp.inode))
 }
 
-/// Reads a batch and drops files that cannot be opened, so that the next sweep tries them again.
-fn read_together(known: &KnownHome, batch: Vec<Listed>) -> Vec<(Listed, Option<Found>)> {
+/// Reads a batch; returns files that cannot be opened apart, so that the next sweep tries them
+/// again.
+fn read_together(known: &KnownHome, batch: Vec<Listed>) -> (Vec<Read>, Vec<Gap>) {
     let locations: Vec<_> = batch.iter().map(|entry| &*entry.location).collect();
     let found = known.provider.discovery().read_all(&known.home, &locations);
-    let is_read = |(entry, found): &(Listed, Option<Found>)| {
-        found.is_some() || File::open(&entry.location).is_ok()
-    };
-    batch.into_iter().zip(found).filter(is_read).collect()
+    let (mut read, mut unopened) = (Vec::new(), Vec::new());
+    for (entry, found) in batch.into_iter().zip(found) {
+        let opened = match found {
+            Some(_) => Ok(()),
+            None => File::open(file_of(&entry.location)).map(drop),
+        };
+        match opened {
+            Ok(()) => read.push((entry, found)),
+            // It has disappeared since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => unopened.push(Gap::of(entry.location.into(), &error)),
+        }
+    }
+    (read, unopened)
 }
 
 /// Turns a transcript's metadata into a row.
@@ -262,6 +310,7 @@ fn to_row(
         provider: known.provider.id().to_owned(),
         home_id: known.id,
         parent_id: found.parent.as_deref().map(id),
+        parent: found.parent,
         location: entry.location.clone(),
         project: dir.map_or(&found.facts.launch_dir, |dir| &dir.project).clone(),
         facts: found.facts,
@@ -283,7 +332,7 @@ fn session_id(known: &KnownHome, scope: &str, provider_session_id: &str) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::Stamp;
+    use crate::providers::{FileId, Stamp};
     use crate::registry::Registry;
 
     #[tokio::test]
@@ -293,6 +342,7 @@ mod tests {
         let seen = |number: usize| Listed {
             location: format!("{number:04}"),
             stamp: Stamp { size: 1, mtime_ns: 2, inode: 3 },
+            file: FileId::default(),
         };
         let all: Vec<_> = (0..2 * WRITE_BATCH_MIN + 1).map(seen).collect();
         registry.discovery.imported().insert(1, all.clone());

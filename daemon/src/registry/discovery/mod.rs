@@ -20,8 +20,10 @@ use crate::store::Store;
 
 pub(crate) mod bind;
 pub(crate) mod caller;
+mod gone;
 pub(crate) mod heartbeat;
 pub(crate) mod import;
+mod names;
 pub(crate) mod sweep;
 pub(crate) mod verdict;
 

@@ -1,27 +1,27 @@
 //! Sweeps: finds what is new, changed or gone in each home.
 //!
-//! "Gone" is never guessed: a session is gone only if its home could be listed and does not
-//! have it. A sweep that would lose more than half of a home is held and reported. A sweep also
-//! moves the leases of processes that have changed their session: before the listing, and again
-//! after it, when it is known which announced ids were never written.
+//! All homes of a provider are listed before any of them is imported: a home, a folder or a file
+//! may be a link into another home, and each transcript gets one row (`names.rs`). Then each home
+//! is imported, and what is gone from it is concluded (`gone.rs`).
+//!
+//! A sweep also moves the leases of processes that have changed their session: before the listing,
+//! and again after it, when it is known which announced ids were never written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::future::try_join_all;
 use serde::Serialize;
-use sessd_proto::{Fault, Kind, Status};
+use sessd_proto::Fault;
 
 use super::Discovery;
-use crate::clock::now;
-use crate::providers::{Basis, Listed, Retention, Unreadable};
+use super::names::{self, Moves};
+use crate::providers::{Basis, Gap, Listed, Listing, Retention, Unreadable};
 use crate::registry::homes::gate::LISTING_TIMEOUT;
-use crate::registry::homes::{HOME_REASONS, KnownHome, Remember, Trouble};
+use crate::registry::homes::{KnownHome, Remember, Trouble};
+use crate::store::bindings;
 use crate::store::files::{self, Seen};
-use crate::store::{bindings, sessions};
-
-/// Sessions that must vanish at once before the half rule applies; one is not a pattern.
-const LOSS_MIN: usize = 2;
 
 /// The result of one sweep of one home.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -30,10 +30,39 @@ pub(crate) struct Sweep {
     home: String,
     listed: usize,
     read: usize,
-    lost: usize,
+    pub(super) lost: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
+    unreadable: usize,
     ms: u128,
+}
+
+/// One home during a sweep.
+pub(super) struct Scan {
+    pub(super) known: KnownHome,
+    /// The transcripts to import, each under one name.
+    pub(super) listed: Vec<Listed>,
+    pub(super) gaps: Vec<Gap>,
+    /// The transcripts of the last sweep.
+    pub(super) seen: HashMap<String, Seen>,
+    /// True if any transcript of this home was ever seen.
+    had_any: bool,
+    retention: Option<Retention>,
+    /// The trouble that keeps the home from being listed at all.
+    trouble: Option<Trouble>,
+    started: Instant,
+}
+
+impl Scan {
+    /// True if the home could be listed.
+    pub(super) fn is_listed(&self) -> bool {
+        self.trouble.is_none()
+    }
+
+    /// True if the home could be listed completely, or does not exist.
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(self.trouble, None | Some(Trouble::Missing)) && self.gaps.is_empty()
+    }
 }
 
 impl Discovery {
@@ -51,15 +80,17 @@ impl Discovery {
                 self.homes.remember_configured(provider, path).await?;
             }
         }
+        let mut by_provider = BTreeMap::<&str, Vec<KnownHome>>::new();
+        for known in self.homes.known().await? {
+            by_provider.entry(known.provider.id()).or_default().push(known);
+        }
         let mut sweeps = Vec::new();
         let mut failed = None;
-        for home in self.homes.known().await? {
-            match self.sweep_home(&home).await {
-                Ok(sweep) => sweeps.push(sweep),
-                Err(fault) => {
-                    let path = home.home.path.display();
-                    tracing::error!("sweep of {} home {path}: {fault}", home.provider.id());
-                    failed.get_or_insert(fault);
+        for homes in by_provider.into_values() {
+            for sweep in self.sweep_together(homes).await? {
+                match sweep {
+                    Ok(sweep) => sweeps.push(sweep),
+                    Err(fault) => _ = failed.get_or_insert(fault),
                 }
             }
         }
@@ -77,32 +108,66 @@ impl Discovery {
         failed.map_or(Ok(sweeps), Err)
     }
 
-    /// Sweeps one home. A sweep that has started runs to its end even if the caller goes away:
-    /// half an import would be repeated, and the memory it took would be kept.
+    /// Sweeps one home, and those of the same provider that it may be linked with.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
     pub(crate) async fn sweep_home(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
+        let mut homes = self.homes.known().await?;
+        homes.retain(|other| other.provider.id() == known.provider.id());
+        let position = homes.iter().position(|other| other.id == known.id);
+        let mut sweeps = self.sweep_together(homes).await?;
+        let no_home = || Fault::internal("a home that is not known");
+        sweeps.swap_remove(position.ok_or_else(no_home)?)
+    }
+
+    /// Sweeps the homes of one provider. A sweep that has started runs to its end even if the
+    /// caller goes away: half an import would be repeated, and the memory it took would be kept.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read; a failure in one home is its own result.
+    async fn sweep_together(
+        self: &Arc<Self>,
+        homes: Vec<KnownHome>,
+    ) -> Result<Vec<Result<Sweep, Fault>>, Fault> {
         let one_at_a_time = Arc::clone(&self.sweeping).lock_owned().await;
-        let (discovery, known) = (Arc::clone(self), known.clone());
+        let discovery = Arc::clone(self);
         let sweep = async move {
             let _one_at_a_time = one_at_a_time;
-            discovery.sweep_now(&known).await
+            discovery.sweep_now(homes).await
         };
         tokio::spawn(sweep).await.map_err(Fault::internal)?
     }
 
-    /// Lists the home, imports what changed, and concludes what is gone.
-    async fn sweep_now(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
-        self.remember_imported(known.id).await?;
-        self.follow_leases(known, false).await?;
+    /// Lists the homes, gives every transcript one name, and applies what was found in each.
+    async fn sweep_now(
+        self: &Arc<Self>,
+        homes: Vec<KnownHome>,
+    ) -> Result<Vec<Result<Sweep, Fault>>, Fault> {
+        for known in &homes {
+            self.remember_imported(known.id).await?;
+            self.follow_leases(known, false).await?;
+        }
+        let scans = homes.into_iter().map(|known| self.scan(known));
+        let mut scans = try_join_all(scans).await?;
+        self.merge_names(&mut scans).await?;
+        let moves = names::moves(&scans);
+        let mut sweeps = Vec::new();
+        for scan in scans {
+            let (provider, home) = (scan.known.provider.id(), scan.known.home.path.clone());
+            let sweep = self.apply_scan(scan, &moves).await;
+            if let Err(fault) = &sweep {
+                tracing::error!("sweep of {provider} home {}: {fault}", home.display());
+            }
+            sweeps.push(sweep);
+        }
+        Ok(sweeps)
+    }
+
+    /// Lists a home.
+    async fn scan(&self, known: KnownHome) -> Result<Scan, Fault> {
         let started = Instant::now();
-        let mut sweep = Sweep {
-            provider: known.provider.id().to_owned(),
-            home: known.home.path.to_string_lossy().into_owned(),
-            ..Sweep::default()
-        };
-        let scan = self.homes.ask(known, LISTING_TIMEOUT, |known| {
+        let scan = self.homes.ask(&known, LISTING_TIMEOUT, |known| {
             let discovery = known.provider.discovery();
             let retention = discovery.retention().and_then(|read| read(&known.home));
             (discovery.list(&known.home), retention)
@@ -114,29 +179,53 @@ impl Discovery {
         });
         let (scan, seen) = tokio::join!(scan, seen);
         let (seen, had_any) = seen?;
-        let trouble = match scan? {
+        let (listing, retention, trouble) = match scan? {
             // Timed out: keep the trouble that `Homes::ask` has recorded.
-            None => self.homes.trouble(known.id),
-            Some((Err(Unreadable::Missing), _)) => Some(Trouble::Missing),
-            Some((Err(Unreadable::Denied(why)), _)) => Some(Trouble::Unreadable(why)),
-            Some((Ok(listed), retention)) => {
-                sweep.listed = listed.len();
-                self.apply_listing(known, (listed, seen), retention, &mut sweep).await?
+            None => (Listing::default(), None, self.homes.trouble(home_id)),
+            Some((Ok(listing), retention)) => (listing, retention, None),
+            Some((Err(Unreadable::Missing), _)) => {
+                (Listing::default(), None, Some(Trouble::Missing))
+            }
+            Some((Err(Unreadable::Denied(why)), _)) => {
+                (Listing::default(), None, Some(Trouble::Unreadable(why)))
             }
         };
-        self.follow_leases(known, trouble.is_none()).await?;
+        let Listing { transcripts: listed, gaps } = listing;
+        Ok(Scan { known, listed, gaps, seen, had_any, retention, trouble, started })
+    }
+
+    /// Imports what changed in a home, concludes what is gone, and stores the state of the home.
+    async fn apply_scan(self: &Arc<Self>, scan: Scan, moves: &Moves) -> Result<Sweep, Fault> {
+        let Scan { known, listed, mut gaps, seen, had_any, retention, trouble, started } = scan;
+        let mut sweep = Sweep {
+            provider: known.provider.id().to_owned(),
+            home: known.home.path.to_string_lossy().into_owned(),
+            listed: listed.len(),
+            ..Sweep::default()
+        };
+        let trouble = match trouble {
+            Some(trouble) => Some(trouble),
+            None => {
+                let found = (listed, seen, &mut gaps);
+                self.apply_listing(&known, found, retention, moves, &mut sweep).await?
+            }
+        };
+        self.follow_leases(&known, trouble.is_none() && gaps.is_empty()).await?;
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
-        self.update_home(known, trouble, had_any).await?;
+        sweep.unreadable = gaps.len();
+        self.update_home(&known, trouble, gaps, had_any).await?;
         sweep.ms = started.elapsed().as_millis();
         Ok(sweep)
     }
 
-    /// Imports what changed, then concludes what is gone.
+    /// Imports what changed, then concludes what is gone. Adds the files that cannot be opened to
+    /// the gaps.
     async fn apply_listing(
         &self,
         known: &KnownHome,
-        (listed, mut seen): (Vec<Listed>, HashMap<String, Seen>),
+        (listed, mut seen, gaps): (Vec<Listed>, HashMap<String, Seen>, &mut Vec<Gap>),
         retention: Option<Retention>,
+        moves: &Moves,
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
         let is_new = seen.is_empty();
@@ -152,12 +241,13 @@ impl Discovery {
         // Oldest first: new rows then go to the end of most indexes, which is twice as fast.
         changed.sort_unstable_by_key(|entry| entry.stamp.mtime_ns);
         // In a new home every session gets its predicted expiry here.
-        if !self.import(known, changed, retention).await? {
-            return Ok(self.homes.trouble(known.id));
+        match self.import(known, changed, retention, moves).await? {
+            Some(unopened) => gaps.extend(unopened),
+            None => return Ok(self.homes.trouble(known.id)),
         }
         self.predict(known, retention, is_new).await?;
-        let vanished: HashSet<String> = seen.into_keys().collect();
-        self.conclude_gone(known, vanished, sweep).await
+        let vanished = seen.into_keys().filter(|location| !moves.are_from(location)).collect();
+        self.conclude_gone(known, vanished, gaps, sweep).await
     }
 
     /// Recomputes predicted expiry when the provider's retention settings changed.
@@ -181,80 +271,6 @@ impl Discovery {
             self.store.write(predict).await?;
         }
         self.homes.update(known.id, |state| state.retention = Some(present));
-        Ok(())
-    }
-
-    /// Concludes that sessions are gone, unless so many vanished that the home is in doubt.
-    async fn conclude_gone(
-        &self,
-        known: &KnownHome,
-        vanished: HashSet<String>,
-        sweep: &mut Sweep,
-    ) -> Result<Option<Trouble>, Fault> {
-        if vanished.is_empty() {
-            return Ok(None);
-        }
-        let (home_id, paths) = (known.id, vanished.clone());
-        let (lost, of) = self
-            .store
-            .read_slowly(move |c| {
-                let lost = bindings::at_locations(c, home_id, &paths)?;
-                Ok((sessions::by_seqs(c, lost)?, bindings::count_in_home(c, home_id)?))
-            })
-            .await?;
-        // A predicted loss does not raise doubt.
-        let now = now();
-        let surprising = lost
-            .iter()
-            .filter(|row| row.session.status != Status::Expired)
-            .filter(|row| row.session.kind != Kind::Subagent)
-            .filter(|row| row.session.expires_at.is_none_or(|at| at > now))
-            .count();
-        let of = usize::try_from(of).unwrap_or(usize::MAX);
-        if surprising >= LOSS_MIN && surprising * 2 > of {
-            return Ok(Some(Trouble::Held { lost: surprising, of }));
-        }
-        sweep.lost = lost.len();
-        for row in lost {
-            let verdict = self.verdict_of(known, &row).await?;
-            self.store_verdict(&row, verdict).await?;
-        }
-        self.store
-            .write(move |tx| vanished.iter().try_for_each(|path| files::forget(tx, home_id, path)))
-            .await?;
-        Ok(None)
-    }
-
-    /// Stores the state of a home; when a home has recovered, its sessions are judged again.
-    async fn update_home(
-        &self,
-        known: &KnownHome,
-        trouble: Option<Trouble>,
-        had_any: bool,
-    ) -> Result<(), Fault> {
-        let before = self.homes.state(known.id).trouble;
-        if let Some(trouble) = &trouble
-            && before.as_ref() != Some(trouble)
-            && *trouble != Trouble::Missing
-        {
-            let home = known.home.path.display();
-            tracing::warn!("{} home {home}: {}", known.provider.id(), trouble.describe());
-        }
-        let well = trouble.is_none();
-        self.homes.update(known.id, |state| state.trouble = trouble);
-        if well && had_any && (before.is_some() || !self.has_swept()) {
-            let home_id = known.id;
-            let rows = self
-                .store
-                .read_slowly(move |c| {
-                    sessions::by_seqs(c, sessions::held_back(c, home_id, HOME_REASONS)?)
-                })
-                .await?;
-            for row in rows {
-                let verdict = self.verdict_of(known, &row).await?;
-                self.store_verdict(&row, verdict).await?;
-            }
-        }
         Ok(())
     }
 }

@@ -88,6 +88,18 @@ impl Directories {
         Ok(self.pass(&path, CHECK_TIMEOUT, move || asked.is_dir()).await?.ok())
     }
 
+    /// Returns a directory with its links resolved; `None` if it does not exist or its disk does
+    /// not answer.
+    ///
+    /// # Errors
+    /// Fails if the lookup panics.
+    pub(crate) async fn real_path(&self, dir: &str) -> Result<Option<String>, Fault> {
+        let path = PathBuf::from(dir);
+        let asked = path.clone();
+        let real = self.pass(&path, CHECK_TIMEOUT, move || asked.canonicalize().ok()).await?;
+        Ok(real.ok().flatten().and_then(|real| real.into_os_string().into_string().ok()))
+    }
+
     /// Returns the project of a directory: its git top level, else the directory itself.
     ///
     /// # Errors

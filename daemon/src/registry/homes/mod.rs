@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sessd_proto::provider::{HomeInfo, HomeState};
+use sessd_proto::session::UnreadablePart;
 use sessd_proto::{Environment, Fault, Reason};
 
 use crate::launch_files;
-use crate::providers::{self, Bound, Home, Provider};
+use crate::providers::{self, Bound, Gap, Home, Provider};
 use crate::store::Store;
 use crate::store::bindings::{self, HomeRow};
 use crate::store::sessions::Stored;
@@ -21,10 +22,14 @@ use gate::{Gate, LISTING_TIMEOUT, LIVE_TIMEOUT, Unanswered};
 
 pub(crate) mod directories;
 pub(crate) mod gate;
+mod renamed;
+
+/// The most unreadable parts of homes that one response names.
+const PARTS_MAX: usize = 100;
 
 /// Reasons of verdicts that say something about a home, not about a session.
 pub(crate) const HOME_REASONS: &[Reason] =
-    &[Reason::HomeMissing, Reason::HomeUnreadable, Reason::HomeHeld];
+    &[Reason::HomeMissing, Reason::HomeUnreadable, Reason::HomeHeld, Reason::PartUnreadable];
 
 /// The homes of every provider, and the directories outside them.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ pub(crate) struct KnownHome {
 pub(crate) struct State {
     gate: Arc<Gate>,
     pub(crate) trouble: Option<Trouble>,
+    /// The parts that could not be read.
+    pub(crate) gaps: Vec<Gap>,
     pub(crate) retention: Option<Option<(i64, bool)>>,
 }
 
@@ -162,6 +169,15 @@ impl Homes {
         found.ok_or_else(|| Fault::internal("a session without a home"))
     }
 
+    /// Returns a stored session as a plan needs it.
+    ///
+    /// # Errors
+    /// Fails if the lookup panics.
+    pub(crate) async fn to_launch(&self, row: &Stored) -> Result<Bound, Fault> {
+        let real_dir = self.directories.real_path(&row.session.launch_dir).await?;
+        Ok(Bound { real_dir, ..bound(row) })
+    }
+
     /// Runs a call that reads a home's disk. Returns `None` if it does not end in time. A home
     /// that hangs is remembered as hung until a sweep has found it well again.
     ///
@@ -232,9 +248,10 @@ impl Homes {
 
     /// Describes a home for `providers` and `doctor`.
     pub(crate) fn info(&self, known: &KnownHome) -> HomeInfo {
-        let trouble = self.trouble(known.id);
+        let State { trouble, gaps, .. } = self.state(known.id);
         let state = match trouble {
-            None => HomeState::Ok,
+            None if gaps.is_empty() => HomeState::Ok,
+            None => HomeState::Incomplete,
             Some(Trouble::Missing) => HomeState::Missing,
             Some(Trouble::Unreadable(_) | Trouble::Hung) => HomeState::Unreadable,
             Some(Trouble::Held { .. }) => HomeState::Held,
@@ -242,9 +259,42 @@ impl Homes {
         HomeInfo {
             path: known.home.path.to_string_lossy().into_owned(),
             state,
-            detail: trouble.map(|trouble| trouble.describe()),
+            detail: trouble.map(|trouble| trouble.describe()).or_else(|| describe(&gaps)),
         }
     }
+
+    /// Returns the parts of all homes that cannot be read now, at most 100.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
+    pub(crate) async fn unreadable(&self) -> Result<Vec<UnreadablePart>, Fault> {
+        let mut parts = Vec::new();
+        for known in self.known().await? {
+            let State { trouble, gaps, .. } = self.state(known.id);
+            let part = |path: &Path, error: String| UnreadablePart {
+                provider: known.provider.id().to_owned(),
+                home: known.home.path.to_string_lossy().into_owned(),
+                path: path.to_string_lossy().into_owned(),
+                error,
+            };
+            let of_home = trouble.filter(|it| matches!(it, Trouble::Unreadable(_) | Trouble::Hung));
+            parts.extend(of_home.map(|trouble| part(&known.home.path, trouble.describe())));
+            parts.extend(gaps.into_iter().map(|gap| part(&gap.path, gap.error)));
+        }
+        parts.truncate(PARTS_MAX);
+        Ok(parts)
+    }
+}
+
+/// Describes the parts of a home that cannot be read, in words for people; `None` without any.
+fn describe(gaps: &[Gap]) -> Option<String> {
+    let [first, others @ ..] = gaps else { return None };
+    let first = format!("{}: {}", first.path.display(), first.error);
+    let more = match others.len() {
+        0 => String::new(),
+        count => format!(", and {count} more"),
+    };
+    Some(format!("a part of its store cannot be read: {first}{more}"))
 }
 
 impl Trouble {
@@ -276,5 +326,6 @@ pub(crate) fn bound(row: &Stored) -> Bound {
         scope: row.scope.clone(),
         location: row.location.clone(),
         launch_dir: row.session.launch_dir.clone(),
+        real_dir: None,
     }
 }

@@ -14,7 +14,6 @@ use crate::clock::now;
 use crate::providers::{self, Forks, Home, Launch, Provider};
 use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
-use crate::registry::homes::bound;
 use crate::store::annotations;
 use crate::store::bindings;
 use crate::store::import::{self, FoundSession};
@@ -172,7 +171,7 @@ impl Launches {
         new.found.facts.kind = Kind::Interactive;
         let found = &new.found;
         let id = Some(&*found.facts.provider_session_id).filter(|id| !id.is_empty());
-        let bound = bound(row);
+        let bound = self.homes.to_launch(row).await?;
         let cwd = &found.facts.launch_dir;
         let plan = forks(known.provider)?.plan(&known.home, &bound, id, cwd, &new.launch);
         let plan = self.complete(known, &new.launch, plan).await?;

@@ -15,7 +15,6 @@ use crate::failpoint;
 use crate::process;
 use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
-use crate::registry::homes::bound;
 use crate::registry::writers::leases::{busy, has_turns};
 use crate::store::leases;
 use crate::store::sessions::Stored;
@@ -62,7 +61,7 @@ impl Launches {
         }
         let mut sessions = self.writers.with_live(vec![row]).await?;
         let session = sessions.pop().unwrap_or_default();
-        Ok(ResumeResponse { session, plan })
+        Ok(ResumeResponse { session, plan, unreadable: self.homes.unreadable().await? })
     }
 
     /// Returns the launch plan that was asked for, and the session that it starts.
@@ -79,12 +78,14 @@ impl Launches {
         let launch = self.launch(&row, &request.environment)?;
         let plan = if let Some(original) = self.original(&row).await? {
             let id = row.session.provider_session_id.as_deref();
-            let (original, cwd) = (bound(&original), cwd.unwrap_or(&row.session.launch_dir));
+            let original = self.homes.to_launch(&original).await?;
+            let cwd = cwd.unwrap_or(&row.session.launch_dir);
             create::forks(known.provider)?.plan(&known.home, &original, id, cwd, &launch)
         } else if is_unstarted(&row.session) {
             create::plan_new(known, &row, cwd, &launch)
         } else {
-            known.provider.launcher().plan_resume(&known.home, &bound(&row), cwd, &launch)
+            let bound = self.homes.to_launch(&row).await?;
+            known.provider.launcher().plan_resume(&known.home, &bound, cwd, &launch)
         };
         Ok((row, self.complete(known, &launch, plan).await?))
     }

@@ -38,6 +38,8 @@ impl Sessions {
             checked.push(self.discovery.check_in(&homes, row, losses).await?);
         }
         let sessions = self.writers.with_live(checked).await?;
-        Ok(SessionPage { sessions, next, discovering: !self.discovery.has_swept() })
+        let (discovering, unreadable) =
+            (!self.discovery.has_swept(), self.homes.unreadable().await?);
+        Ok(SessionPage { sessions, next, discovering, unreadable })
     }
 }

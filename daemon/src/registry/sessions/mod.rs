@@ -67,7 +67,9 @@ impl Sessions {
         } else {
             self.store.read(move |c| page::list(c, &request)).await?
         };
-        Ok(SessionPage { sessions: self.writers.with_live(found).await?, next, discovering })
+        let sessions = self.writers.with_live(found).await?;
+        let unreadable = self.homes.unreadable().await?;
+        Ok(SessionPage { sessions, next, discovering, unreadable })
     }
 
     /// Returns one session.

@@ -11,9 +11,9 @@ use super::Turns;
 use super::prompt;
 use crate::clock::now;
 use crate::failpoint;
-use crate::providers::{Home, Launch, Provider, TurnSpec};
+use crate::providers::{Bound, Home, Launch, Provider, TurnSpec};
 use crate::registry::discovery::verdict::is_unstarted;
-use crate::registry::homes::{KnownHome, bound};
+use crate::registry::homes::KnownHome;
 use crate::registry::launch::admission::{Admission, needs_rebind};
 use crate::registry::launch::create::{NewSession, insert, start_over};
 use crate::registry::writers::leases;
@@ -181,11 +181,11 @@ impl Turns {
         environment: &Environment,
     ) -> Result<(LaunchPlan, Launch), Fault> {
         let launch = self.launches.launch(row, environment)?;
-        let spec = turn_spec(row, launch.clone());
+        let spec = turn_spec(row, self.homes.to_launch(row).await?, launch.clone());
         let plan = match self.launches.original(row).await? {
             None => known.provider.turns().and_then(|turns| turns.plan(&known.home, &spec)),
             Some(original) => {
-                let resume = Some(bound(&original));
+                let resume = Some(self.homes.to_launch(&original).await?);
                 let spec = TurnSpec { resume, ..spec };
                 known.provider.forks().map(|forks| forks.plan_turn(&known.home, &spec))
             }
@@ -250,8 +250,9 @@ impl Turns {
         let Some((turn, is_new)) = stored else { return Ok(None) };
         if is_new {
             let (turn_id, environment) = (turn.id.clone(), request.environment);
-            let waiting = Waiting { turn_id, environment, is_first };
-            self.queue(turn.session_id.clone(), waiting);
+            let session_id = turn.session_id.clone();
+            let waiting = Waiting { session_id, turn_id, environment, is_first };
+            self.queue(waiting);
         }
         Ok(Some(turn))
     }
@@ -328,9 +329,8 @@ fn validate(request: &SendRequest) -> Result<(), Fault> {
 }
 
 /// Returns the turn to plan; a session that was never started has no transcript to resume.
-pub(crate) fn turn_spec(row: &Stored, launch: Launch) -> TurnSpec {
+pub(crate) fn turn_spec(row: &Stored, bound: Bound, launch: Launch) -> TurnSpec {
     let unstarted = is_unstarted(&row.session);
-    let bound = bound(row);
     TurnSpec {
         new_id: row.session.provider_session_id.clone().filter(|_| unstarted),
         cwd: bound.launch_dir.clone(),

@@ -38,16 +38,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Turns {
     /// Appends a turn to its session's queue, and starts a task that runs the queue if it was idle.
-    pub(crate) fn queue(self: &Arc<Self>, session_id: String, waiting: Waiting) {
-        if !self.writers.queues.push(&session_id, waiting) {
-            return;
-        }
+    pub(crate) fn queue(self: &Arc<Self>, waiting: Waiting) {
+        let Some(queue) = self.writers.queues.push(waiting) else { return };
         let turns = Arc::clone(self);
         tokio::spawn(async move {
-            while let Some(next) = turns.writers.queues.next(&session_id) {
+            while let Some(next) = turns.writers.queues.next(&queue) {
                 let turn_id = next.turn_id.clone();
                 // A panic in one turn must not block the turns behind it.
-                let turn = AssertUnwindSafe(turns.run_turn(&session_id, next));
+                let turn = AssertUnwindSafe(turns.run_turn(next));
                 let outcome = match turn.catch_unwind().await {
                     Ok(outcome) => outcome,
                     Err(_) => Err(turns.end_crashed(&turn_id).await),
@@ -84,14 +82,14 @@ impl Turns {
     }
 
     /// Runs one turn to its end.
-    async fn run_turn(self: &Arc<Self>, session_id: &str, run: Run) -> Result<(), Fault> {
+    async fn run_turn(self: &Arc<Self>, run: Run) -> Result<(), Fault> {
         let id = run.turn_id.clone();
         let asked = self.store.read(move |c| rows::asked(c, &id)).await?.ok_or_else(deleted)?;
         let mut stop = run.stop.clone();
         let ready = tokio::select! {
             biased;
             why = wait_for_stop(&mut stop) => Err(why),
-            ready = self.wait_until_free(session_id, &run, &asked) => ready,
+            ready = self.wait_until_free(&run, &asked) => ready,
         };
         let (_slot, known, row) = ready?;
         let row = self.discovery.without_unwritten_id(&known, row).await?;
@@ -110,12 +108,11 @@ impl Turns {
     /// Waits for a slot of the provider and, if the caller allows it, until the session is free.
     async fn wait_until_free(
         self: &Arc<Self>,
-        session_id: &str,
         run: &Run,
         asked: &Asked,
     ) -> Result<(Option<OwnedSemaphorePermit>, KnownHome, Stored), Fault> {
         loop {
-            let id = session_id.to_owned();
+            let id = run.session_id.clone();
             let row = self.store.read(move |c| sessions::by_id(c, &id)).await?;
             let row = row.ok_or_else(deleted)?;
             let known = self.homes.of_session(&row).await?;

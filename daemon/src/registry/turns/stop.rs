@@ -70,7 +70,7 @@ impl Turns {
     pub(crate) async fn requeue(self: &Arc<Self>) -> Result<(), crate::store::Error> {
         for (turn_id, session_id) in self.store.read(rows::waiting).await? {
             let environment = Environment::default();
-            self.queue(session_id, Waiting { turn_id, environment, is_first: false });
+            self.queue(Waiting { session_id, turn_id, environment, is_first: false });
         }
         Ok(())
     }

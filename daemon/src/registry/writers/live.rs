@@ -12,8 +12,8 @@ use crate::providers::LiveSession;
 use crate::registry::homes::gate::LIVE_TIMEOUT;
 use crate::registry::homes::{KnownHome, known_home};
 use crate::store::leases::{self, Lease};
-use crate::store::selector;
 use crate::store::sessions::{self as rows, Stored};
+use crate::store::{bindings, selector, twins};
 
 /// A snapshot of all running sessions: our leases, and the live state that each provider shows.
 #[derive(Debug, Default)]
@@ -74,12 +74,20 @@ impl Writers {
     /// # Errors
     /// Fails if the registry cannot be read.
     async fn snapshot(&self, wanted: impl Fn(&KnownHome) -> bool) -> Result<Running, Fault> {
-        let (homes, leases) =
-            self.store.read(|c| Ok((crate::store::bindings::homes(c)?, leases::all(c)?))).await?;
+        let (homes, leases, twins) =
+            self.store.read(|c| Ok((bindings::homes(c)?, leases::all(c)?, twins::all(c)?))).await?;
         let homes: Vec<_> = homes.into_iter().filter_map(known_home).filter(wanted).collect();
         let boot_id = process::boot_id();
         let alive = leases.into_iter().filter(|lease| is_alive(lease, &boot_id));
-        let leases = alive.map(|lease| (lease.session_id.clone(), lease)).collect();
+        let mut leases: HashMap<_, _> =
+            alive.map(|lease| (lease.session_id.clone(), lease)).collect();
+        for (id, writer) in &twins {
+            let mut group = twins.iter().filter(|(_, other)| *other == writer);
+            let lease = group.find_map(|(twin, _)| leases.get(twin).cloned());
+            if let Some(lease) = lease {
+                leases.entry(id.clone()).or_insert(lease);
+            }
+        }
         // Concurrently: one home that hangs must not delay the others.
         let live = homes.iter().map(|known| async move {
             let shown = self

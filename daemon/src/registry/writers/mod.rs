@@ -7,8 +7,10 @@
 
 use std::sync::Arc;
 
+use sessd_proto::Fault;
+
 use crate::registry::homes::Homes;
-use crate::store::Store;
+use crate::store::{Store, twins};
 use queue::Queues;
 
 pub(crate) mod leases;
@@ -32,5 +34,34 @@ impl Writers {
         turns_per_provider: usize,
     ) -> Arc<Self> {
         Arc::new(Self { store, homes, queues: Queues::new(turns_per_provider) })
+    }
+
+    /// Reads which sessions are twins, at the start.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
+    pub(crate) async fn recover_twins(&self) -> Result<(), Fault> {
+        self.queues.set_twins(self.store.read(twins::all).await?);
+        Ok(())
+    }
+
+    /// Sets which sessions of these homes are twins: one transcript, so one queue and one lease.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be written.
+    pub(crate) async fn set_twins(
+        &self,
+        homes: Vec<i64>,
+        pairs: Vec<[String; 2]>,
+    ) -> Result<(), Fault> {
+        let known = self.store.read(twins::all).await?;
+        if known.is_empty() && pairs.is_empty() {
+            return Ok(());
+        }
+        let set = move |tx: &rusqlite::Transaction<'_>| twins::set(tx, &homes, &pairs);
+        if self.store.write_durable(set).await? {
+            self.recover_twins().await?;
+        }
+        Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! In-memory turn queues, one per session: the waiting turns, the running one, and the signal that
+//! In-memory turn queues, one per session, or per transcript if that has two: the waiting turns, the running one, and the signal that
 //! stops it early. Runs nothing and stores nothing.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +14,8 @@ use crate::providers::{self, Provider};
 #[derive(Debug)]
 pub(crate) struct Queues {
     by_session: Mutex<HashMap<String, Queue>>,
+    /// The session whose queue a twin uses.
+    twins: Mutex<HashMap<String, String>>,
     /// Slots for turns that run at the same time, by provider.
     pub(crate) slots: HashMap<&'static str, Arc<Semaphore>>,
     /// Set during shutdown: no further turn is started.
@@ -49,6 +51,7 @@ pub(crate) enum Stop {
 /// A waiting turn: the part of it that is only in memory. The rest is in the store.
 #[derive(Debug)]
 pub(crate) struct Waiting {
+    pub(crate) session_id: String,
     pub(crate) turn_id: String,
     pub(crate) environment: Environment,
     /// True for the first turn of a session: there is no transcript to check yet.
@@ -57,6 +60,7 @@ pub(crate) struct Waiting {
 
 /// A turn that was popped from its queue to be run.
 pub(crate) struct Run {
+    pub(crate) session_id: String,
     pub(crate) turn_id: String,
     pub(crate) environment: Environment,
     pub(crate) is_first: bool,
@@ -75,6 +79,7 @@ impl Queues {
         };
         Self {
             by_session: Mutex::default(),
+            twins: Mutex::default(),
             slots: providers::ALL.iter().map(slot).collect(),
             ending: AtomicBool::new(false),
             changed: watch::Sender::new(0),
@@ -85,9 +90,20 @@ impl Queues {
         self.by_session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sets the sessions that share a queue, each with the one that names it.
+    pub(crate) fn set_twins(&self, twins: HashMap<String, String>) {
+        *self.twins.lock().unwrap_or_else(PoisonError::into_inner) = twins;
+    }
+
+    /// Returns the name of the queue of a session.
+    fn name(&self, session_id: &str) -> String {
+        let twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        twins.get(session_id).map_or(session_id, String::as_str).to_owned()
+    }
+
     /// True while turns of this session wait or run.
     pub(crate) fn has(&self, session_id: &str) -> bool {
-        self.queues().contains_key(session_id)
+        self.queues().contains_key(&self.name(session_id))
     }
 
     /// True while turns wait or run.
@@ -97,8 +113,8 @@ impl Queues {
 
     /// Returns the current turn of a session if no other turn waits behind it.
     pub(crate) fn sole_current(&self, session_id: &str) -> Option<String> {
-        let queues = self.queues();
-        let queue = queues.get(session_id).filter(|queue| queue.waiting.is_empty())?;
+        let (queues, name) = (self.queues(), self.name(session_id));
+        let queue = queues.get(&name).filter(|queue| queue.waiting.is_empty())?;
         queue.current.as_ref().map(|current| current.turn_id.clone())
     }
 
@@ -110,7 +126,7 @@ impl Queues {
     /// Removes a waiting turn from its queue; `false` if it is not waiting there.
     pub(crate) fn remove(&self, session_id: &str, turn_id: &str) -> bool {
         let mut queues = self.queues();
-        let Some(queue) = queues.get_mut(session_id) else { return false };
+        let Some(queue) = queues.get_mut(&self.name(session_id)) else { return false };
         let before = queue.waiting.len();
         queue.waiting.retain(|waiting| waiting.turn_id != turn_id);
         queue.waiting.len() < before
@@ -119,7 +135,7 @@ impl Queues {
     /// Asks the current turn of a session to stop; with `turn_id`, only if that is the one.
     pub(crate) fn stop_current(&self, session_id: &str, turn_id: Option<&str>) {
         let queues = self.queues();
-        let current = queues.get(session_id).and_then(|queue| queue.current.as_ref());
+        let current = queues.get(&self.name(session_id)).and_then(|queue| queue.current.as_ref());
         if let Some(current) = current.filter(|it| turn_id.is_none_or(|id| id == it.turn_id)) {
             current.stop.send_replace(Some(Stop::Cancelled));
         }
@@ -136,28 +152,32 @@ impl Queues {
         }
     }
 
-    /// Appends a turn to its session's queue; `true` if that queue was idle and must be run.
-    pub(crate) fn push(&self, session_id: &str, waiting: Waiting) -> bool {
+    /// Appends a turn to its session's queue; returns the name of that queue if it was idle and
+    /// must be run.
+    pub(crate) fn push(&self, waiting: Waiting) -> Option<String> {
         let mut queues = self.queues();
         if self.ending.load(Ordering::Relaxed) {
-            return false;
+            return None;
         }
-        let was_idle = !queues.contains_key(session_id);
-        queues.entry(session_id.to_owned()).or_default().waiting.push_back(waiting);
-        was_idle
+        let name = self.name(&waiting.session_id);
+        let was_idle = !queues.contains_key(&name);
+        queues.entry(name.clone()).or_default().waiting.push_back(waiting);
+        was_idle.then_some(name)
     }
 
-    /// Pops the next turn and makes it the current one; drops the queue when it is empty.
-    pub(crate) fn next(&self, session_id: &str) -> Option<Run> {
+    /// Pops the next turn of a queue and makes it the current one; drops the queue when it is
+    /// empty.
+    pub(crate) fn next(&self, queue_name: &str) -> Option<Run> {
         let mut queues = self.queues();
-        let queue = queues.get_mut(session_id)?;
-        let Some(Waiting { turn_id, environment, is_first }) = queue.waiting.pop_front() else {
-            queues.remove(session_id);
+        let queue = queues.get_mut(queue_name)?;
+        let Some(waiting) = queue.waiting.pop_front() else {
+            queues.remove(queue_name);
             return None;
         };
+        let Waiting { session_id, turn_id, environment, is_first } = waiting;
         let (stop, stopped) = watch::channel(None);
         queue.current = Some(Current { turn_id: turn_id.clone(), stop });
-        Some(Run { turn_id, environment, is_first, stop: stopped })
+        Some(Run { session_id, turn_id, environment, is_first, stop: stopped })
     }
 }
 

@@ -1,0 +1,133 @@
+//! Concludes which sessions are gone from a home, and stores the state of the home.
+//!
+//! "Gone" is never guessed: a session is gone only if the part of its home that would hold it could
+//! be listed and does not have it. What lies below a part that cannot be read is `unknown`. A sweep
+//! that would lose more than half of a home is held and reported, because that is more often an
+//! unmounted disk than a user who deletes; losses that were predicted do not count. Knows listings
+//! and verdicts; lists nothing itself.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use sessd_proto::{Fault, Kind, Reason, Status};
+
+use super::Discovery;
+use super::sweep::Sweep;
+use crate::clock::now;
+use crate::providers::{Gap, Verdict, hides};
+use crate::registry::homes::{HOME_REASONS, KnownHome, Trouble};
+use crate::store::sessions::Stored;
+use crate::store::{bindings, files, sessions};
+
+/// Sessions that must vanish at once before the half rule applies; one is not a pattern.
+const LOSS_MIN: usize = 2;
+
+impl Discovery {
+    /// Concludes that sessions are gone, unless so many vanished that the home is in doubt.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read or written.
+    pub(super) async fn conclude_gone(
+        &self,
+        known: &KnownHome,
+        vanished: HashSet<String>,
+        gaps: &[Gap],
+        sweep: &mut Sweep,
+    ) -> Result<Option<Trouble>, Fault> {
+        let (hidden, vanished): (HashSet<_>, HashSet<_>) =
+            vanished.into_iter().partition(|location| hides(gaps, location));
+        for row in self.rows_at(known, hidden).await? {
+            if row.session.reason != Some(Reason::PartUnreadable) {
+                self.store_verdict(&row, Verdict::HIDDEN).await?;
+            }
+        }
+        if vanished.is_empty() {
+            return Ok(None);
+        }
+        let home_id = known.id;
+        let of = self.store.read_slowly(move |c| bindings::count_in_home(c, home_id)).await?;
+        let of = usize::try_from(of).unwrap_or(usize::MAX);
+        let lost = self.rows_at(known, vanished.clone()).await?;
+        let surprising = lost.iter().filter(|row| is_surprising(row)).count();
+        if surprising >= LOSS_MIN && surprising * 2 > of {
+            return Ok(Some(Trouble::Held { lost: surprising, of }));
+        }
+        sweep.lost = lost.len();
+        for row in lost {
+            let verdict = self.verdict_of(known, &row).await?;
+            self.store_verdict(&row, verdict).await?;
+        }
+        self.store
+            .write(move |tx| vanished.iter().try_for_each(|path| files::forget(tx, home_id, path)))
+            .await?;
+        Ok(None)
+    }
+
+    /// Returns the sessions whose transcripts were last seen at these locations.
+    async fn rows_at(
+        &self,
+        known: &KnownHome,
+        locations: HashSet<String>,
+    ) -> Result<Vec<Stored>, Fault> {
+        if locations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let home_id = known.id;
+        let rows = self.store.read_slowly(move |c| {
+            sessions::by_seqs(c, bindings::at_locations(c, home_id, &locations)?)
+        });
+        Ok(rows.await?)
+    }
+
+    /// Stores the state of a home; when a home, or a part of it, can be read again, its sessions
+    /// are judged again.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read or written.
+    pub(super) async fn update_home(
+        self: &Arc<Self>,
+        known: &KnownHome,
+        trouble: Option<Trouble>,
+        gaps: Vec<Gap>,
+        had_any: bool,
+    ) -> Result<(), Fault> {
+        let before = self.homes.state(known.id);
+        let (home, provider) = (known.home.path.display(), known.provider.id());
+        if let Some(trouble) = &trouble
+            && before.trouble.as_ref() != Some(trouble)
+            && *trouble != Trouble::Missing
+        {
+            tracing::warn!("{provider} home {home}: {}", trouble.describe());
+        }
+        for gap in gaps.iter().filter(|gap| !before.gaps.contains(gap)) {
+            tracing::warn!("{provider} home {home}: {}: {}", gap.path.display(), gap.error);
+        }
+        let is_well = trouble.is_none();
+        let has_changed = before.trouble.is_some() || before.gaps != gaps;
+        let now_hidden = gaps.clone();
+        self.homes.update(known.id, |state| (state.trouble, state.gaps) = (trouble, gaps));
+        if !is_well || !had_any || !(has_changed || !self.has_swept()) {
+            return Ok(());
+        }
+        let home_id = known.id;
+        let held = self.store.read_slowly(move |c| {
+            sessions::by_seqs(c, sessions::held_back(c, home_id, HOME_REASONS)?)
+        });
+        for row in held.await? {
+            if hides(&now_hidden, &row.location) {
+                continue;
+            }
+            let verdict = self.verdict_of(known, &row).await?;
+            self.store_verdict(&row, verdict).await?;
+        }
+        Ok(())
+    }
+}
+
+/// True if a loss raises doubt: one that was predicted, or of a session that nobody resumes, does
+/// not.
+fn is_surprising(row: &Stored) -> bool {
+    row.session.status != Status::Expired
+        && row.session.kind != Kind::Subagent
+        && row.session.expires_at.is_none_or(|at| at > now())
+}

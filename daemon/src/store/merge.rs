@@ -1,0 +1,167 @@
+//! Merges rows of one transcript: a session that was registered and also found by a sweep, or one
+//! that was found under two names. Knows neither files nor why two names are the same.
+//!
+//! Nothing of the dropped row is lost: its tags, pin, keys, turns and children move to the other,
+//! and its id stays a selector.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension, named_params};
+use serde_json::json;
+use sessd_proto::{EventType, Timestamp};
+
+use super::{Result, bindings, columns, events};
+
+/// The name of a transcript: where it is in which home.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The row number of the home.
+    pub home_id: i64,
+    /// The location.
+    pub location: String,
+}
+
+/// The result of a merge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Merged {
+    /// There is one row now, or there was one before.
+    One,
+    /// Both rows have to stay. Their ids, if that is because both have keys: they are twins.
+    Apart(Option<[String; 2]>),
+}
+
+/// A row with what decides whether it is kept.
+struct Candidate {
+    id: String,
+    seq: i64,
+    /// The row number of the binding.
+    binding: i64,
+    has_keys: bool,
+    /// True if a process has it open, or turns wait or run in it.
+    is_in_use: bool,
+    trashed_at: Option<i64>,
+}
+
+/// Makes one row of each pair of names of one transcript. It gets the first name of the pair. The
+/// row with a key, a lease or turns to run is kept, else the one that is not in the trash, else the
+/// older.
+///
+/// # Errors
+/// Fails if the registry cannot be read or written.
+pub fn names(
+    connection: &Connection,
+    pairs: &[(Name, Name)],
+    at: Timestamp,
+) -> Result<Vec<Merged>> {
+    let mut by_location: HashMap<i64, HashMap<String, i64>> = HashMap::new();
+    for name in pairs.iter().flat_map(|(kept, other)| [kept, other]) {
+        if !by_location.contains_key(&name.home_id) {
+            let bound = bindings::by_location(connection, name.home_id)?;
+            by_location.insert(name.home_id, bound);
+        }
+    }
+    let binding = |name: &Name| by_location.get(&name.home_id)?.get(&name.location).copied();
+    let merge = |(kept, other): &(Name, Name)| {
+        let [kept_row, other_row] = [kept, other].map(|name| match binding(name) {
+            Some(binding) => candidate(connection, binding),
+            None => Ok(None),
+        });
+        let merged = match (kept_row?, other_row?) {
+            (Some(kept), Some(other)) if kept.id != other.id => {
+                merge_candidates(connection, &kept, &other, at)?
+            }
+            _ => Merged::One,
+        };
+        if merged == Merged::One {
+            super::files::forget(connection, other.home_id, &other.location)?;
+        }
+        Ok(merged)
+    };
+    pairs.iter().map(merge).collect()
+}
+
+fn candidate(connection: &Connection, binding: i64) -> Result<Option<Candidate>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, s.seq, s.trashed_at,
+             EXISTS (SELECT 1 FROM keys WHERE session_id = s.id) AS has_keys,
+             EXISTS (SELECT 1 FROM leases WHERE session_id = s.id)
+                 OR EXISTS (SELECT 1 FROM turns WHERE session_id = s.id
+                     AND +state IN ('queued', 'running')) AS is_in_use
+         FROM bindings b JOIN sessions s ON s.id = b.session_id
+         WHERE b.seq = ?1 AND b.current = 1",
+    )?;
+    let found = statement.query_row([binding], |row| {
+        Ok(Candidate {
+            id: row.get("id")?,
+            seq: row.get("seq")?,
+            binding,
+            has_keys: row.get("has_keys")?,
+            is_in_use: row.get("is_in_use")?,
+            trashed_at: row.get("trashed_at")?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// Merges two rows; `kept` has the binding that stays.
+fn merge_candidates(
+    connection: &Connection,
+    kept: &Candidate,
+    other: &Candidate,
+    at: Timestamp,
+) -> Result<Merged> {
+    if kept.has_keys && other.has_keys {
+        return Ok(Merged::Apart(Some([kept.id.clone(), other.id.clone()])));
+    }
+    let rank = |row: &Candidate| (!row.has_keys, !row.is_in_use, row.trashed_at.is_some(), row.seq);
+    let (stays, goes) = if rank(kept) < rank(other) { (kept, other) } else { (other, kept) };
+    if goes.is_in_use {
+        return Ok(Merged::Apart(None));
+    }
+    rows(connection, &stays.id, &goes.id)?;
+    connection.execute("DELETE FROM bindings WHERE seq = ?1", [other.binding])?;
+    connection
+        .execute("UPDATE bindings SET session_id = ?2 WHERE seq = ?1", (kept.binding, &stays.id))?;
+    drop_row(connection, &stays.id, &goes.id)?;
+    // A user who deletes one of two rows of a transcript means the row.
+    let trashed_at = stays.trashed_at.filter(|_| goes.trashed_at.is_some());
+    let set = "UPDATE sessions SET trashed_at = ?2 WHERE id = ?1";
+    connection.execute(set, (&stays.id, trashed_at))?;
+    let data = json!({ "from": goes.id });
+    events::append(connection, at, EventType::Merged, Some(&stays.id), &data)?;
+    Ok(Merged::One)
+}
+
+/// Moves all that belongs to the session `goes` to the session `stays`, except its bindings.
+pub(super) fn rows(connection: &Connection, stays: &str, goes: &str) -> Result<()> {
+    let session = format!(
+        "UPDATE sessions AS s SET {} FROM sessions o WHERE s.id = :stays AND o.id = :goes",
+        columns::merge_assignments()
+    );
+    for sql in [
+        &*session,
+        "INSERT INTO tags (session_id, tag, session_seq, last_activity, created_at, expires_key)
+         SELECT s.id, t.tag, s.seq, s.last_activity, s.created_at, s.expires_key
+         FROM tags t JOIN sessions s ON s.id = :stays WHERE t.session_id = :goes
+         ON CONFLICT DO NOTHING",
+        "UPDATE keys SET session_id = :stays WHERE session_id = :goes",
+        "UPDATE turns SET session_id = :stays WHERE session_id = :goes",
+        "UPDATE sessions SET parent_id = :stays WHERE parent_id = :goes",
+    ] {
+        connection.execute(sql, named_params! { ":stays": stays, ":goes": goes })?;
+    }
+    Ok(())
+}
+
+/// Drops the row `goes`; its id becomes another one of `stays`.
+pub(super) fn drop_row(connection: &Connection, stays: &str, goes: &str) -> Result<()> {
+    for sql in [
+        "UPDATE bindings SET session_id = :stays WHERE session_id = :goes AND current = 0",
+        "UPDATE aliases SET session_id = :stays WHERE session_id = :goes",
+        "DELETE FROM sessions WHERE id = :goes AND :stays <> :goes",
+        "INSERT INTO aliases (id, session_id) VALUES (:goes, :stays) ON CONFLICT DO NOTHING",
+    ] {
+        connection.execute(sql, named_params! { ":stays": stays, ":goes": goes })?;
+    }
+    Ok(())
+}
