@@ -20,6 +20,7 @@ pub mod launch;
 pub mod paths;
 pub mod peer;
 pub mod preface;
+mod printable;
 pub mod provider;
 pub mod reason;
 pub mod reference;
@@ -39,6 +40,7 @@ pub use facts::Facts;
 pub use fault::{Fault, FaultCode};
 pub use json::Json;
 pub use launch::LaunchPlan;
+pub use printable::printable;
 pub use reason::{Reason, TrashReason};
 pub use session::{Kind, LeaseKind, Live, LiveState, Session, Status};
 pub use timestamp::Timestamp;
@@ -52,4 +54,5 @@ pub use timestamp::Timestamp;
 /// - 3: keys; fallbacks; listing and cancelling turns; `wait`, `steal` and `fork` for prompts;
 ///   `retry_at` in faults.
 /// - 4: event types, reasons and states of homes are enums.
-pub const PROTOCOL_VERSION: u32 = 4;
+/// - 5: `last_prompt` of sessions.
+pub const PROTOCOL_VERSION: u32 = 5;

@@ -54,6 +54,7 @@ fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
     let Session {
         id,
         title,
+        last_prompt,
         status,
         reason,
         live,
@@ -88,6 +89,7 @@ fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
     vec![
         ("id", id.clone()),
         ("title", text(title)),
+        ("last prompt", text(last_prompt)),
         ("status", format!("{status}{reason}")),
         ("live", live_state(live)),
         ("provider", provider.clone()),
