@@ -26,8 +26,8 @@ use super::{Stamp, file};
 /// Head and tail grow up to this size each, in bytes. Longer lines are not parsed.
 const SIDE_BYTES_MAX: usize = 32 << 20;
 
-/// Bytes before the tail in which [`HeadTail::search_back`] looks.
-const SEARCH_BYTES: u64 = 256 << 10;
+/// Most bytes before the tail in which [`HeadTail::search_back`] should look.
+pub const SEARCH_BYTES_MAX: u64 = 256 << 10;
 
 /// Bytes that are searched at a time.
 const PIECE_BYTES: u64 = 64 << 10;
@@ -156,14 +156,15 @@ impl HeadTail {
         !self.replaced
     }
 
-    /// Passes to `add` the last line that contains a key, for each of `keys`, from the bytes before
-    /// the tail. Ends at the line of the first key, or at a fixed distance from the tail.
+    /// Passes to `add` the last line that contains a key, for each of `keys`, from so many bytes
+    /// before the tail. Ends at the line of the first key.
     ///
     /// # Errors
     /// Fails if the file cannot be opened or read.
     pub fn search_back(
         &self,
         path: &Path,
+        bytes: u64,
         keys: &[&[u8]],
         mut add: impl FnMut(&[u8]),
     ) -> io::Result<()> {
@@ -172,7 +173,7 @@ impl HeadTail {
         }
         let (file, _) = file::open(path)?;
         let mut end = self.stamp.size.saturating_sub(self.tail_bytes);
-        let limit = end.saturating_sub(SEARCH_BYTES);
+        let limit = end.saturating_sub(bytes);
         let mut wanted = keys.to_vec();
         while end > limit {
             let start = end.saturating_sub(PIECE_BYTES).max(limit);
@@ -323,7 +324,7 @@ mod tests {
             let read = HeadTail::read(&path, 16).unwrap();
             let mut found = Vec::new();
             let mut add = |line: &[u8]| found.push(String::from_utf8_lossy(line).into_owned());
-            read.search_back(&path, &[b"KEY", b"MORE"], &mut add).unwrap();
+            read.search_back(&path, SEARCH_BYTES_MAX, &[b"KEY", b"MORE"], &mut add).unwrap();
             found
         };
         for after in [0, 100, 60_000, (64 << 10) - 20, (64 << 10) - 10, 64 << 10, 250_000] {

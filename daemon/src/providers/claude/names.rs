@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::prompt;
 use super::transcript::Record;
-use crate::providers::head_tail::HeadTail;
+use crate::providers::head_tail::{HeadTail, SEARCH_BYTES_MAX};
 use crate::providers::jsonl::has_any;
 use crate::providers::record::{self, records};
 use crate::providers::title::Best;
@@ -13,6 +13,9 @@ use crate::providers::title::Best;
 /// Parts of the records, the strongest first.
 pub(super) const KEYS: &[&[u8]] =
     &[b"\"customTitle\"", b"\"agent-name\"", b"\"aiTitle\"", b"\"lastPrompt\"", b"\"summary\""];
+
+/// Distance in which the CLI repeats names, in bytes: it reads no more than that itself.
+const REPEAT_BYTES: u64 = 64 << 10;
 
 /// The names in the last records. Each is `None` until a record of its kind was seen; a record may
 /// also take a name away.
@@ -23,6 +26,8 @@ pub(super) struct Names {
     generated: Option<Option<String>>,
     summary: Option<Option<String>>,
     prompt: Best,
+    /// True if a last prompt was seen. Versions that record it repeat every name with it.
+    repeats: bool,
 }
 
 impl Names {
@@ -33,6 +38,7 @@ impl Names {
         set(&mut self.agent, record.agent_name.as_deref().filter(|_| is("agent-name")));
         set(&mut self.generated, record.ai_title.as_deref());
         set(&mut self.summary, record.summary.as_deref().filter(|_| is("summary")));
+        self.repeats |= record.last_prompt.is_some();
         if !self.prompt.is_final() {
             self.prompt.add(record.last_prompt.as_deref().and_then(prompt::of_text));
             self.prompt.add(record.prompt());
@@ -47,8 +53,9 @@ impl Names {
         let mut wanted = vec![KEYS[0]];
         wanted.extend(self.generated.is_none().then_some(KEYS[2]));
         wanted.extend((!self.prompt.is_some()).then_some(KEYS[3]));
+        let bytes = if self.repeats { REPEAT_BYTES } else { SEARCH_BYTES_MAX };
         // A file that cannot be read any more has no other names.
-        let _ = ends.search_back(path, &wanted, |line| self.add_line(line));
+        let _ = ends.search_back(path, bytes, &wanted, |line| self.add_line(line));
         let named: Vec<&[u8]> = ends.head().filter(|line| has_any(line, &KEYS[..3])).collect();
         named.into_iter().rev().for_each(|line| self.add_line(line));
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Reason, Timestamp};
 
-use crate::providers::head_tail::HeadTail;
+use crate::providers::head_tail::{HeadTail, SEARCH_BYTES_MAX};
 use crate::providers::jsonl::{self, Summary};
 use crate::providers::record::{self, part, records};
 use crate::providers::title::{Best, Noise, Prompt};
@@ -182,7 +182,7 @@ impl Tail {
     fn find_title(&mut self, ends: &HeadTail, path: &Path) {
         if self.title.is_none() {
             // A file that cannot be read any more has no title.
-            let _ = ends.search_back(path, &[TITLE_KEY], |line| {
+            let _ = ends.search_back(path, SEARCH_BYTES_MAX, &[TITLE_KEY], |line| {
                 self.title = records::<Record<'_>>(line).find_map(|record| record.title());
             });
         }
