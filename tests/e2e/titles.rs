@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::slice::from_ref;
 
 use serde_json::{Value, json};
 use sessd_proto::{Session, Status};
@@ -27,7 +28,8 @@ fn lines(records: &[Value]) -> String {
 /// A record of a Claude Code transcript.
 fn claude(of: &str, content: &Value) -> Value {
     json!({
-        "type": of, "uuid": "u", "timestamp": "2026-01-01T10:00:00.000Z", "cwd": "/", "gitBranch": "main",
+        "type": of, "uuid": "u", "timestamp": "2026-01-01T10:00:00.000Z", "cwd": "/",
+        "gitBranch": "main",
         "entrypoint": "cli", "isSidechain": false, "message": { "role": of, "content": content },
     })
 }
@@ -77,7 +79,7 @@ fn users_name_of_a_claude_session_stays_as_it_grows() {
         write_claude(
             &sandbox,
             number as u32,
-            grown(&[custom.clone()], answers, &[generated.clone()]),
+            grown(from_ref(&custom), answers, from_ref(&generated)),
         );
     }
     write_claude(&sandbox, 10, grown(&[], 30, &[generated]));

@@ -84,8 +84,8 @@ struct Watch {
     has_new: bool,
 }
 
-/// Single files that are watched, and directories that do not exist yet. The directory that they are
-/// in is watched for them, but nothing else in it counts.
+/// Single files that are watched, and directories that do not exist yet. The directory that holds
+/// them is watched for them, but nothing else in it counts.
 #[derive(Default)]
 struct Files(Mutex<Wanted>);
 

@@ -42,7 +42,8 @@ impl Noise {
     fn without_elements(&self, text: &str) -> String {
         let mut kept = String::new();
         let mut rest = text;
-        // Each is looked for once only, else a text full of beginnings takes the square of its size.
+        // Elements without an end. Each is looked for once, else a text full of beginnings takes
+        // the square of its size.
         let mut endless: Vec<&str> = Vec::new();
         while let Some(at) = memchr::memchr(b'<', rest.as_bytes()) {
             let (before, from) = rest.split_at(at);

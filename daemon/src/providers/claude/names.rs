@@ -1,5 +1,5 @@
-//! The records with which Claude Code names a session: the user's name, its own title, a summary, and
-//! the last prompt. It repeats them as the transcript grows; the last one of each kind counts.
+//! The records with which Claude Code names a session: the user's name, its own title, a summary,
+//! and the last prompt. It repeats them as the transcript grows; the last one of each kind counts.
 
 use std::path::Path;
 

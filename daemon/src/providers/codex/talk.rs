@@ -1,8 +1,9 @@
 //! The conversation in the records of a rollout, as far as a title needs it. Knows no file.
 //!
 //! A rollout says the same thing twice: events hold the text that was typed, and response items the
-//! messages that were sent to the model, with text about the environment before them. A session may have no event of a prompt
-//! at all: it was begun with a goal, a review or a picture, or by a program that records none.
+//! messages that were sent to the model, with text about the environment before them. A session may
+//! have no event of a prompt at all: it was begun with a goal, a review or a picture, or by a
+//! program that records none.
 
 use std::borrow::Cow;
 
