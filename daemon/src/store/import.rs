@@ -242,10 +242,9 @@ impl<'a> Import<'a> {
             ":title": found.facts.title, ":model": found.facts.model,
             ":git_branch": found.facts.git_branch, ":last_prompt": found.facts.last_prompt,
             ":status": status.as_str(), ":reason": reason.map(Reason::as_str),
-            ":comes_back": comes_back,
+            ":comes_back": comes_back, ":parent_id": found.parent_id,
             ":created_at": found.facts.created_at.0, ":last_activity": found.facts.last_activity.0,
             ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
-            ":parent_id": found.parent_id,
         })?;
         let mut statement = connection.prepare_cached(
             "UPDATE bindings SET location = ?1

@@ -2,6 +2,7 @@
 //! file.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::providers::record::{self, part};
@@ -101,14 +102,12 @@ fn of_command(name: &str, words: &str) -> Option<Prompt> {
 
 fn has_tool_result(content: Option<&RawValue>) -> bool {
     #[derive(Deserialize)]
-    struct Block<'a> {
-        #[serde(borrow, rename = "type")]
-        of: std::borrow::Cow<'a, str>,
+    struct Block {
+        #[serde(rename = "tool_use_id")]
+        _call: IgnoredAny,
     }
     let blocks = part::<Vec<&RawValue>>(content).unwrap_or_default();
-    blocks
-        .into_iter()
-        .any(|block| part::<Block<'_>>(Some(block)).is_some_and(|block| block.of == "tool_result"))
+    blocks.into_iter().any(|block| part::<Block>(Some(block)).is_some())
 }
 
 #[cfg(test)]
@@ -144,7 +143,7 @@ mod tests {
         ] {
             assert_eq!(of_text(text), None, "{text}");
         }
-        let json = r#"[{"type":"tool_result","content":"42"},{"type":"text","text":"go on"}]"#;
+        let json = r#"[{"type":"tool_result","tool_use_id":"t","content":"42"},{"type":"text","text":"go on"}]"#;
         let content = serde_json::from_str::<&RawValue>(json).unwrap();
         assert_eq!(of_message(Some(content)), None);
     }
