@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use sessd_proto::{Fault, FaultCode, Timestamp};
+use sessd_proto::{Fault, FaultCode, Timestamp, printable};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Width of a terminal that does not report its own.
@@ -253,12 +253,9 @@ fn cut(text: &str, columns: usize) -> String {
     kept
 }
 
-/// Replaces control characters, which could steer the terminal.
+/// Makes text that others wrote safe to print in one line.
 pub(crate) fn clean(text: &str) -> Cow<'_, str> {
-    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
-        return text.into();
-    }
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(text)
 }
 
 /// Formats a number with its noun, e.g. `1 problem`, `2 problems`.

@@ -16,8 +16,11 @@ pub struct Facts {
     pub launch_dir: String,
     /// The directory in which it last worked.
     pub cwd: Option<String>,
-    /// The provider's title, else the first prompt; one line of at most 200 characters.
+    /// The user's name for it, else the provider's title, else the first prompt; one line of at
+    /// most 200 characters.
     pub title: Option<String>,
+    /// The last prompt; one line of at most 200 characters.
+    pub last_prompt: Option<String>,
     /// The model that answered last.
     pub model: Option<String>,
     /// The git branch it last worked on.

@@ -30,6 +30,8 @@ pub struct Session {
     pub cwd: Option<String>,
     /// The user's title, else the provider's, else the beginning of the first prompt.
     pub title: Option<String>,
+    /// Beginning of the last prompt.
+    pub last_prompt: Option<String>,
     /// Model of the last answer.
     pub model: Option<String>,
     /// Git branch on which it last worked.

@@ -58,6 +58,7 @@ mod systemd;
 mod systemd_install;
 mod systemd_restarts;
 mod tidy;
+mod titles;
 mod tool_events;
 mod tools;
 mod tools_http;

@@ -12,7 +12,7 @@ use sessd_proto::environment::is_supervisors;
 use sessd_proto::launch::{ResumeRequest, ResumeResponse};
 use sessd_proto::service::WAIT_MS_MAX;
 use sessd_proto::session::{ListRequest, UnreadablePart};
-use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status};
+use sessd_proto::{Environment, Fault, FaultCode, LaunchPlan, Status, printable};
 use uuid::Uuid;
 
 use super::list::note_unreadable;
@@ -196,15 +196,15 @@ fn shell_line(plan: &LaunchPlan) -> String {
     words.join(" ") + "\n"
 }
 
-/// Quotes a word for a shell, and escapes every control character.
+/// Quotes a word for a shell, and escapes every character that is not safe to print.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
-    } else if word.contains(char::is_control) {
+    } else if printable(word) != word {
         let escape = |c: char| match c {
             '\\' | '\'' => format!("\\{c}"),
-            c if c.is_control() => {
+            c if printable(&c.to_string()) != c.to_string() => {
                 c.to_string().bytes().map(|byte| format!("\\{byte:03o}")).collect()
             }
             c => c.to_string(),

@@ -50,10 +50,10 @@ fn number(value: &Option<i64>) -> String {
 /// Destructures the session, so that a new field cannot be forgotten here.
 fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
     let moment = |at| context.output.moment(at);
-    let ttl = ttl(session);
     let Session {
         id,
         title,
+        last_prompt,
         status,
         reason,
         live,
@@ -88,6 +88,7 @@ fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
     vec![
         ("id", id.clone()),
         ("title", text(title)),
+        ("last prompt", text(last_prompt)),
         ("status", format!("{status}{reason}")),
         ("live", live_state(live)),
         ("provider", provider.clone()),
@@ -104,7 +105,7 @@ fn pairs(context: &Context, session: &Session) -> Vec<(&'static str, String)> {
         ("last activity", moment(Some(*last_activity))),
         ("checked", moment(*checked_at)),
         ("provider deletes", moment(*expires_at)),
-        ("time to live", ttl),
+        ("time to live", ttl(session)),
         ("parent", text(parent_id)),
         ("keys", keys.join(" ")),
         ("tags", tags.join(" ")),

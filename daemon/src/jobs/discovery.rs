@@ -4,8 +4,8 @@
 //! sweep finds everything.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
@@ -39,9 +39,11 @@ pub(super) fn watch(registry: Arc<Registry>) {
         // Holds a single permit, so a burst of events takes no memory.
         let changed = Arc::new(Notify::new());
         let hint = Arc::clone(&changed);
+        let files = Arc::new(Files::default());
+        let counted = Arc::clone(&files);
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // Reading is not a change. Errors are overflows, so they count as changes.
-            if !event.is_ok_and(|event| event.kind.is_access()) {
+            if !event.is_ok_and(|event| event.kind.is_access() || counted.ignores(&event)) {
                 hint.notify_one();
             }
         });
@@ -50,7 +52,7 @@ pub(super) fn watch(registry: Arc<Registry>) {
         }) else {
             return;
         };
-        let mut watch = Watch { watcher, dirs: HashSet::new(), has_new: false };
+        let mut watch = Watch { watcher, dirs: HashSet::new(), files, has_new: false };
         loop {
             let Some(refreshed) = refresh(&registry, watch).await else { return };
             watch = refreshed;
@@ -77,8 +79,48 @@ pub(super) fn watch(registry: Arc<Registry>) {
 struct Watch {
     watcher: RecommendedWatcher,
     dirs: HashSet<PathBuf>,
+    files: Arc<Files>,
     /// True if the last refresh has added a directory.
     has_new: bool,
+}
+
+/// Single files that are watched, and directories that do not exist yet. The directory that holds
+/// them is watched for them, but nothing else in it counts.
+#[derive(Default)]
+struct Files(Mutex<Wanted>);
+
+#[derive(Default)]
+struct Wanted {
+    files: HashSet<PathBuf>,
+    /// The directories that are watched only for them.
+    parents: HashSet<PathBuf>,
+}
+
+impl Files {
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replaces the files by others; returns the directories to watch for them.
+    fn replace(&self, files: Vec<PathBuf>, dirs: &[PathBuf]) -> Vec<PathBuf> {
+        let mut wanted = self.wanted();
+        let parents = files.iter().filter_map(|file| file.parent().map(Path::to_owned));
+        let parents: Vec<_> = parents.filter(|dir| dir.is_dir() && !dirs.contains(dir)).collect();
+        wanted.parents.extend(parents.iter().cloned());
+        wanted.parents.retain(|dir| !dirs.contains(dir));
+        wanted.files = files.into_iter().collect();
+        parents
+    }
+
+    /// True for a change beside a watched file.
+    fn ignores(&self, event: &Event) -> bool {
+        let wanted = self.wanted();
+        let is_beside = |path: &PathBuf| {
+            let is_in = path.parent().is_some_and(|dir| wanted.parents.contains(dir));
+            is_in && !wanted.files.contains(path)
+        };
+        !event.paths.is_empty() && event.paths.iter().all(is_beside)
+    }
 }
 
 /// Starts to watch new directories. A disk that hangs blocks only this task. Returns `None` if the
@@ -88,7 +130,9 @@ async fn refresh(registry: &Registry, mut watch: Watch) -> Option<Watch> {
     let refreshed = tokio::task::spawn_blocking(move || {
         watch.dirs.retain(|dir| dir.is_dir());
         watch.has_new = false;
-        for dir in wanted.into_iter().filter(|dir| dir.is_dir()) {
+        let (dirs, files): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|path| path.is_dir());
+        let parents = watch.files.replace(files, &dirs);
+        for dir in dirs.into_iter().chain(parents) {
             if watch.dirs.contains(&dir) {
                 continue;
             }

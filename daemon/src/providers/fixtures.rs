@@ -151,6 +151,7 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
         "launch_dir": found.facts.launch_dir,
         "cwd": found.facts.cwd,
         "title": found.facts.title,
+        "last_prompt": found.facts.last_prompt,
         "model": found.facts.model,
         "git_branch": found.facts.git_branch,
         "created_at": found.facts.created_at,

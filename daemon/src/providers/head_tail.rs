@@ -11,12 +11,13 @@
 //! until its caller has found enough or `SIDE_BYTES_MAX` is reached. Nothing is read in between:
 //! rare questions about the whole file go through `scan`, one line in memory at a time.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::iter;
 use std::path::Path;
+use std::{iter, mem};
 
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memmem, memrchr};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
 
@@ -25,13 +26,29 @@ use super::{Stamp, file};
 /// Head and tail grow up to this size each, in bytes. Longer lines are not parsed.
 const SIDE_BYTES_MAX: usize = 32 << 20;
 
+/// Most bytes before the tail in which [`HeadTail::search_back`] should look.
+pub const SEARCH_BYTES_MAX: u64 = 256 << 10;
+
+/// Bytes that are searched at a time.
+const PIECE_BYTES: u64 = 64 << 10;
+
+/// Longest key that is found across the border of two pieces.
+const KEY_BYTES_MAX: usize = 64;
+
+/// Longest line that is found, in bytes before and after the key.
+const FOUND_BYTES_MAX: u64 = 8 << 10;
+
 /// The first and the last bytes of a file, cut at line ends.
 #[derive(Debug, Default)]
 pub struct HeadTail {
     head: Vec<u8>,
     /// Empty if the head holds the whole file.
     tail: Vec<u8>,
+    /// Length of the complete lines at the end of the file.
+    tail_bytes: u64,
     whole: bool,
+    /// True if bytes had to be replaced because they were not UTF-8.
+    replaced: bool,
     stamp: Stamp,
 }
 
@@ -50,6 +67,7 @@ impl HeadTail {
             read.tail = read_at(&file, size - side as u64, side)?;
             read.cut();
         }
+        read.replace_garbage();
         Ok(read)
     }
 
@@ -62,13 +80,13 @@ impl HeadTail {
         path: &Path,
         side: usize,
         parse: impl Fn(&Self) -> T,
-        enough: impl Fn(&T) -> bool,
+        enough: impl Fn(&Self, &T) -> bool,
     ) -> io::Result<(Self, T)> {
         let mut side = side;
         loop {
             let read = Self::read(path, side)?;
             let parsed = parse(&read);
-            if read.whole || side >= SIDE_BYTES_MAX || enough(&parsed) {
+            if read.whole || side >= SIDE_BYTES_MAX || enough(&read, &parsed) {
                 return Ok((read, parsed));
             }
             side *= 4;
@@ -104,6 +122,7 @@ impl HeadTail {
         if !read.whole {
             read.cut();
         }
+        read.replace_garbage();
         Ok(read)
     }
 
@@ -118,12 +137,72 @@ impl HeadTail {
         self.head.truncate(end);
         let start = memchr(b'\n', &self.tail).map_or(self.tail.len(), |at| at + 1);
         self.tail.drain(..start);
+        self.tail_bytes = self.tail.len() as u64;
+    }
+
+    /// Replaces bytes that are not UTF-8, as the CLIs do when they read text.
+    fn replace_garbage(&mut self) {
+        for side in [&mut self.head, &mut self.tail] {
+            if let Cow::Owned(replaced) = String::from_utf8_lossy(side) {
+                *side = replaced.into_bytes();
+                self.replaced = true;
+            }
+        }
+    }
+
+    /// True if all bytes that were read are UTF-8.
+    #[must_use]
+    pub fn is_utf8(&self) -> bool {
+        !self.replaced
+    }
+
+    /// Passes to `add` the last line that contains a key, for each of `keys`, from so many bytes
+    /// before the tail. Ends at the line of the first key.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be opened or read.
+    pub fn search_back(
+        &self,
+        path: &Path,
+        bytes: u64,
+        keys: &[&[u8]],
+        mut add: impl FnMut(&[u8]),
+    ) -> io::Result<()> {
+        if self.whole || keys.is_empty() {
+            return Ok(());
+        }
+        let (file, _) = file::open(path)?;
+        let mut end = self.stamp.size.saturating_sub(self.tail_bytes);
+        let limit = end.saturating_sub(bytes);
+        let mut wanted = keys.to_vec();
+        while end > limit {
+            let start = end.saturating_sub(PIECE_BYTES).max(limit);
+            // A key may lie across the border of two pieces.
+            let piece = read_at(&file, start, (end - start) as usize + KEY_BYTES_MAX)?;
+            for key in mem::take(&mut wanted) {
+                match memmem::rfind(&piece, key) {
+                    Some(at) => add(&line_at(&file, start + at as u64)?),
+                    None => wanted.push(key),
+                }
+            }
+            if wanted.first() != keys.first() {
+                break;
+            }
+            end = start;
+        }
+        Ok(())
     }
 
     /// Returns the fingerprint of the file that was read.
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         self.stamp
+    }
+
+    /// Returns the length of the head, in bytes.
+    #[must_use]
+    pub fn head_bytes(&self) -> usize {
+        self.head.len()
     }
 
     /// True if every line of the file was read.
@@ -136,7 +215,7 @@ impl HeadTail {
     #[must_use]
     pub fn tail_contains(&self, bytes: &[u8]) -> bool {
         let tail = if self.whole { &self.head } else { &self.tail };
-        memchr::memmem::find(tail, bytes).is_some()
+        memmem::find(tail, bytes).is_some()
     }
 
     /// Returns the lines from the start; of a small file, all of them.
@@ -177,10 +256,22 @@ pub fn scan(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> 
         if reader.by_ref().take(SIDE_BYTES_MAX as u64).read_until(b'\n', &mut line)? == 0 {
             return Ok(());
         }
-        if !each(line.strip_suffix(b"\n").unwrap_or(&line)) {
+        // Bytes that are not UTF-8 are replaced, as the CLIs do.
+        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line));
+        if !each(text.as_bytes()) {
             return Ok(());
         }
     }
+}
+
+/// Returns the line around a place in a file, without what is too far from it.
+fn line_at(file: &File, at: u64) -> io::Result<Vec<u8>> {
+    let start = at.saturating_sub(FOUND_BYTES_MAX);
+    let mut bytes = read_at(file, start, 2 * FOUND_BYTES_MAX as usize)?;
+    let middle = ((at - start) as usize).min(bytes.len());
+    bytes.truncate(memchr(b'\n', &bytes[middle..]).map_or(bytes.len(), |end| middle + end));
+    bytes.drain(..memrchr(b'\n', &bytes[..middle]).map_or(0, |start| start + 1));
+    Ok(bytes)
 }
 
 fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
@@ -224,6 +315,42 @@ mod tests {
     }
 
     #[test]
+    fn line_far_before_the_tail_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let find = |before: usize, after: usize| {
+            let [before, after] = [before, after].map(|length| "x".repeat(length));
+            fs::write(&path, format!("a KEY 1\n{before}\na KEY 2\n{after}\nend\n")).unwrap();
+            let read = HeadTail::read(&path, 16).unwrap();
+            let mut found = Vec::new();
+            let mut add = |line: &[u8]| found.push(String::from_utf8_lossy(line).into_owned());
+            read.search_back(&path, SEARCH_BYTES_MAX, &[b"KEY", b"MORE"], &mut add).unwrap();
+            found
+        };
+        for after in [0, 100, 60_000, (64 << 10) - 20, (64 << 10) - 10, 64 << 10, 250_000] {
+            assert_eq!(find(100, after), ["a KEY 2"], "{after}");
+        }
+        assert!(find(100, 300_000).is_empty());
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, b"a\xff\xfeb\nc\n").unwrap();
+        let read = HeadTail::read(&path, 100).unwrap();
+        assert_eq!(lines(read.head()), ["a\u{fffd}\u{fffd}b", "c"]);
+        assert!(!read.is_utf8());
+        let mut scanned = Vec::new();
+        scan(&path, |line| {
+            scanned.push(String::from_utf8(line.to_vec()).unwrap());
+            true
+        })
+        .unwrap();
+        assert_eq!(scanned, lines(read.head()).into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
     fn record_larger_than_the_first_read_is_found_by_growing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
@@ -231,7 +358,7 @@ mod tests {
         let read = HeadTail::read(&path, 8).unwrap();
         assert!(!read.is_whole() && read.head().next().is_none());
         let read =
-            HeadTail::grow(&path, 8, |read| read.head().count(), |lines| *lines > 0).unwrap().0;
+            HeadTail::grow(&path, 8, |read| read.head().count(), |_, lines| *lines > 0).unwrap().0;
         assert_eq!(lines(read.tail_reversed()), ["b".repeat(50), "a".repeat(50)]);
     }
 }

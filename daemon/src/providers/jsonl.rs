@@ -9,26 +9,27 @@ use super::head_tail::HeadTail;
 use super::record::{self, records};
 use super::{Found, Stamp};
 
-/// Passes the records at the end to `add`, last one first, until it returns true: enough is known
-/// but perhaps the title. From then on only lines with the key of a title are parsed, which may be
-/// anywhere in the tail.
+/// Passes the records at the end to `add`, last one first, until it returns true: enough is known.
+/// From then on only lines for which `is_late` is true are parsed: those with a title or a prompt,
+/// which may be anywhere in the tail.
 pub(super) fn each_last<'a, T: Deserialize<'a>>(
     ends: &'a HeadTail,
-    title_key: &[u8],
+    is_late: impl Fn(&[u8]) -> bool,
     mut add: impl FnMut(&T) -> bool,
 ) {
-    let has_title = ends.tail_contains(title_key);
     let mut is_enough = false;
     for line in ends.tail_reversed() {
-        if is_enough && !has_title {
-            break;
-        }
-        if is_enough && memmem::find(line, title_key).is_none() {
+        if is_enough && !is_late(line) {
             continue;
         }
         let glued: Vec<T> = records(line).collect();
         glued.iter().rev().for_each(|record| is_enough = add(record));
     }
+}
+
+/// True if a line contains one of these texts.
+pub(super) fn has_any(line: &[u8], texts: &[&[u8]]) -> bool {
+    texts.iter().any(|text| memmem::find(line, text).is_some())
 }
 
 /// The facts in the head and the tail of a transcript.
@@ -40,8 +41,10 @@ pub(super) struct Summary {
     pub(super) cwd: Option<String>,
     /// The title that the user or the CLI gave it.
     pub(super) title: Option<String>,
-    /// The first prompt.
+    /// The first prompt, as a title.
     pub(super) prompt: Option<String>,
+    /// The last prompt, as a title.
+    pub(super) last_prompt: Option<String>,
     /// The model that answered last.
     pub(super) model: Option<String>,
     /// The git branch of the last record.
@@ -61,9 +64,10 @@ impl Summary {
         let facts = Facts {
             cwd: self.cwd.or_else(|| Some(launch_dir.clone())).filter(|cwd| !cwd.is_empty()),
             launch_dir,
-            title: self.title.or_else(|| record::title(&self.prompt?)),
-            model: self.model,
-            git_branch: self.git_branch,
+            title: self.title.or(self.prompt),
+            last_prompt: self.last_prompt,
+            model: self.model.as_deref().and_then(record::title),
+            git_branch: self.git_branch.as_deref().and_then(record::title),
             created_at: self.created_at.unwrap_or(modified),
             last_activity: self.last_activity.or(self.created_at).unwrap_or(modified),
             ..Facts::default()

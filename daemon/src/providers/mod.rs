@@ -45,6 +45,7 @@ mod provider;
 pub mod qwen;
 pub mod record;
 mod sqlite;
+mod title;
 mod types;
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ pub(super) const SESSIONS: &[(&str, Source)] = &[
     ("own_title", User("ifnull(s.own_title, o.own_title)")),
     ("status_since", Ours(None)),
     ("lost_context", Ours(None)),
+    ("last_prompt", Found),
 ];
 
 /// The assignments that merge row `o` into row `s`.

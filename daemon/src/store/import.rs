@@ -56,9 +56,10 @@ const FIND: &str = "SELECT session_id, current FROM bindings
 
 const CREATE: &str = "INSERT INTO sessions
         (id, project_id, provider, agent, launch, kind, launch_dir, cwd, title, model, git_branch,
-         status, reason, created_at, last_activity, expires_at, parent_id, checked_at,
-         status_since)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?18)";
+         status, reason, created_at, last_activity, expires_at, parent_id, last_prompt,
+         checked_at, status_since)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19,
+         ?19)";
 
 const BIND: &str = "INSERT INTO bindings
         (home_id, scope, provider_session_id, location, session_id)
@@ -222,6 +223,7 @@ impl<'a> Import<'a> {
             found.facts.last_activity.0,
             found.expires_at.map(|at| at.0),
             parent_id,
+            found.facts.last_prompt,
             found.at.0,
         ])?;
         let FoundSession { home_id, location, id, .. } = found;
@@ -266,7 +268,8 @@ impl<'a> Import<'a> {
         let mut statement = connection.prepare_cached(
             "UPDATE sessions SET project_id = :project_id, kind = :kind, launch_dir = :launch_dir,
              cwd = ifnull(:cwd, cwd), title = ifnull(:title, title), model = ifnull(:model, model),
-             git_branch = ifnull(:git_branch, git_branch), status = :status, reason = :reason,
+             git_branch = ifnull(:git_branch, git_branch),
+             last_prompt = ifnull(:last_prompt, last_prompt), status = :status, reason = :reason,
              created_at = :created_at, last_activity = :last_activity, checked_at = :at,
              expires_at = :expires_at, parent_id = ifnull(parent_id, :parent_id),
              trashed_at = iif(:comes_back, NULL, trashed_at),
@@ -277,7 +280,7 @@ impl<'a> Import<'a> {
             ":id": id, ":project_id": project_id, ":kind": found.facts.kind.as_str(),
             ":launch_dir": found.facts.launch_dir, ":cwd": found.facts.cwd,
             ":title": found.facts.title, ":model": found.facts.model,
-            ":git_branch": found.facts.git_branch,
+            ":git_branch": found.facts.git_branch, ":last_prompt": found.facts.last_prompt,
             ":status": status.as_str(), ":reason": reason.map(Reason::as_str),
             ":comes_back": comes_back,
             ":created_at": found.facts.created_at.0, ":last_activity": found.facts.last_activity.0,

@@ -17,6 +17,7 @@ pub(super) const ALL: &[M<'static>] = &[
     M::up(include_str!("migrations/1_first.sql")),
     M::up(include_str!("migrations/2_trash.sql")),
     M::up(include_str!("migrations/3_turns.sql")),
+    M::up(include_str!("migrations/4_titles.sql")),
     M::up(include_str!("migrations/5_names.sql")),
 ];
 

@@ -119,7 +119,7 @@ CREATE TABLE sessions (
     tokens_out INTEGER,
     cost_usd REAL
 , own_title TEXT, status_since INTEGER NOT NULL DEFAULT 0, lost_context INTEGER NOT NULL DEFAULT 0
-    CHECK (lost_context IN (0, 1))) STRICT;
+    CHECK (lost_context IN (0, 1)), last_prompt TEXT) STRICT;
 
 CREATE INDEX by_check ON sessions (ifnull(checked_at, 0), seq) WHERE trashed_at IS NULL;
 

@@ -11,6 +11,8 @@ mod discovery;
 mod flags;
 mod launch;
 mod live;
+mod names;
+mod prompt;
 mod settings;
 mod stream;
 mod transcript;

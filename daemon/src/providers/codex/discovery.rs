@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::Reason;
 use uuid::Uuid;
 
+use super::names::{self, Names};
 use super::rollout::{self, Base, Rollout};
 use super::{Codex, live};
 use crate::providers::{
@@ -21,7 +22,7 @@ const GENERATIONS_MAX: usize = 100;
 impl Discovery for Codex {
     /// New rollouts appear in the folder of the day, new days in the newest folders above it.
     fn watched(&self, home: &Home) -> Vec<PathBuf> {
-        let mut watched = vec![home.path.join(ARCHIVED), home.path.join(LOCKS)];
+        let mut watched = vec![home.path.join(ARCHIVED), home.path.join(LOCKS), names::path(home)];
         let mut newest = Some(home.path.join(SESSIONS));
         while let Some(folder) = newest {
             newest = listing::folders(&folder).into_iter().max();
@@ -39,19 +40,21 @@ impl Discovery for Codex {
         found.walk(archived, 0, is_rollout);
         // Any missing session may have been archived.
         found.widen_gaps(&folder, &home.path);
+        let names = Names::read(home);
+        for listed in &mut found.transcripts {
+            listed.stamp = names.stamp(id_in_name(&listed.location), listed.stamp);
+        }
         Ok(found)
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        let rollout = rollout::open(Path::new(location)).ok()?;
-        let verdict = judge(home, location, &rollout);
-        let id = match &rollout.meta {
-            Some(meta) => meta.id.clone(),
-            None => id_in_name(location)?.to_owned(),
-        };
-        let mut found = rollout.found()?;
-        found.facts.provider_session_id = id;
-        Some(Found { verdict, ..found })
+        read(home, location, &Names::read(home))
+    }
+
+    /// Reads the names of sessions once for all of them.
+    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
+        let names = Names::read(home);
+        locations.iter().map(|location| read(home, location, &names)).collect()
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -73,6 +76,21 @@ impl Discovery for Codex {
     fn live(&self) -> Option<LiveReader> {
         Some(|home| live::read(&home.path.join(LOCKS)))
     }
+}
+
+fn read(home: &Home, location: &str, names: &Names) -> Option<Found> {
+    let rollout = rollout::open(Path::new(location)).ok()?;
+    let verdict = judge(home, location, &rollout);
+    let id = match &rollout.meta {
+        Some(meta) => meta.id.clone(),
+        None => id_in_name(location)?.to_owned(),
+    };
+    let mut found = rollout.found()?;
+    if let Some(name) = names.of(&id) {
+        found.facts.title = Some(name.to_owned());
+    }
+    found.facts.provider_session_id = id;
+    Some(Found { verdict, ..found })
 }
 
 fn is_rollout(name: &str) -> bool {

@@ -11,9 +11,11 @@ mod discovery;
 mod flags;
 mod launch;
 mod live;
+mod names;
 mod other_servers;
 mod rollout;
 mod stream;
+mod talk;
 mod turns;
 
 /// Codex.

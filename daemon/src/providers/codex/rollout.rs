@@ -9,9 +9,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Reason, Timestamp};
 
+use super::talk::{self, Talk};
 use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::Summary;
-use crate::providers::record::{self, part, records, whole};
+use crate::providers::record::{part, records, whole};
+use crate::providers::title::Best;
 use crate::providers::{Found, Stamp, file};
 
 /// Bytes that are first read from each end; the first record alone has 22 kB of instructions.
@@ -22,13 +24,19 @@ const UNPACKED_BYTES_MAX: u64 = 1 << 30;
 const MEMORY_LOG_MAX: u32 = 25;
 
 #[derive(Deserialize)]
-struct Record<'a> {
+pub(super) struct Record<'a> {
     #[serde(borrow)]
     timestamp: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "type")]
-    of: Cow<'a, str>,
+    /// Missing in the first line of versions without `session_meta`.
+    #[serde(borrow, rename = "type", default)]
+    pub(super) of: Cow<'a, str>,
     #[serde(borrow)]
-    payload: Option<&'a RawValue>,
+    pub(super) payload: Option<&'a RawValue>,
+    /// Of an item that is a line by itself, in versions without `payload`.
+    #[serde(borrow)]
+    pub(super) role: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(super) content: Option<&'a RawValue>,
 }
 
 impl Record<'_> {
@@ -70,25 +78,6 @@ struct Context {
     model: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Event<'a> {
-    #[serde(borrow, rename = "type")]
-    of: Cow<'a, str>,
-    #[serde(borrow)]
-    item: Option<&'a RawValue>,
-    /// The text, as versions without items wrote it.
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Item<'a> {
-    #[serde(borrow, rename = "type")]
-    of: Cow<'a, str>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-}
-
 /// The `session_meta` of a rollout.
 #[derive(Default)]
 pub(super) struct Meta {
@@ -109,7 +98,8 @@ pub(super) struct Rollout {
     stamp: Stamp,
     created_at: Option<Timestamp>,
     last_activity: Option<Timestamp>,
-    prompt: Option<String>,
+    talk: Talk,
+    last_prompt: Best,
     cwd: Option<String>,
     model: Option<String>,
 }
@@ -122,7 +112,7 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
         unpacked.window_log_max(MEMORY_LOG_MAX)?;
         HeadTail::of_stream(unpacked, 16 * SIDE_BYTES, UNPACKED_BYTES_MAX)?
     } else {
-        HeadTail::grow(path, SIDE_BYTES, is_enough, |enough| *enough)?.0
+        HeadTail::grow(path, SIDE_BYTES, is_enough, |_, enough| *enough)?.0
     };
     let mut rollout = Rollout {
         meta: heads(&ends).find_map(|record| meta(&record)),
@@ -130,7 +120,8 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
         stamp,
         created_at: None,
         last_activity: None,
-        prompt: prompt(&ends),
+        talk: Talk::of(heads(&ends)),
+        last_prompt: Best::default(),
         cwd: None,
         model: None,
     };
@@ -138,21 +129,27 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     ends.tail_reversed().any(|line| {
         let glued: Vec<Record<'_>> = records(line).collect();
         glued.iter().rev().for_each(|record| rollout.add(record));
-        rollout.last_activity.is_some() && rollout.cwd.is_some() && rollout.model.is_some()
+        let has_place = rollout.cwd.is_some() && rollout.model.is_some();
+        rollout.last_activity.is_some() && has_place && rollout.last_prompt.is_final()
     });
     Ok(rollout)
 }
 
 impl Rollout {
-    /// Returns the session's metadata without id and verdict. `None` if there is no prompt in it.
+    /// Returns the session's metadata without id and verdict. `None` if there is nothing to
+    /// continue from, and nothing that was damaged either.
     pub(super) fn found(self) -> Option<Found> {
-        self.prompt.as_ref()?;
+        let is_damaged = self.fault.is_some() && self.talk.any;
+        if !self.talk.has_content && !is_damaged {
+            return None;
+        }
         let meta = self.meta.unwrap_or_default();
         let summary = Summary {
             launch_dir: meta.cwd.or_else(|| self.cwd.clone()),
             cwd: self.cwd,
             title: None,
-            prompt: self.prompt,
+            prompt: self.talk.title(),
+            last_prompt: self.last_prompt.title(),
             model: self.model,
             git_branch: meta.branch,
             created_at: self.created_at,
@@ -173,6 +170,9 @@ impl Rollout {
             self.cwd = self.cwd.take().or(context.cwd);
             self.model = self.model.take().or(context.model);
         }
+        if !self.last_prompt.is_final() {
+            self.last_prompt.add(talk::prompt(record));
+        }
     }
 }
 
@@ -183,12 +183,13 @@ fn heads(ends: &HeadTail) -> impl Iterator<Item = Record<'_>> {
 /// True unless more has to be read: a title is worth it, but only in a rollout that can be used.
 fn is_enough(ends: &HeadTail) -> bool {
     let has_lines = ends.head().next().is_some() && ends.tail_reversed().next().is_some();
-    has_lines && (fault(ends).is_some() || prompt(ends).is_some())
+    has_lines && (fault(ends).is_some() || Talk::of(heads(ends)).has_content)
 }
 
 /// Returns why the CLI would refuse the rollout: its first line must be the `session_meta`.
 fn fault(ends: &HeadTail) -> Option<Reason> {
-    let first = ends.head().next().and_then(whole::<Record<'_>>);
+    let first = ends.head().next().filter(|line| ends.is_utf8() || !has_replacement(line));
+    let first = first.and_then(whole::<Record<'_>>);
     if first.as_ref().is_some_and(|record| meta(record).is_some()) {
         return None;
     }
@@ -228,15 +229,7 @@ fn kind(source: Option<&RawValue>) -> (Kind, Option<String>) {
     (if headless { Kind::Headless } else { Kind::Interactive }, None)
 }
 
-/// Returns the first prompt. The messages sent to the model start with text about the environment;
-/// the events hold only what was typed.
-fn prompt(ends: &HeadTail) -> Option<String> {
-    let events = heads(ends).filter(|record| record.of == "event_msg");
-    events.filter_map(|record| part::<Event<'_>>(record.payload)).find_map(|event| {
-        if event.of == "user_message" {
-            return record::text(event.message);
-        }
-        let item = part::<Item<'_>>(event.item)?;
-        if item.of == "UserMessage" { record::text(item.content) } else { None }
-    })
+/// True if bytes of a line were not UTF-8, which the CLI refuses.
+fn has_replacement(line: &[u8]) -> bool {
+    memchr::memmem::find(line, "\u{fffd}".as_bytes()).is_some()
 }

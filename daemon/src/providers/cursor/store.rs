@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::providers::title::{Best, Noise};
 use crate::providers::{Unreadable, sqlite};
 
 /// The name of a chat without a title.
@@ -29,7 +30,10 @@ pub(super) struct Chat {
     pub(super) model: Option<String>,
     /// The directory it was started in.
     pub(super) workspace: Option<String>,
+    /// The first prompt, as a title.
     pub(super) prompt: Option<String>,
+    /// The last prompt, as a title.
+    pub(super) last_prompt: Option<String>,
     pub(super) has_prompt: bool,
     /// True if the root list of messages exists.
     pub(super) has_root: bool,
@@ -113,12 +117,15 @@ impl Chat {
             }
         }
         for id in leaves.iter().rev().take(LEAVES_MAX) {
-            if self.model.is_some() {
+            if self.model.is_some() && self.last_prompt.is_some() {
                 break;
             }
             let leaf = leaf(store, id)?;
             let model = leaf["providerOptions"]["cursor"]["modelName"].as_str();
-            self.model = model.map(str::to_owned);
+            self.model = self.model.take().or(model.map(str::to_owned));
+            if leaf["role"] == "user" && self.last_prompt.is_none() {
+                self.last_prompt = prompt(&leaf["content"]);
+            }
         }
         Ok(())
     }
@@ -166,13 +173,20 @@ fn leaf(store: &Connection, id: &str) -> rusqlite::Result<Value> {
     Ok(values.next().and_then(Result::ok).unwrap_or_default())
 }
 
-/// Returns the typed prompt: the CLI wraps it in an element and adds other elements.
+/// Returns the typed prompt, as a title: the CLI wraps it in an element and adds other elements.
 fn prompt(content: &Value) -> Option<String> {
+    const NOISE: Noise = Noise { elements: &["system_reminder", "system-reminder"], passages: &[] };
     let blocks = content.as_array().into_iter().flatten();
     let mut texts = blocks.filter_map(|block| block["text"].as_str()).chain(content.as_str());
-    texts.find_map(|text| match text.split_once("<user_query>") {
-        Some((_, rest)) => rest.split("</user_query>").next().map(str::to_owned),
-        None => (!text.trim_start().starts_with('<')).then(|| text.to_owned()),
+    texts.find_map(|text| {
+        let typed = match text.split_once("<user_query>") {
+            Some((_, rest)) => rest.split("</user_query>").next()?,
+            None if text.trim_start().starts_with('<') => return None,
+            None => text,
+        };
+        let mut best = Best::default();
+        best.add(NOISE.prompt(typed));
+        best.title()
     })
 }
 
@@ -233,7 +247,7 @@ mod tests {
     #[test]
     fn prompt_is_what_was_typed() {
         let seen = |text: &str| prompt(&Value::from(text));
-        assert_eq!(seen("<user_query>\nhi\n</user_query>").as_deref(), Some("\nhi\n"));
+        assert_eq!(seen("<user_query>\nhi\n</user_query>").as_deref(), Some("hi"));
         assert_eq!(seen("hi").as_deref(), Some("hi"));
         assert_eq!(seen("<timestamp>now</timestamp>"), None);
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::{Facts, Kind, Reason};
 
 use super::Echo;
-use super::transcript::Record;
+use super::transcript::{Record, Role};
 use crate::providers::head_tail::HeadTail;
 use crate::providers::{Bound, Discovery, Found, Home, Listing, Unreadable, Verdict};
 use crate::providers::{listing, record};
@@ -36,6 +36,7 @@ impl Discovery for Echo {
             launch_dir: first.cwd,
             cwd: Some(last.cwd),
             title: record::title(&first.text),
+            last_prompt: last_prompt(&read),
             model: Some("echo".to_owned()),
             created_at: first.at,
             last_activity: last.at,
@@ -54,6 +55,13 @@ impl Discovery for Echo {
             _ => Verdict::of_missing(self.list(home), &bound.location),
         }
     }
+}
+
+/// Returns the last prompt, as a title.
+fn last_prompt(ends: &HeadTail) -> Option<String> {
+    let records = ends.tail_reversed().filter_map(record::whole::<Record>);
+    let mut prompts = records.filter(|record| record.role == Role::User);
+    record::title(&prompts.next()?.text)
 }
 
 #[cfg(test)]

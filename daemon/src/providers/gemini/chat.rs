@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use sessd_proto::Timestamp;
 
 use crate::providers::record::{self, part, whole};
+use crate::providers::title::{Best, Noise, Prompt};
 use crate::providers::{file, head_tail};
 
 /// Larger files of the old format, which is one JSON object, are unreadable, in bytes.
@@ -57,7 +58,9 @@ struct Record<'a> {
 struct Message {
     id: String,
     at: Option<Timestamp>,
-    prompt: Option<String>,
+    prompt: Option<Prompt>,
+    /// True if the user wrote it and the CLI would continue from it.
+    is_request: bool,
     is_answer: bool,
     model: Option<String>,
 }
@@ -108,12 +111,17 @@ impl Chat {
     /// True if there is anything to continue. An answer is enough: the CLI takes every prompt that
     /// starts with `/` for a command.
     pub(super) fn has_content(&self) -> bool {
-        self.messages.iter().any(|message| message.is_answer || message.prompt.is_some())
+        self.messages.iter().any(|message| message.is_answer || message.is_request)
     }
 
     /// Returns the first prompt, as a title.
-    pub(super) fn prompt(&self) -> Option<&str> {
-        self.messages.iter().find_map(|message| message.prompt.as_deref())
+    pub(super) fn prompt(&self) -> Option<String> {
+        best(self.messages.iter())
+    }
+
+    /// Returns the last prompt, as a title.
+    pub(super) fn last_prompt(&self) -> Option<String> {
+        best(self.messages.iter().rev())
     }
 
     /// Returns the model that answered last.
@@ -159,9 +167,11 @@ impl Chat {
     fn put(&mut self, record: &Record<'_>) {
         let Some(id) = string(record.id) else { return };
         let of = string(record.of);
+        let text = record::text(record.content).filter(|_| of.as_deref() == Some("user"));
         let message = Message {
             at: time(record.timestamp),
-            prompt: if of.as_deref() == Some("user") { prompt(record.content) } else { None },
+            prompt: text.as_deref().and_then(prompt),
+            is_request: text.is_some_and(|text| !is_ignored(&text)),
             is_answer: of.as_deref() == Some("gemini") && is_answer(record),
             model: string(record.model),
             id,
@@ -198,12 +208,32 @@ fn time(value: Option<&RawValue>) -> Option<Timestamp> {
     Timestamp::parse(&string(value)?)
 }
 
-/// Returns a prompt, cut for a title. The CLI ignores commands, and texts that it wrote itself.
-fn prompt(content: Option<&RawValue>) -> Option<String> {
+const NOISE: Noise =
+    Noise { elements: &["session_context", "hook_context", "system-reminder"], passages: &[] };
+
+/// True for what the CLI does not count as a message: its commands, and texts that it wrote itself.
+fn is_ignored(text: &str) -> bool {
     const IGNORED: [&str; 4] = ["/", "?", "<session_context>", "<hook_context>"];
-    let text = record::text(content)?;
-    let is_ignored = IGNORED.iter().any(|opening| text.trim_start().starts_with(opening));
-    if is_ignored { None } else { record::title(&text) }
+    IGNORED.iter().any(|opening| text.trim_start().starts_with(opening))
+}
+
+/// Returns the prompt in a text, as a title; a command is the worst of all.
+fn prompt(text: &str) -> Option<Prompt> {
+    Some(match NOISE.prompt(text)? {
+        Prompt::Words(words) if words.starts_with(['/', '?']) => Prompt::Substitute(words),
+        prompt => prompt,
+    })
+}
+
+fn best<'m>(messages: impl Iterator<Item = &'m Message>) -> Option<String> {
+    let mut best = Best::default();
+    for message in messages {
+        best.add(message.prompt.clone());
+        if best.is_final() {
+            break;
+        }
+    }
+    best.title()
 }
 
 fn is_answer(record: &Record<'_>) -> bool {
@@ -235,12 +265,15 @@ mod tests {
         assert_eq!(chat(&log).model(), Some("m2"));
         assert_eq!(chat(&log).messages.len(), 2);
         let rewound = chat(&format!("{log}{}\n", r#"{"$rewindTo":"2"}"#));
-        assert_eq!((rewound.prompt(), rewound.model()), (Some("first"), None));
+        assert_eq!((rewound.prompt().as_deref(), rewound.model()), (Some("first"), None));
         assert_eq!(chat(&format!("{log}{}\n", r#"{"$rewindTo":"?"}"#)).prompt(), None);
         let set =
             r#"{"$set":{"messages":[{"id":"3","type":"user","content":"x"}],"sessionId":"t"}}"#;
         let replaced = chat(&format!("{log}{set}\n"));
-        assert_eq!((replaced.prompt(), replaced.session_id.as_deref()), (Some("x"), Some("t")));
+        assert_eq!(
+            (replaced.prompt().as_deref(), replaced.session_id.as_deref()),
+            (Some("x"), Some("t"))
+        );
     }
 
     #[test]
@@ -253,7 +286,7 @@ mod tests {
             format!("{HEADER}\n{}\n{user}", r#"{"id":7}"#),
         ] {
             let chat = chat(&log);
-            assert!(chat.has_header && chat.prompt() == Some("hi"), "{log}");
+            assert!(chat.has_header && chat.prompt().as_deref() == Some("hi"), "{log}");
         }
         assert!(!chat(user).has_header && !chat(&format!("{HEADER}{user}")).has_header);
         assert!(!chat("garbage").has_header);

@@ -7,13 +7,19 @@ use rusqlite::{Connection, OptionalExtension, Statement};
 use serde_json::Value;
 use sessd_proto::{Facts, Kind, Reason, Timestamp};
 
+use crate::providers::title::{Best, Noise};
 use crate::providers::{Found, Stamp, Verdict, record};
 
 /// The prefixes of the names of sessions without a title.
 const UNTITLED: [&str; 2] = ["New session - ", "Child session - "];
 
-/// Parts of messages that are searched for the first prompt.
-const FIRST_PARTS_MAX: u32 = 8;
+/// Parts of messages that are searched for a prompt.
+const PARTS_MAX: u32 = 8;
+
+/// Last messages that are searched for a prompt.
+const MESSAGES_MAX: u32 = 200;
+
+const NOISE: Noise = Noise { elements: &["system-reminder"], passages: &[] };
 
 /// The row of a session.
 #[derive(Hash)]
@@ -151,6 +157,7 @@ fn described(connection: &Connection, row: Row) -> rusqlite::Result<Found> {
         Some(title) => Some(title),
         None => first_prompt(connection, &row.id)?,
     };
+    let last_prompt = last_prompt(connection, &row.id)?;
     let model = match value(row.model.as_deref(), "id") {
         Some(model) => Some(model),
         None => last_model(connection, &row.id)?,
@@ -162,7 +169,8 @@ fn described(connection: &Connection, row: Row) -> rusqlite::Result<Found> {
         launch_dir: row.directory.clone(),
         cwd: Some(row.directory),
         title,
-        model,
+        last_prompt,
+        model: model.as_deref().and_then(record::title),
         git_branch: None,
         created_at: Timestamp(row.created),
         last_activity: Timestamp(row.updated),
@@ -182,10 +190,46 @@ fn first_prompt(connection: &Connection, id: &str) -> rusqlite::Result<Option<St
         "SELECT p.data FROM message m JOIN part p ON p.message_id = m.id
          WHERE m.session_id = ?1 ORDER BY m.time_created, m.id, p.id LIMIT ?2",
     )?;
-    let parts = statement.query_map((id, FIRST_PARTS_MAX), |row| row.get(0))?;
-    let parts: Vec<Option<String>> = parts.collect::<rusqlite::Result<_>>()?;
-    let texts = parts.iter().filter_map(|part| value(part.as_deref(), "text"));
-    Ok(texts.filter_map(|text| record::title(&text)).next())
+    let parts = statement.query_map((id, PARTS_MAX), |row| row.get(0))?;
+    Ok(typed(parts.collect::<rusqlite::Result<_>>()?))
+}
+
+fn last_prompt(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {
+    let mut messages = connection.prepare_cached(
+        "SELECT id, data FROM message WHERE session_id = ?1
+         ORDER BY time_created DESC, id DESC LIMIT ?2",
+    )?;
+    let mut parts = connection
+        .prepare_cached("SELECT data FROM part WHERE message_id = ?1 ORDER BY id LIMIT ?2")?;
+    let mut rows = messages.query((id, MESSAGES_MAX))?;
+    while let Some(row) = rows.next()? {
+        let data: Option<String> = row.get("data")?;
+        if value(data.as_deref(), "role").as_deref() != Some("user") {
+            continue;
+        }
+        let message: String = row.get("id")?;
+        let found = parts.query_map((message, PARTS_MAX), |row| row.get(0))?;
+        if let Some(prompt) = typed(found.collect::<rusqlite::Result<_>>()?) {
+            return Ok(Some(prompt));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the first text in the parts of messages that was typed, as a title.
+fn typed(parts: Vec<Option<String>>) -> Option<String> {
+    let mut best = Best::default();
+    for part in parts.iter().flatten() {
+        let part: Value = serde_json::from_str(part).unwrap_or_default();
+        // What the CLI adds by itself, e.g. the content of a file that was named.
+        let is_typed = part["synthetic"] != true && part["ignored"] != true;
+        let text = part["text"].as_str().filter(|_| is_typed);
+        best.add(text.and_then(|text| NOISE.prompt(text)));
+        if best.is_final() {
+            break;
+        }
+    }
+    best.title()
 }
 
 fn last_model(connection: &Connection, id: &str) -> rusqlite::Result<Option<String>> {

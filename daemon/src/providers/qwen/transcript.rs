@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Reason, Timestamp};
 
-use crate::providers::head_tail::HeadTail;
+use crate::providers::head_tail::{HeadTail, SEARCH_BYTES_MAX};
 use crate::providers::jsonl::{self, Summary};
 use crate::providers::munged::munged;
 use crate::providers::record::{self, part, records};
+use crate::providers::title::{Best, Noise, Prompt};
 use crate::providers::{Found, Verdict};
 
 /// Bytes that are first read from each end.
@@ -19,6 +20,11 @@ const SIDE_BYTES: usize = 16 << 10;
 
 /// A part of every record with a title.
 const TITLE_KEY: &[u8] = b"\"customTitle\"";
+
+const NOISE: Noise = Noise {
+    elements: &["system-reminder", "session_context", "hook_context", "task-notification"],
+    passages: &[],
+};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -55,14 +61,15 @@ impl Record<'_> {
     }
 
     /// Returns what a person or a program asked.
-    fn prompt(&self) -> Option<String> {
+    fn prompt(&self) -> Option<Prompt> {
         #[derive(Deserialize)]
         struct Message<'a> {
             #[serde(borrow)]
             parts: Option<&'a RawValue>,
         }
         let is_user = self.of.as_deref() == Some("user");
-        record::text(part::<Message<'_>>(self.message.filter(|_| is_user))?.parts)
+        let message = part::<Message<'_>>(self.message.filter(|_| is_user))?;
+        record::texts(message.parts).iter().find_map(|text| NOISE.prompt(text))
     }
 
     fn title(&self) -> Option<String> {
@@ -95,7 +102,7 @@ struct Head {
     created_at: Option<Timestamp>,
     /// The directory of the first record, by which the CLI finds the session.
     launch_dir: Option<String>,
-    prompt: Option<String>,
+    prompt: Best,
     parent: Option<String>,
 }
 
@@ -109,15 +116,17 @@ impl Head {
                 head.parent = record.parent();
             }
             head.created_at = head.created_at.or_else(|| record.at());
-            head.prompt = head.prompt.or_else(|| record.prompt());
-            if head.is_complete() {
+            if !head.prompt.is_final() {
+                head.prompt.add(record.prompt());
+            }
+            if head.prompt.is_final() && head.created_at.is_some() {
                 break;
             }
         }
         head
     }
 
-    fn is_complete(&self) -> bool {
+    fn is_enough(&self) -> bool {
         self.prompt.is_some() && self.created_at.is_some()
     }
 }
@@ -130,6 +139,7 @@ struct Tail {
     git_branch: Option<String>,
     model: Option<String>,
     title: Option<String>,
+    prompt: Best,
     /// True if the chain of parents from the last record leads to a message. The chain is the
     /// context of a resume; the CLI ignores the rest of the file.
     has_context: bool,
@@ -140,7 +150,7 @@ impl Tail {
         let mut tail = Self::default();
         // The next record of the chain; at first, the last record of the file.
         let mut wanted: Option<Option<String>> = None;
-        jsonl::each_last(ends, TITLE_KEY, |record: &Record<'_>| {
+        jsonl::each_last(ends, is_late, |record: &Record<'_>| {
             tail.add(record);
             tail.follow(record, &mut wanted);
             tail.is_complete()
@@ -164,6 +174,19 @@ impl Tail {
         if self.title.is_none() {
             self.title = record.title();
         }
+        if !self.prompt.is_final() {
+            self.prompt.add(record.prompt());
+        }
+    }
+
+    /// Looks for the title some way before the tail; the CLI repeats it at times.
+    fn find_title(&mut self, ends: &HeadTail, path: &Path) {
+        if self.title.is_none() {
+            // A file that cannot be read any more has no title.
+            let _ = ends.search_back(path, SEARCH_BYTES_MAX, &[TITLE_KEY], |line| {
+                self.title = records::<Record<'_>>(line).find_map(|record| record.title());
+            });
+        }
     }
 
     /// Follows the chain of parents.
@@ -180,24 +203,33 @@ impl Tail {
     }
 }
 
+/// True for a line that may have a title or a prompt.
+fn is_late(line: &[u8]) -> bool {
+    jsonl::has_any(line, &[TITLE_KEY, b"\"user\""])
+}
+
 fn parse(path: &Path) -> io::Result<(HeadTail, Head, Tail)> {
     let parse = |ends: &HeadTail| (Head::of(ends), Tail::of(ends));
-    let enough = |(head, tail): &(Head, Tail)| head.is_complete() && tail.has_context;
+    let enough = |_: &HeadTail, (head, tail): &(Head, Tail)| head.is_enough() && tail.has_context;
     let (ends, (head, tail)) = HeadTail::grow(path, SIDE_BYTES, parse, enough)?;
     Ok((ends, head, tail))
 }
 
 /// Returns the metadata of a transcript, without the facts in its path.
 pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
-    let (ends, head, tail) = parse(path).ok()?;
+    let (ends, head, mut tail) = parse(path).ok()?;
     let verdict = judge(folder, &head, &tail);
     // Without a single message it is not a session.
-    head.prompt.as_ref().or(tail.model.as_ref())?;
+    if !head.prompt.is_some() && tail.model.is_none() {
+        return None;
+    }
+    tail.find_title(&ends, path);
     let summary = Summary {
         launch_dir: head.launch_dir,
         cwd: tail.cwd,
         title: tail.title,
-        prompt: head.prompt,
+        prompt: head.prompt.title(),
+        last_prompt: tail.prompt.title(),
         model: tail.model,
         git_branch: tail.git_branch.filter(|branch| !branch.is_empty()),
         created_at: head.created_at,

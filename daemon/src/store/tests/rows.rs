@@ -30,6 +30,7 @@ prop_compose! {
         (scope, location) in (text(), text()),
         (project, launch_dir, cwd, title) in (text(), text(), maybe(), maybe()),
         (model, git_branch, parent_id) in (maybe(), maybe(), maybe()),
+        last_prompt in maybe(),
         reason in prop::option::of(prop::sample::select(Reason::ALL)),
         kind in prop::sample::select(Kind::ALL),
         status in prop::sample::select(Status::ALL),
@@ -38,7 +39,7 @@ prop_compose! {
     ) -> FoundSession {
         let facts = Facts {
             provider_session_id, scope, kind, launch_dir, cwd, title, model, git_branch,
-            created_at, last_activity,
+            last_prompt, created_at, last_activity,
         };
         FoundSession {
             id: "id".to_owned(), provider: "p".to_owned(), home_id: 1, facts, location, project,
@@ -64,6 +65,7 @@ fn seen(found: &FoundSession) -> Session {
         title: found.facts.title,
         model: found.facts.model,
         git_branch: found.facts.git_branch,
+        last_prompt: found.facts.last_prompt,
         status: found.status,
         reason: found.reason,
         created_at: found.facts.created_at,
@@ -102,6 +104,7 @@ proptest! {
                 title: new.title.or(old.title),
                 model: new.model.or(old.model),
                 git_branch: new.git_branch.or(old.git_branch),
+                last_prompt: new.last_prompt.or(old.last_prompt),
                 ..again.facts.clone()
             },
             // The parent of a fork is known from its start.
