@@ -1,4 +1,5 @@
 //! Agents: the launch profiles that `new` and `send` can start, and the tools that a start has.
+//! Data only: it must not know the daemon or the client.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

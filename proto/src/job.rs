@@ -1,4 +1,5 @@
-//! Recurring jobs of the daemon and their last results.
+//! Recurring jobs of the daemon and their last results. Data only: it must not know the daemon or
+//! the client.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

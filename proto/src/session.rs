@@ -1,4 +1,5 @@
 //! Sessions: one conversation each, with status and live state; and the requests that read them.
+//! Data only: it must not know the daemon or the client.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

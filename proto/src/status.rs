@@ -1,4 +1,4 @@
-//! Status of the daemon.
+//! Status of the daemon. Data only: it must not know the daemon or the client.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! Turns: one prompt and its output each.
+//! Turns: one prompt and its output each. Data only: it must not know the daemon or the client.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

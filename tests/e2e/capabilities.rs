@@ -12,7 +12,7 @@ use sessd_tests::model_server::ModelServer;
 use sessd_tests::real_cli::{self, Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 
-use crate::scene::{Scene, answer, run_job, set_age};
+use crate::scene::{QUICK, Scene, answer, run_job, set_age};
 use crate::{BINARIES, CURSOR};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -269,7 +269,7 @@ fn retention_of_kilo_is_none() {
 
 /// A session of years ago is still there and can be resumed.
 fn never_deleted(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &["codex", "cursor", "opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let id = scene.one_shot("alpha question").session_id;
     let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
     if scene.has_database() {

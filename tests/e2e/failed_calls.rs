@@ -9,7 +9,7 @@ use sessd_proto::{Fault, FaultCode, Session};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 
 use crate::CURSOR;
-use crate::scene::{Scene, answer, fault, runs, show};
+use crate::scene::{QUICK, Scene, answer, fault, runs, show};
 
 /// A failure, as the model server is told to have it, and what must come of it.
 struct Case {
@@ -160,15 +160,12 @@ const SILENT: Case = case("[[status 429]]", TOO_LONG, Some(true), "longer: --tim
 
 const TOO_LONG: &[&str] = &["took too long and was ended"];
 
-/// The other CLIs wait for their deadlines, for minutes in all.
-const REPRESENTATIVES: &[&str] = &["claude", "codex", "cursor"];
-
 /// Machines that are busy at once: more starts of real programs take too long together.
 const AT_ONCE: usize = 3;
 
 /// Sends a prompt that fails for each of the cases, each on a machine of its own.
 fn fails(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
-    if !runs(cli, REPRESENTATIVES) {
+    if !runs(cli, QUICK) {
         return;
     }
     let failed = by_itself.iter().chain(&REFUSED).map(|case| (case, FaultCode::ProviderFailed));
@@ -189,7 +186,7 @@ fn fails(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
 /// The same on two machines, as these take long to start: what ends by itself on one, what waits
 /// for its deadline on the other.
 fn fails_in_one(cli: &'static dyn RealCli, by_itself: &[Case], by_deadline: &[Case]) {
-    if !runs(cli, REPRESENTATIVES) {
+    if !runs(cli, QUICK) {
         return;
     }
     let in_turn = |cases: &[&Case], code: FaultCode| {

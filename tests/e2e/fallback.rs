@@ -13,7 +13,7 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::DEADLINE;
 
-use crate::scene::{Scene, answer, copy, fault, run_job, show, verdict};
+use crate::scene::{QUICK, Scene, answer, copy, fault, run_job, show, verdict};
 use crate::{BINARIES, CURSOR};
 
 fn transcript(sandbox: &Sandbox, provider_session_id: &str) -> PathBuf {
@@ -234,7 +234,7 @@ fn a_cursor_session_is_rebound() {
 }
 
 fn is_rebound(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &["claude", "codex", "cursor", "opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let sandbox = &scene.sandbox;
     let project = scene.project.to_str().unwrap();
     let send = |prompt: &str| {

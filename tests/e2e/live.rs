@@ -164,7 +164,7 @@ fn live_kilo_is_unknown_but_for_our_lease() {
 
 /// They leave no sign of running, and we say so; our own lease is all there is.
 fn unknown_but_for_our_lease(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &["gemini", "opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, &["gemini"]) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
     let foreign = cli.tui_resume(&scene.sandbox, &scene.project, &asked);

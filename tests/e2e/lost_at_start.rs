@@ -7,7 +7,7 @@ use std::fs;
 use sessd_proto::{FaultCode, Status};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, OPENCODE, Qwen, RealCli};
 
-use crate::scene::{Scene, answer, check, fault, run_job, sessions, show, verdict};
+use crate::scene::{QUICK, Scene, answer, check, fault, run_job, sessions, show, verdict};
 
 #[test]
 fn a_claude_session_lost_at_the_start_fails_the_turn() {
@@ -35,7 +35,7 @@ fn an_opencode_session_lost_at_the_start_fails_the_turn() {
 }
 
 fn vanishes(cli: &'static dyn RealCli, said: &str) {
-    let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let project = scene.project.to_str().unwrap();
     let new = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
     let sent = answer(&scene.sandbox, &new);

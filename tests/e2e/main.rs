@@ -26,7 +26,6 @@ mod failed_calls;
 mod failpoints;
 mod fallback;
 mod first_byte;
-mod floors;
 mod foreign_users;
 mod free_checks;
 mod gone;

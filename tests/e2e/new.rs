@@ -10,7 +10,7 @@ use sessd_tests::tree::files_below;
 use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::bad_input::assert_fault;
-use crate::scene::{Scene, answer, fault, is_in, run_job, sessions, show, wait_for_live};
+use crate::scene::{QUICK, Scene, answer, fault, is_in, run_job, sessions, show, wait_for_live};
 use crate::{BINARIES, CURSOR};
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
@@ -84,10 +84,9 @@ fn settled(scene: &Scene, id: &str) -> Session {
     })
 }
 
+/// Only a row of a database says which session a process of OpenCode has begun.
 fn starts_and_binds(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini", "cursor", "opencode"]) else {
-        return;
-    };
+    let Some(scene) = Scene::row(cli, &[QUICK, &["opencode"]].concat()) else { return };
     let mut terminal = begin(&scene);
     let starting = open_session(&scene);
     assert_eq!(starting.status, Status::Unknown);
@@ -255,7 +254,7 @@ fn fork_continues_a_copy_of_kilo() {
 
 /// The copy goes its own way while another process has the original.
 fn forks(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
     let original = cli.transcript(&scene.sandbox, &scene.project, &asked).unwrap();
@@ -316,7 +315,7 @@ fn forks_by_a_turn(cli: &'static dyn RealCli) {
 #[test]
 fn fork_is_refused_where_the_cli_cannot() {
     for cli in [&Gemini as &'static dyn RealCli, &Qwen, CURSOR] {
-        let Some(scene) = Scene::row(cli, &["gemini", "cursor"]) else { continue };
+        let Some(scene) = Scene::row(cli, QUICK) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let calls = scene.replace_cli();
         let refused = fault(&scene.sandbox, &["resume", "--fork", &asked], 1);

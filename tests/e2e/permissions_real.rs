@@ -5,7 +5,7 @@ use sessd::providers::{self, Permission};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 
 use crate::CURSOR;
-use crate::scene::Scene;
+use crate::scene::{QUICK, Scene};
 
 #[test]
 fn permissions_are_taken_by_claude() {
@@ -59,7 +59,7 @@ fn shown(provider: &str, permission: Permission) -> &'static str {
 /// are taken by the real ones wherever the agents of `agents_real` are started, and those that
 /// edit by the slow ones where `new` makes copies by a turn.
 fn are_taken(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &["claude", "codex", "cursor"]) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let provider = scene.provider();
     let accepted = providers::by_id(provider).unwrap().launcher().accepts().permissions;
     assert!(accepted.contains(&Permission::All), "{accepted:?}");

@@ -9,7 +9,7 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, RealCli};
 use sessd_tests::wait::DEADLINE;
 
 use crate::BINARIES;
-use crate::scene::{Scene, answer, check, copy, fault, sessions, show, verdict};
+use crate::scene::{QUICK, Scene, answer, check, copy, fault, sessions, show, verdict};
 
 /// It looks an id up only inside the current project.
 #[test]
@@ -52,9 +52,10 @@ fn trap_06_opencode_is_started_in_its_directory() {
 }
 
 /// Two runs of one session at once drive each other on, at the price of a model call each time.
+/// That turns of a session wait for each other is tested with quick CLIs in `turns`.
 #[test]
 fn trap_07_opencode_gets_one_turn_at_a_time() {
-    let Some(scene) = Scene::of(&OPENCODE) else { return };
+    let Some(scene) = Scene::row(&OPENCODE, QUICK) else { return };
     let id = scene.session(&scene.one_shot("alpha question").session_id).id;
     let before = scene.server.requests().len();
     let prompts = ["beta [[sleep 1]]", "gamma [[sleep 1]]"];
@@ -215,7 +216,7 @@ done"#;
 
 /// A turn that runs in another session than the one asked for has failed, and is not bound to it.
 fn goes_astray(cli: &'static dyn RealCli, change_arguments: &str) {
-    let Some(scene) = Scene::row(cli, &["codex", "opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let project = scene.project.to_str().unwrap();
     let new = ["send", "--new", scene.provider(), "--cwd", project, "alpha question"];
     let sent = answer(&scene.sandbox, &new);

@@ -1,11 +1,13 @@
 //! The yardstick itself: each real CLI, without sessd, keeps a session's context against the
-//! model server, one-shot and in a terminal. When this fails, no other failure means anything.
+//! model server, one-shot and in a terminal. When this fails, no other failure means anything, and
+//! when a test with a slow CLI fails, `SESSD_TEST_LONG=1` asks that one here.
 
 use sessd_tests::model_server::ModelServer;
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::wait::DEADLINE;
 
+use crate::scene::{QUICK, runs};
 use crate::{BINARIES, CURSOR};
 
 #[test]
@@ -44,6 +46,9 @@ fn kilo_works() {
 }
 
 fn keeps_context(cli: &dyn RealCli) {
+    if !runs(cli, QUICK) {
+        return;
+    }
     let server = ModelServer::start();
     let mut sandbox = Sandbox::new(BINARIES);
     let project = sandbox.dir("project");

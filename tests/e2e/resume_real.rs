@@ -9,7 +9,7 @@ use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli
 use sessd_tests::terminal::{Key, Terminal};
 use sessd_tests::wait::{DEADLINE, wait_until};
 
-use crate::scene::{DIFFERENT, Scene, answer, fault, is_in, sessions, variable_of, wait_for_live};
+use crate::scene::{QUICK, Scene, answer, fault, is_in, sessions, variable_of, wait_for_live};
 use crate::{BINARIES, CURSOR};
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
@@ -51,7 +51,7 @@ fn resume_continues_kilo() {
 }
 
 fn continues_and_keeps_others_out(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, DIFFERENT) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let asked = scene.one_shot("alpha question");
     let id = scene.session(&asked.session_id).id;
 
@@ -113,7 +113,7 @@ fn resume_picks_from_the_sessions_of_the_project() {
 #[test]
 fn resume_picks_a_session_of_every_other_cli() {
     for cli in [&Codex as &'static dyn RealCli, &Gemini, &Qwen, &OPENCODE, &KILO] {
-        let Some(scene) = Scene::row(cli, &["codex", "opencode"]) else { continue };
+        let Some(scene) = Scene::row(cli, QUICK) else { continue };
         scene.one_shot("alpha question");
         scene.one_shot("gamma question");
         let mut terminal = scene.resume(&[], &scene.project);
@@ -152,7 +152,7 @@ fn resume_opens_the_home_of_the_session_opencode() {
 
 /// Two homes, and each time the shell's variable selects the other one.
 fn opens_the_home_of_the_session(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &["claude", "codex", "opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let other = scene.sandbox.home().join("other");
     scene.copy_home(&other);
     let selecting = Some((scene.variable(), other.to_str().unwrap()));

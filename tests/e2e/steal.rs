@@ -9,7 +9,7 @@ use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
-use crate::scene::{Scene, fault, show, wait_for_live};
+use crate::scene::{QUICK, Scene, fault, show, wait_for_live};
 use crate::turn_verbs::{agent, detach, gated, wait_for_state};
 
 const ALPHA: &str = "FAKE turns=1 first='alpha question' last='alpha question'";
@@ -23,7 +23,7 @@ fn terminal(sandbox: &Sandbox, words: &[&str]) -> Terminal {
 #[test]
 fn steal_takes_every_cli_over() {
     for cli in real_cli::ALL {
-        let Some(scene) = Scene::row(cli, &["claude", "opencode"]) else { continue };
+        let Some(scene) = Scene::row(cli, QUICK) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let id = scene.session(&asked).id;
         let mut first = scene.resume(&[&id], &scene.elsewhere);

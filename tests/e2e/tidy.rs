@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::{EventType, Reason, TrashReason};
 use sessd_tests::tree::files_below;
 
+mod floors;
 mod rules;
 mod words;
 

@@ -38,9 +38,11 @@ fn events_of_kilo_have_its_tools() {
     has_its_tools(&KILO, "read", |path| json!({ "filePath": path }));
 }
 
-/// It reads a file, which it may without asking.
+/// It reads a file, which it may without asking. Each has a stream of its own, but for Kilo.
 fn has_its_tools(cli: &'static dyn RealCli, tool: &str, input: fn(&str) -> Value) {
-    let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini", "opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, &["claude", "codex", "gemini", "qwen", "opencode"]) else {
+        return;
+    };
     let notes = scene.sandbox.write("project/notes.txt", "remember the milk\n");
     let input = input(notes.to_str().unwrap());
     let mut command = scene.sandbox.command(BINARIES.sessctl);

@@ -13,7 +13,7 @@ use sessd_tests::wait::DEADLINE;
 
 use crate::bad_input::assert_fault;
 use crate::mid_answer::{is_cancelled, outlives_its_sender};
-use crate::scene::{DIFFERENT, Scene, answer, sessions, show};
+use crate::scene::{QUICK, Scene, answer, sessions, show};
 use crate::{BINARIES, CURSOR};
 
 #[test]
@@ -65,7 +65,7 @@ fn assert_said(output: &Output, count: usize, last: &str) {
 }
 
 fn goes_on(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, DIFFERENT) else { return };
+    let Some(scene) = Scene::row(cli, QUICK) else { return };
     let first = send(&scene, &scene.project, &["--new", scene.provider(), "alpha question"]);
     assert_said(&first, 1, "alpha question");
     let id = first.stderr.trim_end().strip_prefix("session: ").expect("its id").to_owned();
@@ -147,7 +147,7 @@ fn fails_honestly(scene: &Scene, id: &str) {
         assert_eq!((refused.status, &*refused.stdout), (6, ""), "{refused:?}");
         assert!(refused.stderr.contains(status), "{}", refused.stderr);
     }
-    let hanging = send(scene, &scene.project, &["--timeout", "15s", id, "eta [[sleep 600]]"]);
+    let hanging = send(scene, &scene.project, &["--timeout", "8s", id, "eta [[sleep 600]]"]);
     assert_eq!((hanging.status, &*hanging.stdout), (7, ""), "{hanging:?}");
     is_cancelled(scene, id);
     let session = show(&scene.sandbox, id);

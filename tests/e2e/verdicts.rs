@@ -10,7 +10,7 @@ use sessd_proto::Status::{self, Active, Expired, Invalid};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::tree::tree_hash;
 
-use crate::scene::{Scene, all_sessions, check, verdict};
+use crate::scene::{QUICK, Scene, all_sessions, check, runs, verdict};
 
 type Verdict = (Status, Option<&'static str>);
 /// Changes a transcript; `None` if it is removed.
@@ -155,7 +155,9 @@ fn agree(cli: &'static dyn RealCli, own: &[Case]) {
     scene.one_shot("of no interest");
     let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
     let transcript = transcript.strip_prefix(scene.home()).unwrap().to_owned();
-    let cases = [ALIKE, own].concat();
+    // What all of them judge alike, the slow ones are asked in the long suite.
+    let alike = if runs(cli, QUICK) { ALIKE } else { &ALIKE[..1] };
+    let cases = [alike, own].concat();
     let values: Vec<PathBuf> =
         cases.iter().map(|(name, ..)| scene.sandbox.home().join("cases").join(name)).collect();
     values.iter().for_each(|value| scene.copy_home(value));

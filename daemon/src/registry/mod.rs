@@ -19,8 +19,9 @@
 //! Design notes:
 //!
 //! - Each floor is given only the floors below it, so the compiler refuses an upward call; the test
-//!   `floors` refuses an upward import. One struct with all methods was rejected: through `self`
-//!   every method reaches every other, no import shows it, and the calls grow into one circle.
+//!   `tidy::floors` refuses an upward import. One struct with all methods was rejected: through
+//!   `self` every method reaches every other, no import shows it, and the calls grow into one
+//!   circle.
 //!   Traits between the floors were rejected too: each would have a single implementation.
 //! - The order follows from what a call must not skip. Everything that starts a process is above
 //!   `writers`, which allows one writer per session. Everything that reads a provider's store is

@@ -1,4 +1,5 @@
-//! Errors of the registry's database, and the faults that callers get for them.
+//! Errors of the registry's database, and the faults that callers get for them. It must not know
+//! which call failed.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! The migrations of the registry's schema. Append-only: a released step is never edited.
+//! The migrations of the registry's schema. Append-only: a released step is never edited. It must
+//! not use the queries beside it, which know the newest schema only.
 //!
 //! `schema.sql` beside this file is their result, used for new registries and for reading; a test
 //! compares the two. All missing steps run in one transaction, after a copy of the file was made.

@@ -1,4 +1,5 @@
-//! Resolves a selector to sessions: `@key`, an id, a provider's id, or a prefix of an id.
+//! Resolves a selector to sessions: `@key`, an id, a provider's id, or a prefix of an id. It must
+//! not know directories or `--last`, which the registry resolves.
 
 use rusqlite::Connection;
 

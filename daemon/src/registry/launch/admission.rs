@@ -1,4 +1,5 @@
-//! Admission: whether a session may be resumed or sent to, judged from its stored verdict.
+//! Admission: whether a session may be resumed or sent to, judged from its stored verdict. It must
+//! not start or end a process.
 //!
 //! The order matters: what no check can change is refused first, before another process is asked
 //! to end for it.

@@ -1,6 +1,6 @@
 //! Agents: the launch profiles of the configuration, and the launch options of a session. A session
 //! is stored with names (model, servers, permission); their meaning is looked up in the
-//! configuration at each start.
+//! configuration at each start. It must not know how a provider writes an option down.
 
 use sessd_proto::agent::{AgentInfo, AgentsResponse};
 use sessd_proto::{Environment, Fault, FaultCode};

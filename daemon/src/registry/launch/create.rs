@@ -1,5 +1,5 @@
 //! New sessions and forks: registered first, started by the caller that resumes them, and bound to
-//! the provider's id as soon as that is known (see `discovery::bind`).
+//! the provider's id as soon as that is known (see `discovery::bind`). It must not start a process.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Completes launch plans: adds environment, program and files to a provider's plan.
+//! Completes launch plans: adds environment, program and files to a provider's plan. It must not
+//! know what the provider's arguments mean.
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
-//! Resuming at a terminal: checks the session, gives the calling process the lease, and returns
-//! the launch plan that the caller executes in its own process.
+//! Resuming at a terminal: checks the session, gives the calling process the lease, and returns the
+//! launch plan that the caller executes in its own process. It must not start the provider, nor
+//! know its command line.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

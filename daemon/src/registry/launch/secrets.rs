@@ -1,5 +1,5 @@
 //! Collects the secrets that a launched process or a tool server is given, so that they can be
-//! redacted in its output.
+//! redacted in its output. It must not know the output.
 
 use std::collections::BTreeMap;
 

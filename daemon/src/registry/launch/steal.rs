@@ -1,4 +1,5 @@
-//! Stealing: asks the process that holds a session's lease to end.
+//! Stealing: asks the process that holds a session's lease to end. It must not kill a process, nor
+//! ask one without a lease.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

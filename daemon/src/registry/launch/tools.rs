@@ -1,5 +1,6 @@
 //! Lists the MCP servers and tools that an agent or a session gets. Starts the provider where it
-//! reports them at its start, else the servers themselves. No model is called.
+//! reports them at its start, else the servers themselves. No model is called. It must not know the
+//! protocol of the servers: that is `mcp_client`.
 
 use std::sync::Arc;
 use std::time::Duration;

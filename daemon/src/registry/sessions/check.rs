@@ -1,4 +1,5 @@
-//! The `check` call: checks sessions now, and stores and returns the verdicts.
+//! The `check` call: checks sessions now, and stores and returns the verdicts. It must not know the
+//! rules of a verdict: those are in `discovery`.
 
 use std::sync::Arc;
 

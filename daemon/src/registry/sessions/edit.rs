@@ -1,4 +1,5 @@
-//! Changes that users make to sessions: trash, pins, tags, titles.
+//! Changes that users make to sessions: trash, pins, tags, titles. It must not change a provider's
+//! store.
 
 use std::sync::Arc;
 

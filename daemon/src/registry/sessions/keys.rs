@@ -1,5 +1,5 @@
 //! Keys: stable names that callers choose for sessions. A key follows `/clear`, outlives the
-//! provider's session, and keeps its session from being purged.
+//! provider's session, and keeps its session from being purged. It must not know providers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Resolves a selector, a key or a directory to a session.
+//! Resolves a selector, a key or a directory to a session. It must not read a provider's store.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Turns: one prompt and everything that comes back. The top floor of the registry.
+//! Turns: one prompt and everything that comes back. The top floor of the registry. It must not
+//! know which dialect a caller speaks.
 //!
 //! `accept` checks a prompt for free and stores it as a queued turn, `run` takes turns from the
 //! queue one at a time per session, `record` stores the output while it streams in, `outcome`

@@ -1,4 +1,5 @@
-//! Reading turns: list, look up by id, and long-poll their output.
+//! Reading turns: list, look up by id, and long-poll their output. It must not know providers:
+//! everything that it returns is stored.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! Passes a prompt to the provider: on standard input, or as an argument where it reads no input;
-//! and verifies afterwards that the answer is in the right conversation.
+//! and verifies afterwards that the answer is in the right conversation. It must not know which
+//! provider it is, but for the trait.
 
 use sessd_proto::{Fault, FaultCode, LaunchPlan};
 

@@ -1,4 +1,5 @@
-//! Records a turn's output: decodes lines into events and stores them as they stream in.
+//! Records a turn's output: decodes lines into events and stores them as they stream in. It must
+//! not decide whether the turn succeeded: that is `outcome`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! Stops turns early: on request, at shutdown, and after a crash of an earlier daemon.
+//! Stops turns early: on request, at shutdown, and after a crash of an earlier daemon. It must not
+//! know providers: it ends processes.
 
 use std::sync::Arc;
 use std::time::Duration;

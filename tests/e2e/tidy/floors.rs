@@ -2,10 +2,8 @@
 //! text; the structs make the compiler refuse most of it anyway.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
 
-use sessd_tests::tree::files_below;
+use super::{Source, product};
 
 /// The floors from top to bottom: folder, struct, and the field that holds it.
 const FLOORS: [(&str, &str, &str); 6] = [
@@ -28,10 +26,10 @@ struct Arrow {
 fn registry_folders_use_only_the_floors_below() {
     let mut arrows = BTreeMap::<Arrow, usize>::new();
     let mut upward = String::new();
-    for (from, file, code) in files() {
-        for (line, to) in uses(&code) {
+    for (from, source) in files() {
+        for (line, to) in uses(&source) {
             if to < from {
-                upward += &format!("{file}: uses {}: {line}\n", FLOORS[to].0);
+                upward += &format!("{}: uses {}: {line}\n", source.name, FLOORS[to].0);
             }
             if to != from {
                 *arrows.entry(Arrow { from, to }).or_default() += 1;
@@ -50,19 +48,20 @@ fn registry_folders_use_only_the_floors_below() {
 fn registry_methods_live_in_the_folder_of_their_struct() {
     let mut misplaced = String::new();
     let mut seen = 0;
-    for (floor, file, code) in files() {
-        for (owner, (_, name, _)) in FLOORS.iter().enumerate() {
-            let opens = code.lines().filter(|line| line.starts_with(&format!("impl {name} ")));
-            for _ in opens {
+    for (floor, source) in files() {
+        let name = &source.name;
+        for (_, line) in source.code() {
+            let is_own =
+                |(_, owner, _): &(&str, &str, &str)| line.starts_with(&format!("impl {owner} "));
+            if let Some(owner) = FLOORS.iter().position(is_own) {
                 seen += 1;
                 if owner != floor {
-                    misplaced +=
-                        &format!("{file}: `impl {name}` belongs in {}/\n", FLOORS[owner].0);
+                    misplaced += &format!("{name}: {line} belongs in {}/\n", FLOORS[owner].0);
                 }
             }
-        }
-        if code.lines().any(|line| line.starts_with("impl Registry")) {
-            misplaced += &format!("{file}: a floor has methods on its own struct only\n");
+            if line.starts_with("impl Registry") {
+                misplaced += &format!("{name}: a floor has methods on its own struct only\n");
+            }
         }
     }
     assert!(seen >= FLOORS.len(), "no methods found: this test looks at nothing");
@@ -70,9 +69,9 @@ fn registry_methods_live_in_the_folder_of_their_struct() {
 }
 
 /// The floors that a file uses, with the line that shows it.
-fn uses(code: &str) -> Vec<(&str, usize)> {
+fn uses(source: &Source) -> Vec<(&str, usize)> {
     let mut found = Vec::new();
-    for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+    for (_, line) in source.code() {
         for (to, (folder, _, field)) in FLOORS.iter().enumerate() {
             let by_path = line.contains(&format!("registry::{folder}::"));
             let by_field = line.contains(&format!("self.{field}."));
@@ -84,21 +83,12 @@ fn uses(code: &str) -> Vec<(&str, usize)> {
     found
 }
 
-/// Every file of a floor without its unit tests: its floor, its path, its code.
-fn files() -> Vec<(usize, String, String)> {
-    let registry = root().join("daemon/src/registry");
-    let mut files = Vec::new();
-    for (floor, (folder, _, _)) in FLOORS.iter().enumerate() {
-        for path in files_below(&registry.join(folder)) {
-            let text = fs::read_to_string(&path).expect("a source file");
-            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-            files.push((floor, path.display().to_string(), code.to_owned()));
-        }
-    }
-    files
-}
-
-fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("the workspace above its member").to_owned()
+/// Every file of a floor, with the floor.
+fn files() -> Vec<(usize, Source)> {
+    let floor = |source: &Source| {
+        let rest = source.name.strip_prefix("daemon/src/registry/")?;
+        let (folder, _) = rest.split_once('/')?;
+        FLOORS.iter().position(|(floor, ..)| *floor == folder)
+    };
+    product().into_iter().filter_map(|source| Some((floor(&source)?, source))).collect()
 }
