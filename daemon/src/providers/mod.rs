@@ -40,11 +40,14 @@ pub mod listing;
 pub mod locks;
 pub mod opencode;
 pub mod output;
+pub mod pid_file;
 mod provider;
 pub mod qwen;
 pub mod record;
 mod sqlite;
 mod types;
+pub mod unknown;
+pub mod version;
 
 #[cfg(test)]
 mod fixtures;
@@ -56,9 +59,10 @@ pub use provider::{
     Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, Turns,
 };
 pub use types::{
-    Basis, Bound, Found, Home, Listed, LiveSession, Retention, Stamp, Start, TurnSpec, Unreadable,
-    Verdict,
+    Background, Basis, Bound, Found, Home, Listed, LiveSession, Retention, Stamp, Start, TurnSpec,
+    Unreadable, Verdict,
 };
+pub use version::Version;
 
 /// Every provider, in the order shown to people.
 pub static ALL: &[&dyn Provider] = &[

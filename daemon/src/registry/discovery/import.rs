@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Discovery;
 use crate::clock::now;
 use crate::failpoint;
-use crate::providers::{Basis, Found, Listed, Retention};
+use crate::providers::{Basis, Found, Listed, Retention, Version};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::directories::DirCache;
 use crate::registry::homes::gate::LISTING_TIMEOUT;
@@ -141,6 +141,7 @@ impl Discovery {
         // The next batch is read while this one becomes rows; the order is kept.
         let mut batches =
             stream::iter(batches).map(|batch| self.read_batch(known, batch)).buffered(READERS);
+        let version = self.homes.version(known.provider, None).await?;
         let mut dirs = DirCache::new();
         while let Some(read) = batches.try_next().await? {
             let Some(read) = read else { return Ok(false) };
@@ -148,7 +149,9 @@ impl Discovery {
                 read.iter().filter_map(|(_, found)| Some(&found.as_ref()?.facts.launch_dir));
             self.homes.directories.look_up(found, &mut dirs).await?;
             let row = |(entry, found): (Listed, Option<Found>)| {
-                let found = found.map(|found| to_row(known, &entry, found, retention, &dirs));
+                found.iter().for_each(|found| self.note_succession(known.id, found));
+                let found =
+                    found.map(|found| to_row(known, &entry, found, (retention, version), &dirs));
                 (entry, found)
             };
             if into.send(read.into_iter().map(row).collect()).await.is_err() {
@@ -243,12 +246,13 @@ fn to_row(
     known: &KnownHome,
     entry: &Listed,
     found: Found,
-    retention: Option<Retention>,
+    (retention, version): (Option<Retention>, Option<Version>),
     dirs: &DirCache,
 ) -> FoundSession {
     let dir = dirs.get(&found.facts.launch_dir);
     let exists = dir.and_then(|dir| dir.exists);
-    let verdict = super::verdict::with_directory(found.verdict, exists);
+    let verdict = found.verdict.for_program(version, known.provider.newest_tested());
+    let verdict = super::verdict::with_directory(verdict, exists);
     let expires_at = retention.map(|retention| {
         let basis = match retention.basis {
             Basis::Modified => Timestamp::from_ns(entry.stamp.mtime_ns),

@@ -124,6 +124,7 @@ impl Discovery {
                 self.apply_listing(known, (listed, seen), retention, &mut sweep).await?
             }
         };
+        self.follow_successions(known).await?;
         self.follow_leases(known, trouble.is_none()).await?;
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
         self.update_home(known, trouble, had_any).await?;
@@ -216,7 +217,7 @@ impl Discovery {
         }
         sweep.lost = lost.len();
         for row in lost {
-            let verdict = self.verdict_of(known, &row).await?;
+            let verdict = self.verdict_of(known, &row, None).await?;
             self.store_verdict(&row, verdict).await?;
         }
         self.store
@@ -251,7 +252,7 @@ impl Discovery {
                 })
                 .await?;
             for row in rows {
-                let verdict = self.verdict_of(known, &row).await?;
+                let verdict = self.verdict_of(known, &row, None).await?;
                 self.store_verdict(&row, verdict).await?;
             }
         }
