@@ -2,16 +2,23 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::param::clock_ticks_per_second;
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpgid, getpid, kill_process, kill_process_group, pidfd_open,
     pidfd_send_signal, test_kill_process_group,
 };
+use rustix::time::{ClockId, clock_gettime};
 
 /// How long a process may take to obey SIGTERM before it is killed.
 const TERM_GRACE: Duration = Duration::from_secs(2);
+
+/// Adjustment of the wall clock between the start of a process and its first file, in
+/// milliseconds, up to which the process does not look younger than the file.
+const CLOCK_SLACK_MS: i64 = 5_000;
 
 /// Scans for processes to end; one that is being forked may be missed by the first.
 const SCANS_MAX: usize = 3;
@@ -28,6 +35,74 @@ pub fn start_ticks(pid: u32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// A process as a file of its own describes it: a "pid file", which outlives a kill.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its process id, in its own pid namespace.
+    pub pid: u32,
+    /// The inode number of that namespace, where the file has it.
+    pub namespace: Option<u64>,
+    /// The id of the machine, where the file has it.
+    pub machine_id: Option<String>,
+    /// The kernel's id of the boot, where the file has it.
+    pub boot_id: Option<String>,
+    /// When it was started, in clock ticks since boot, where the file has it.
+    pub start_ticks: Option<u64>,
+    /// When it had certainly been started, in milliseconds since the epoch: the time in the file,
+    /// else the file's modification time.
+    pub written_at_ms: Option<i64>,
+}
+
+/// The state of a recorded process now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It runs, and it is the one that was recorded.
+    Runs,
+    /// It has ended; its pid may have been given to another process.
+    Ended,
+    /// It is in another pid namespace or on another machine, so its pid says nothing here.
+    OutOfSight,
+}
+
+impl Recorded {
+    /// Returns what has become of the process.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        let is_other = |recorded: &Option<String>, own: String| {
+            recorded.as_ref().is_some_and(|it| !it.is_empty() && !own.is_empty() && *it != own)
+        };
+        let namespace = || fs::metadata("/proc/self/ns/pid").ok().map(|it| it.ino());
+        if self.namespace.is_some_and(|it| namespace().is_some_and(|own| own != it))
+            || is_other(&self.machine_id, machine_id())
+        {
+            return Fate::OutOfSight;
+        }
+        let Some(ticks) = start_ticks(self.pid) else { return Fate::Ended };
+        let is_another = is_other(&self.boot_id, boot_id())
+            || match self.start_ticks {
+                Some(recorded) => recorded != ticks,
+                None => self.written_at_ms.is_some_and(|at| began_after(ticks, at)),
+            };
+        if is_another { Fate::Ended } else { Fate::Runs }
+    }
+}
+
+/// True if a process that was started at `ticks` did not exist at a time of the wall clock.
+fn began_after(ticks: u64, at_ms: i64) -> bool {
+    let [wall, boot] = [ClockId::Realtime, ClockId::Boottime].map(|clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
+    });
+    let started_ms = ticks.saturating_mul(1_000) / clock_ticks_per_second().max(1);
+    let started_at_ms = i64::try_from(started_ms).unwrap_or(i64::MAX).saturating_add(wall - boot);
+    started_at_ms > at_ms.saturating_add(CLOCK_SLACK_MS)
+}
+
+/// Returns the id of this machine; empty if it has none.
+fn machine_id() -> String {
+    fs::read_to_string("/etc/machine-id").unwrap_or_default().trim().to_owned()
 }
 
 /// True if a process descends from `ancestor`.
@@ -156,5 +231,34 @@ mod tests {
         assert_eq!(start_ticks(u32::MAX), None);
         assert_eq!(boot_id().len(), 36);
         assert!(is_below(std::process::id(), 1) && !is_below(1, std::process::id()));
+    }
+    #[test]
+    fn file_of_a_reused_pid_or_of_another_place_is_found_out() {
+        let pid = std::process::id();
+        let now = i64::try_from(
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis(),
+        );
+        let own = Recorded { pid, written_at_ms: now.ok(), ..Recorded::default() };
+        let fate = |change: fn(&mut Recorded)| {
+            let mut recorded = own.clone();
+            change(&mut recorded);
+            recorded.fate()
+        };
+        assert_eq!(fate(|_| {}), Fate::Runs);
+        assert_eq!(fate(|it| it.written_at_ms = None), Fate::Runs);
+        assert_eq!(fate(|it| it.written_at_ms = Some(1_700_000_000_000)), Fate::Ended);
+        assert_eq!(fate(|it| it.start_ticks = Some(1)), Fate::Ended);
+        assert_eq!(fate(|it| it.boot_id = Some("another".to_owned())), Fate::Ended);
+        assert_eq!(fate(|it| it.namespace = Some(1)), Fate::OutOfSight);
+        assert_eq!(
+            fate(|it| it.machine_id = Some("another".to_owned())),
+            match machine_id() {
+                own if own.is_empty() => Fate::Runs,
+                _ => Fate::OutOfSight,
+            }
+        );
+        // The exact start decides, whatever the wall clock was set to in between.
+        let exact = Recorded { start_ticks: start_ticks(pid), written_at_ms: Some(1), ..own };
+        assert_eq!(exact.fate(), Fate::Runs);
     }
 }

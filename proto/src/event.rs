@@ -52,6 +52,10 @@ vocabulary! {
         /// The provider's limit for this account is reached.
         /// Data: `until`, the time when it ends; `kind`, the provider's name for the limit.
         RateLimit = "rate_limit",
+        /// The provider waits before it calls the model again; the cause is in `text`, if it is
+        /// told.
+        /// Data: `attempt`, `max_attempts`, `delay_ms`, `http_status`; each `null` if unknown.
+        Retry = "retry",
         /// The provider reports that the turn is complete; some repeat the answer in `text`.
         /// Data: `cost_usd` or `cost` where the provider tells it; `doubtful`, true if the text
         /// may be the message of a failed call.
@@ -128,6 +132,7 @@ impl EventType {
             | Self::ToolResult
             | Self::Usage
             | Self::RateLimit
+            | Self::Retry
             | Self::Result
             | Self::Error
             | Self::Raw => true,

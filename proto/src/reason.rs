@@ -50,6 +50,9 @@ vocabulary! {
         TranscriptUnreadable = "transcript_unreadable",
         /// The disk of the launch directory does not respond.
         DirectoryUnreadable = "directory_unreadable",
+        /// Some versions of the provider's program resume the session and others do not; the
+        /// installed one is newer than those that were tested, or its version is not known.
+        DependsOnVersion = "depends_on_version",
         /// A reason that this version does not know, stored by another one.
         Unrecognized = "unrecognized",
     }
@@ -80,6 +83,7 @@ impl Reason {
             | Self::HomeHeld
             | Self::TranscriptUnreadable
             | Self::DirectoryUnreadable
+            | Self::DependsOnVersion
             | Self::Unrecognized => Status::Unknown,
         }
     }

@@ -5,6 +5,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use sessd::providers::{self, Version};
 use sessd_proto::{Live, LiveState};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::terminal::Terminal;
@@ -32,7 +33,7 @@ fn seen_in_another_terminal(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::of(cli) else { return };
     let asked = scene.one_shot("alpha question").session_id;
     let id = scene.session(&asked).id;
-    assert_eq!(show(&scene.sandbox, &id).live.state, LiveState::None);
+    assert!(!show(&scene.sandbox, &id).live.blocks());
 
     let mut terminal = cli.tui_resume(&scene.sandbox, &scene.project, &asked);
     terminal.wait_for_text(ALPHA, DEADLINE);
@@ -148,8 +149,12 @@ fn live_gemini_is_unknown_but_for_our_lease() {
 }
 
 #[test]
-fn live_qwen_is_unknown_but_for_our_lease() {
-    unknown_but_for_our_lease(&Qwen);
+fn live_qwen_in_another_terminal_is_seen_by_its_version() {
+    let version = Version::parse(Qwen.cli().version);
+    match providers::by_id("qwen").unwrap().live_of(version) {
+        Some(_) => seen_in_another_terminal(&Qwen),
+        None => unknown_but_for_our_lease(&Qwen),
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ mod turn_verbs;
 mod turns;
 mod upgrade;
 mod verdicts;
+mod versions;
 
 use sessd_tests::real_cli::Cursor;
 use sessd_tests::sandbox::Binaries;

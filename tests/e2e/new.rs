@@ -3,6 +3,7 @@
 
 use rusqlite::Connection;
 use serde_json::Value;
+use sessd::providers::{self, Version};
 use sessd_proto::{Live, LiveState, Session, Status};
 use sessd_tests::real_cli::{Claude, Codex, Gemini, KILO, OPENCODE, Qwen, RealCli};
 use sessd_tests::terminal::Terminal;
@@ -252,6 +253,21 @@ fn fork_continues_a_copy_of_kilo() {
     forks(&KILO);
 }
 
+/// Qwen Code has learned it; an older version is named in the refusal.
+#[test]
+fn fork_of_qwen_is_that_of_its_version() {
+    let version = Qwen.cli().version;
+    let can = providers::by_id("qwen").unwrap().forks_of(Version::parse(version)).is_some();
+    if can {
+        return forks_by_a_turn(&Qwen);
+    }
+    let Some(scene) = Scene::of(&Qwen) else { return };
+    let asked = scene.one_shot("alpha question").session_id;
+    let refused = fault(&scene.sandbox, &["resume", "--fork", &asked], 1);
+    let named = format!("qwen {version} cannot fork a session");
+    assert!(refused.message.contains(&named), "{refused:?}");
+}
+
 /// The copy goes its own way while another process has the original.
 fn forks(cli: &'static dyn RealCli) {
     let Some(scene) = Scene::row(cli, QUICK) else { return };
@@ -295,7 +311,7 @@ fn fork_by_a_turn_leaves_the_original_of_kilo_as_it_was() {
 
 /// Also with an agent that may edit: `permissions_real` leaves that to this test.
 fn forks_by_a_turn(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &["opencode"]) else { return };
+    let Some(scene) = Scene::row(cli, &["opencode", "qwen"]) else { return };
     let agent =
         format!("[agents.editor]\nprovider = '{}'\npermission = 'edit'\n", scene.provider());
     scene.sandbox.write(".config/sessd/config.toml", agent);
@@ -314,7 +330,7 @@ fn forks_by_a_turn(cli: &'static dyn RealCli) {
 
 #[test]
 fn fork_is_refused_where_the_cli_cannot() {
-    for cli in [&Gemini as &'static dyn RealCli, &Qwen, CURSOR] {
+    for cli in [&Gemini as &'static dyn RealCli, CURSOR] {
         let Some(scene) = Scene::row(cli, QUICK) else { continue };
         let asked = scene.one_shot("alpha question").session_id;
         let calls = scene.replace_cli();

@@ -1,7 +1,7 @@
 //! Classifies a failed call of a model by the words that the services share: whether trying again
 //! may help, and when. Knows no provider; each decoder passes in what its CLI shows.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sessd_proto::Event;
 use sessd_proto::EventType;
 
@@ -17,6 +17,18 @@ pub fn event(words: Option<&str>, http_status: Option<u16>) -> Event {
         "retry_after_ms": retry_after_ms(text),
     });
     output::event(EventType::Error, words, data)
+}
+
+/// Makes the `retry` event of a CLI that waits before it calls the model again. Its data has
+/// `attempt`, `max_attempts`, `delay_ms` and `http_status`.
+pub fn retry(cause: Option<&str>, attempt: &Value, max: &Value, delay_ms: &Value) -> Event {
+    let data = json!({
+        "attempt": attempt,
+        "max_attempts": max,
+        "delay_ms": delay_ms,
+        "http_status": cause.and_then(http_status),
+    });
+    output::event(EventType::Retry, cause, data)
 }
 
 /// Returns true if the same call may work later, false if something has to be changed first.

@@ -25,7 +25,8 @@ pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// Returns the first MiB of a settings file, which may belong to a project that is not trusted.
+/// Returns the first MiB of a small file, such as settings, which may belong to a project that is
+/// not trusted.
 /// `None` if it cannot be read as text.
 pub(super) fn settings(path: &Path) -> Option<String> {
     let mut text = String::new();

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sessd_proto::Environment;
 
+use super::Version;
+
 /// The options of one launch, on top of the provider's own settings; by default none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Launch {
@@ -26,6 +28,8 @@ pub struct Launch {
     pub env: Environment,
     /// The whole environment that the provider will see.
     pub environment: Environment,
+    /// The version of the program that will be started; `None` if it is not known.
+    pub version: Option<Version>,
     /// The path prefix of the files of [`super::Launcher::files`]; see [`Launch::file`].
     pub files: PathBuf,
 }

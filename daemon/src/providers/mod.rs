@@ -41,12 +41,15 @@ pub mod locks;
 mod munged;
 pub mod opencode;
 pub mod output;
+pub mod pid_file;
 mod provider;
 pub mod qwen;
 pub mod record;
 mod sqlite;
 mod title;
 mod types;
+pub mod unknown;
+pub mod version;
 
 #[cfg(test)]
 mod fixtures;
@@ -58,9 +61,10 @@ pub use provider::{
     Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, Turns,
 };
 pub use types::{
-    Basis, Bound, FileId, Found, Gap, Home, Listed, Listing, LiveSession, Retention, Stamp, Start,
-    TurnSpec, Unreadable, Verdict, file_of, hides,
+    Background, Basis, Bound, FileId, Found, Gap, Home, Listed, Listing, LiveSession, Retention,
+    Stamp, Start, TurnSpec, Unreadable, Verdict, file_of, hides,
 };
+pub use version::Version;
 
 /// Every provider, in the order shown to people.
 pub static ALL: &[&dyn Provider] = &[

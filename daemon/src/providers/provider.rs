@@ -8,8 +8,8 @@ use sessd_proto::provider::Capabilities;
 use sessd_proto::{Environment, Event, LaunchPlan};
 
 use super::{
-    Accepts, Bound, Found, Home, Launch, LaunchFile, Listing, LiveSession, Retention, Start,
-    TurnSpec, Unreadable, Verdict,
+    Accepts, Background, Bound, Found, Home, Launch, LaunchFile, Listing, LiveSession, Retention,
+    Start, TurnSpec, Unreadable, Verdict, Version, version,
 };
 
 /// An agent CLI: its row in [`super::ALL`], and its facets.
@@ -42,21 +42,45 @@ pub trait Provider: Send + Sync {
     fn forks(&self) -> Option<&dyn Forks> {
         None
     }
+
+    /// Returns the kinds of records that its readers have met and do not know.
+    fn unknown_records(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Returns the newest version of its program that our tests have run; `None` if it has none.
+    fn newest_tested(&self) -> Option<Version> {
+        None
+    }
 }
 
 impl dyn Provider + '_ {
-    /// Returns what can be done with its sessions: its row in `sessctl providers`.
+    /// Returns the planner of forks, if a program of this version has them.
     #[must_use]
-    pub fn capabilities(&self) -> Capabilities {
+    pub fn forks_of(&self, version: Option<Version>) -> Option<&dyn Forks> {
+        self.forks().filter(|forks| version::has(version, forks.since()))
+    }
+
+    /// Returns the reader of live sessions, if a program of this version shows them.
+    #[must_use]
+    pub fn live_of(&self, version: Option<Version>) -> Option<LiveReader> {
+        let discovery = self.discovery();
+        discovery.live().filter(|_| version::has(version, discovery.live_since()))
+    }
+
+    /// Returns what a program of this version can do with its sessions: its row in
+    /// `sessctl providers`.
+    #[must_use]
+    pub fn capabilities(&self, version: Option<Version>) -> Capabilities {
         Capabilities {
             discover: true,
             check: true,
             resume: true,
-            fork: self.forks().is_some(),
+            fork: self.forks_of(version).is_some(),
             resume_anywhere: self.launcher().resume_anywhere(),
             send: self.turns().is_some(),
             choose_id: self.launcher().choose_id(),
-            foreign_use: self.discovery().live().is_some(),
+            foreign_use: self.live_of(version).is_some(),
             retention: self.discovery().retention().is_some(),
         }
     }
@@ -105,9 +129,10 @@ pub trait Discovery: Send + Sync {
         None
     }
 
-    /// Returns whether the CLI itself would resume this session now. Must agree with the verdict of
-    /// [`Discovery::read`]. `Expired` only if the part of the store that would hold the session
-    /// could be listed, and the session is not in it.
+    /// Returns whether the CLI itself would resume this session now. Where versions of it differ,
+    /// [`Verdict::lifted_by`] says so. Must agree with the verdict of [`Discovery::read`]. `Expired`
+    /// only if the part of the store that would hold the session could be listed, and the session
+    /// is not in it.
     fn check(&self, home: &Home, bound: &Bound) -> Verdict;
 
     /// True if the CLI has silently started another conversation under the id of this one.
@@ -118,6 +143,17 @@ pub trait Discovery: Send + Sync {
     /// Returns the reader of live sessions; `None` if the CLI never shows which process has which
     /// session.
     fn live(&self) -> Option<LiveReader> {
+        None
+    }
+
+    /// Returns the first version of the CLI that shows its live sessions; `None` if all do.
+    fn live_since(&self) -> Option<Version> {
+        None
+    }
+
+    /// Returns the arguments that reach a session that runs in the background, where no terminal
+    /// shows it; `None` if it does not.
+    fn background(&self, _home: &Home, _bound: &Bound) -> Option<Background> {
         None
     }
 
@@ -202,6 +238,16 @@ pub trait Launcher: Send + Sync {
 /// Planning the continuation of a copy of a session, as a session of its own. Plans keep
 /// `home.env`, like those of [`Launcher`].
 pub trait Forks: Send + Sync {
+    /// Returns the first version of the CLI that can copy a session; `None` if all can.
+    fn since(&self) -> Option<Version> {
+        None
+    }
+
+    /// True if we may choose the id of the copy, as that of a new session.
+    fn choose_id(&self) -> bool {
+        true
+    }
+
     /// Returns the plan that continues a copy at a terminal, with the id that we chose, where we
     /// may.
     fn plan(
@@ -266,6 +312,7 @@ pub trait Turns: Send + Sync {
     /// - `result`: the answer; no text if the `text` events are the answer. With `doubtful: true`
     ///   it may be the words of a failed call: it does not count after an `error`.
     /// - `error`: the failure in the CLI's words; data as of `failure::event`.
+    /// - `retry`: a call failed and the CLI waits to try again; data as of `failure::retry`.
     /// - `rate_limit`: data has `until`, when the limit that was reached ends.
     ///
     /// The words of a subagent are not part of the answer and must not become `text`. An `error`

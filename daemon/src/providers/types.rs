@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use sessd_proto::{Facts, Live, Reason, Status, Timestamp};
 
-use super::Launch;
+use super::{Launch, Version};
 
 /// A directory a provider keeps its data in, and the environment that selects it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -137,6 +137,9 @@ pub struct Found {
     pub facts: Facts,
     /// The provider's id of the session it was forked from or started by.
     pub parent: Option<String>,
+    /// The ids of two sessions, one of them this one: the person that was in the first went on in
+    /// the second, a copy.
+    pub moved: Option<(String, String)>,
     /// The result of a check, made from the same read.
     pub verdict: Verdict,
 }
@@ -148,11 +151,13 @@ pub struct Verdict {
     pub status: Status,
     /// The reason, when the status is not `active`.
     pub reason: Option<Reason>,
+    /// The version of the CLI from which on it resumes the session all the same.
+    pub lifted_by: Option<Version>,
 }
 
 impl Verdict {
     /// It can be resumed.
-    pub const ACTIVE: Self = Self { status: Status::Active, reason: None };
+    pub const ACTIVE: Self = Self { status: Status::Active, reason: None, lifted_by: None };
 
     /// The transcript does not exist, in a store that could be listed.
     pub const EXPIRED: Self = Self::of(Reason::TranscriptMissing);
@@ -175,7 +180,20 @@ impl Verdict {
     /// Returns the verdict that a reason stands for; the status follows from it.
     #[must_use]
     pub const fn of(reason: Reason) -> Self {
-        Self { status: reason.status(), reason: Some(reason) }
+        Self { status: reason.status(), reason: Some(reason), lifted_by: None }
+    }
+
+    /// Returns this verdict for a program of this version, or of an unknown one; `tested` is the
+    /// newest version that was tried. A refusal that a later version has lifted is certain only for
+    /// the versions that were tried: for all others the session is `unknown`.
+    #[must_use]
+    pub fn for_program(self, version: Option<Version>, tested: Option<Version>) -> Self {
+        let Some(lifted_by) = self.lifted_by else { return self };
+        match version {
+            Some(version) if version < lifted_by => Self { lifted_by: None, ..self },
+            Some(version) if tested.is_none_or(|tested| version <= tested) => Self::ACTIVE,
+            _ => Self::of(Reason::DependsOnVersion),
+        }
     }
 
     /// Returns the verdict on a session whose transcript is not in the listing: expired, but only
@@ -242,6 +260,15 @@ pub struct LiveSession {
     pub scope: Option<String>,
     /// The process and what it is doing.
     pub live: Live,
+}
+
+/// A session that runs in the background: arguments of its CLI.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Background {
+    /// Opens it in this terminal.
+    pub attach: Vec<String>,
+    /// Ends it; the conversation is kept.
+    pub stop: Vec<String>,
 }
 
 /// A process that was started for a session whose id at the provider is not known yet.

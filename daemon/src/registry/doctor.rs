@@ -10,6 +10,7 @@ use sessd_proto::{Environment, Fault, Timestamp};
 
 use super::Registry;
 use crate::clock::now;
+use crate::providers::{self, Version};
 
 /// A clock before this time (2025-01-01) was never set.
 const CLOCK_MIN: Timestamp = Timestamp(1_735_689_600_000);
@@ -29,6 +30,7 @@ impl Registry {
         findings.extend(put_aside_findings(&self.paths.state));
         for info in self.providers().await?.providers {
             findings.push(program_finding(&info));
+            findings.extend(records_finding(&info.name));
             findings.extend(info.homes.iter().map(|home| home_finding(&info.name, home)));
         }
         Ok(DoctorReport { findings })
@@ -97,7 +99,8 @@ pub(super) fn put_aside_findings(state: &Path) -> Vec<Finding> {
 fn program_finding(info: &ProviderInfo) -> Finding {
     match (&info.program, &info.version) {
         (Some(program), Some(version)) => {
-            finding(Level::Ok, &info.name, format!("{program} {version}"), None)
+            let message = format!("{program} {version}{}", untested(&info.name, version));
+            finding(Level::Ok, &info.name, message, None)
         }
         (Some(program), None) => finding(Level::Ok, &info.name, program.clone(), None),
         (None, _) => finding(
@@ -107,6 +110,29 @@ fn program_finding(info: &ProviderInfo) -> Finding {
             Some("name it in the configuration, section [programs]"),
         ),
     }
+}
+
+/// Returns a remark on a version that is newer than the newest one that was tested.
+fn untested(provider: &str, version: &str) -> String {
+    let tested = providers::by_id(provider).and_then(|provider| provider.newest_tested());
+    match (Version::parse(version), tested) {
+        (Some(version), Some(tested)) if version > tested => {
+            format!(" (newer than the tested {tested})")
+        }
+        _ => String::new(),
+    }
+}
+
+/// Returns a finding if transcripts have records that this version of sessd does not know.
+fn records_finding(provider: &str) -> Option<Finding> {
+    let unknown = providers::by_id(provider)?.unknown_records();
+    let count = match unknown.len() {
+        0 => return None,
+        1 => "1 kind of record unknown".to_owned(),
+        count => format!("{count} kinds of record unknown"),
+    };
+    let message = format!("{count}: {}", unknown.join(", "));
+    Some(finding(Level::Ok, provider, message, None))
 }
 
 fn home_finding(provider: &str, home: &HomeInfo) -> Finding {

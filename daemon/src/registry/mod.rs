@@ -44,7 +44,7 @@ use crate::environment::DaemonEnvironment;
 use crate::store::{self, Store};
 use discovery::Discovery;
 use homes::Homes;
-use homes::gate::Gate;
+use homes::programs::Programs;
 use launch::Launches;
 use sessions::Sessions;
 use turns::Turns;
@@ -68,8 +68,6 @@ pub struct Registry {
     paths: Paths,
     env: Arc<DaemonEnvironment>,
     started_at: Timestamp,
-    /// Admits lookups of programs on PATH.
-    programs: Gate,
     pub(crate) homes: Arc<Homes>,
     pub(crate) writers: Arc<Writers>,
     pub(crate) discovery: Arc<Discovery>,
@@ -108,7 +106,11 @@ impl Registry {
     fn wire(store: Store, config: Config, paths: Paths, env: DaemonEnvironment) -> Self {
         let (store, config, env) = (Arc::new(store), Arc::new(config), Arc::new(env));
         let state = paths.state.clone();
-        let homes = Homes::new(store.clone(), state.clone());
+        let homes = Homes::new(
+            store.clone(),
+            state.clone(),
+            Programs::new(config.programs.clone(), env.all.get("PATH").map(str::to_owned)),
+        );
         let writers = Writers::new(store.clone(), homes.clone(), config.turns.per_provider);
         let discovery = Discovery::new(
             store.clone(),
@@ -146,14 +148,13 @@ impl Registry {
             sessions: sessions.clone(),
             launches: launches.clone(),
         });
-        let (started_at, programs) = (now(), Gate::default());
+        let started_at = now();
         Self {
             store,
             config,
             paths,
             env,
             started_at,
-            programs,
             homes,
             writers,
             discovery,

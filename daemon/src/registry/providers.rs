@@ -1,22 +1,13 @@
 //! The `providers` call: programs, homes and capabilities of every provider.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-
+use futures::future::try_join_all;
+use sessd_proto::Fault;
 use sessd_proto::provider::{ProviderInfo, ProvidersResponse};
-use sessd_proto::{Environment, Fault};
 
 use super::Registry;
-use super::homes::gate::LIVE_TIMEOUT;
+use super::homes::programs::Program;
 use crate::providers::{self, Provider};
 use crate::store::sessions;
-
-/// A provider's program as the daemon finds it, and its version.
-#[derive(Default)]
-struct Program {
-    path: Option<PathBuf>,
-    version: Option<String>,
-}
 
 impl Registry {
     /// Returns every provider with its program, homes, number of sessions and capabilities.
@@ -34,53 +25,20 @@ impl Registry {
             let count = counts.iter().find(|(name, _)| name == provider.id());
             ProviderInfo {
                 name: provider.id().to_owned(),
+                capabilities: provider.capabilities(program.number()),
                 version: program.version,
                 program: program.path.map(|path| path.to_string_lossy().into_owned()),
                 homes: own.map(|known| self.homes.info(known)).collect(),
                 sessions: count.map_or(0, |(_, count)| *count),
-                capabilities: provider.capabilities(),
             }
         };
         let infos = providers::ALL.iter().zip(programs).map(info);
         Ok(ProvidersResponse { providers: infos.collect() })
     }
 
-    /// Finds the program of each provider; finds none if a disk on PATH does not answer.
+    /// Finds the program of each provider.
     async fn find_programs(&self) -> Result<Vec<Program>, Fault> {
-        let (configured, env) = (self.config.programs.clone(), self.env.all.only(["PATH"]));
-        let look = move || {
-            let of = |provider: &&dyn Provider| {
-                let path = match configured.get(provider.id()) {
-                    Some(configured) => configured.is_file().then(|| configured.clone()),
-                    None => find_program(provider.program(), &env),
-                };
-                Program { version: path.as_deref().and_then(package_version), path }
-            };
-            providers::ALL.iter().map(of).collect::<Vec<_>>()
-        };
-        let found = self.programs.pass(LIVE_TIMEOUT, look).await?;
-        Ok(found.unwrap_or_else(|_| providers::ALL.iter().map(|_| Program::default()).collect()))
+        let find = |provider: &&'static dyn Provider| self.homes.programs.find(*provider, None);
+        try_join_all(providers::ALL.iter().map(find)).await
     }
-}
-
-/// Returns the first executable file of this name on PATH.
-fn find_program(name: &str, env: &Environment) -> Option<PathBuf> {
-    if name.contains('/') {
-        return Path::new(name).canonicalize().ok();
-    }
-    let is_program =
-        |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
-    std::env::split_paths(env.get("PATH")?).map(|dir| dir.join(name)).find(is_program)
-}
-
-/// Reads the version from the `package.json` above a program. The program is not run: even a bare
-/// `--version` of some of them writes into the home.
-fn package_version(program: &Path) -> Option<String> {
-    let real = program.canonicalize().ok()?;
-    let is_named = |value: &serde_json::Value| value["name"].is_string();
-    let package = real.ancestors().skip(1).take(4).find_map(|dir| {
-        let text = std::fs::read(dir.join("package.json")).ok()?;
-        serde_json::from_slice::<serde_json::Value>(&text).ok().filter(is_named)
-    })?;
-    Some(package["version"].as_str()?.to_owned())
 }

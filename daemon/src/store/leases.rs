@@ -68,10 +68,30 @@ pub fn of_home(connection: &Connection, home_id: i64) -> Result<Vec<Lease>> {
 /// # Errors
 /// Fails if the registry cannot be written.
 pub fn move_on(connection: &Connection, lease: &Lease, to: &str, at: Timestamp) -> Result<Lease> {
-    let from = &lease.session_id;
     let moved = Lease { session_id: to.to_owned(), ..lease.clone() };
     end(connection, lease)?;
     put(connection, &moved)?;
+    move_keys(connection, &lease.session_id, to, at)?;
+    Ok(moved)
+}
+
+/// Moves keys and agent to a copy in which the person went on, and pins it like its original;
+/// nothing if it has a parent, since then they were moved before.
+///
+/// # Errors
+/// Fails if the registry cannot be written.
+pub fn succeed(connection: &Connection, from: &str, to: &str, at: Timestamp) -> Result<()> {
+    let is_new = "SELECT 1 FROM sessions WHERE id = ?1 AND parent_id IS NULL";
+    if !connection.prepare_cached(is_new)?.exists([to])? {
+        return Ok(());
+    }
+    let pin = "UPDATE sessions SET pinned = 1
+         WHERE id = ?1 AND pinned = 0 AND (SELECT pinned FROM sessions WHERE id = ?2)";
+    connection.execute(pin, (to, from))?;
+    move_keys(connection, from, to, at)
+}
+
+fn move_keys(connection: &Connection, from: &str, to: &str, at: Timestamp) -> Result<()> {
     connection.execute("UPDATE keys SET session_id = ?2 WHERE session_id = ?1", (from, to))?;
     connection.execute(
         "UPDATE sessions SET parent_id = ifnull(parent_id, ?2), revision = revision + 1,
@@ -79,14 +99,7 @@ pub fn move_on(connection: &Connection, lease: &Lease, to: &str, at: Timestamp) 
          WHERE id = ?1",
         (to, from),
     )?;
-    events::append(
-        connection,
-        at,
-        EventType::MovedOn,
-        Some(from),
-        &serde_json::json!({ "to": to }),
-    )?;
-    Ok(moved)
+    events::append(connection, at, EventType::MovedOn, Some(from), &serde_json::json!({ "to": to }))
 }
 
 /// Records a lease. The caller has made sure that no living process holds one.

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use sessd_proto::Kind;
 
-use super::{Claude, live, settings, transcript};
+use super::transcript::Lineage;
+use super::{Claude, lineage, live, settings, transcript};
 use crate::providers::munged::munged;
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listing, LiveReader, RetentionReader, Unreadable, Verdict,
-    listing,
+    Background, Bound, Discovery, Found, Home, Listing, LiveReader, RetentionReader, Unreadable,
+    Verdict, listing,
 };
 
 impl Discovery for Claude {
@@ -30,7 +31,7 @@ impl Discovery for Claude {
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
         let place = Place::of(home, location)?;
-        let mut found = transcript::read(Path::new(location))?;
+        let (mut found, lineage) = transcript::read(Path::new(location))?;
         // A copy in the folder of another project begins with the records of the first.
         let last = found.facts.cwd.as_deref().filter(|cwd| munged(cwd) == place.scope);
         if let Some(last) = last.filter(|_| munged(&found.facts.launch_dir) != place.scope) {
@@ -42,6 +43,8 @@ impl Discovery for Claude {
             found.facts.kind = Kind::Subagent;
             found.parent = place.parent;
             found.verdict = Verdict::SUBAGENT;
+        } else {
+            add_lineage(home, Path::new(location), lineage, &mut found);
         }
         Some(found)
     }
@@ -64,11 +67,41 @@ impl Discovery for Claude {
     }
 
     fn live(&self) -> Option<LiveReader> {
-        Some(|home| live::read(&home.path.join("sessions")))
+        Some(|home| live::read(&home.path))
+    }
+
+    fn background(&self, home: &Home, bound: &Bound) -> Option<Background> {
+        let job = live::job(&home.path, &bound.provider_session_id)?;
+        let [attach, stop] = ["attach", "stop"].map(|verb| vec![verb.to_owned(), job.clone()]);
+        Some(Background { attach, stop })
     }
 
     fn retention(&self) -> Option<RetentionReader> {
         Some(|home| settings::retention(&home.path.join("settings.json")))
+    }
+}
+
+/// Adds where a conversation came from and where it went on. Its title does not stand twice in a
+/// list: the conversation that a person is in keeps it, and any other is marked.
+fn add_lineage(home: &Home, path: &Path, lineage: Lineage, found: &mut Found) {
+    let Lineage { opening, continued_in } = lineage;
+    let id = found.facts.provider_session_id.clone();
+    let last_activity = found.facts.last_activity;
+    let origin = opening.and_then(|it| lineage::origin(home, path, &it, last_activity));
+    let mark = match (&continued_in, &origin) {
+        (Some(next), _) => Some(format!("continued in {}", next.get(..8).unwrap_or(next))),
+        (None, Some(origin)) if !origin.goes_on => Some("copy".to_owned()),
+        _ => None,
+    };
+    if let (Some(title), Some(mark)) = (&mut found.facts.title, mark) {
+        *title = format!("{title} ({mark})");
+    }
+    match origin {
+        Some(origin) if origin.goes_on => found.moved = Some((origin.parent, id)),
+        origin => {
+            found.parent = origin.map(|origin| origin.parent);
+            found.moved = continued_in.map(|next| (id, next));
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use sessd_proto::Environment;
 
-use crate::providers::{Accepts, Launch, LaunchFile, McpServer, Permission};
+use crate::providers::{Accepts, Launch, LaunchFile, McpServer, Permission, Version};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -15,6 +15,10 @@ pub(super) const ACCEPTS: Accepts = Accepts {
 
 const MCP_FILE: &str = "mcp.json";
 
+/// The version in which the mode `default` became `manual`, and in which a run without a terminal
+/// can be told that no program answers its questions.
+const MANUAL: Version = Version(2, 1, 332);
+
 /// Skips every question. The CLI refuses this to root outside a sandbox.
 const SKIP: &str = "--dangerously-skip-permissions";
 
@@ -23,6 +27,7 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     args.extend(launch.model.as_ref().map(|model| format!("--model={model}")));
     args.extend(launch.permission.map(|permission| {
         match permission {
+            Permission::Ask if has(launch.version, MANUAL) => "--permission-mode=manual",
             Permission::Ask => "--permission-mode=default",
             Permission::Edit => "--permission-mode=acceptEdits",
             Permission::All => SKIP,
@@ -38,6 +43,16 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     }
     args.extend(launch.args.clone());
     args
+}
+
+/// Returns the arguments of a run without a terminal: it denies what it would have to ask for.
+pub(super) fn headless(launch: &Launch) -> Option<String> {
+    has(launch.version, MANUAL).then(|| "--permission-prompts=none".to_owned())
+}
+
+/// True if the program is known to have an option. An older one would refuse to start.
+fn has(program: Option<Version>, since: Version) -> bool {
+    program.is_some_and(|version| version >= since)
 }
 
 pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
@@ -76,6 +91,20 @@ pub(super) fn refuses(launch: &Launch, env: &Environment, is_root: bool) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_that_an_older_program_lacks_are_left_out() {
+        let ask = |version: Option<Version>| {
+            let launch = Launch { permission: Some(Permission::Ask), version, ..Launch::default() };
+            (arguments(&launch).join(" "), headless(&launch))
+        };
+        let newest = ask(Some(Version(2, 1, 332)));
+        assert_eq!(newest.0, "--permission-mode=manual");
+        assert_eq!(newest.1.as_deref(), Some("--permission-prompts=none"));
+        for version in [None, Some(Version(2, 1, 197))] {
+            assert_eq!(ask(version), ("--permission-mode=default".to_owned(), None));
+        }
+    }
 
     #[test]
     fn trap_14_root_may_skip_permissions_only_in_a_sandbox() {

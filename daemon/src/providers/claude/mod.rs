@@ -5,11 +5,12 @@ use sessd_proto::Environment;
 
 use super::environment::environment;
 use super::home::home;
-use super::{Discovery, Forks, Home, Launcher, Provider, Turns};
+use super::{Discovery, Forks, Home, Launcher, Provider, Turns, Version};
 
 mod discovery;
 mod flags;
 mod launch;
+mod lineage;
 mod live;
 mod names;
 mod prompt;
@@ -56,6 +57,14 @@ impl Provider for Claude {
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
         home(env, "CLAUDE_CONFIG_DIR", "", ".claude").into_iter().collect()
+    }
+
+    fn unknown_records(&self) -> Vec<String> {
+        transcript::KINDS.unknown()
+    }
+
+    fn newest_tested(&self) -> Option<Version> {
+        Some(Version(2, 1, 332))
     }
 
     fn discovery(&self) -> &dyn Discovery {

@@ -18,6 +18,7 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             });
             vec![event(EventType::Started, None, data)]
         }
+        ("system", subtype) if subtype == "api_retry" => vec![retry(&line)],
         // What a subagent says is not part of the answer.
         ("assistant" | "user" | "stream_event", _) if !line["parent_tool_use_id"].is_null() => {
             Vec::new()
@@ -71,6 +72,17 @@ fn usage(line: &Value) -> Event {
     let cached = ["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"];
     let tokens_out = own["output_tokens"].as_u64();
     output::usage(own, sum(own, &cached), tokens_out, line["total_cost_usd"].as_f64())
+}
+
+/// Returns the event of a call that the CLI will make again.
+fn retry(line: &Value) -> Event {
+    let status = &line["error_status"];
+    let cause = line["error"].as_str().map(str::to_owned);
+    let cause = cause.or_else(|| Some(format!("status {}", status.as_u64()?)));
+    let [attempt, max, delay] = ["attempt", "max_retries", "retry_delay_ms"].map(|key| &line[key]);
+    let mut event = failure::retry(cause.as_deref(), attempt, max, delay);
+    event.data.0["http_status"] = status.clone();
+    event
 }
 
 /// Returns a part of a block; the whole block follows at its end.
@@ -139,6 +151,16 @@ mod tests {
         let line = r#"{"type":"assistant","parent_tool_use_id":"toolu_1",
             "message":{"content":[{"type":"text","text":"a"}]}}"#;
         assert_eq!(kinds(line), []);
+    }
+
+    #[test]
+    fn waiting_for_the_next_attempt_is_an_event() {
+        let line = r#"{"type":"system","subtype":"api_retry","attempt":2,"max_retries":10,
+            "retry_delay_ms":1500,"error_status":529,"error":"overloaded"}"#;
+        assert_eq!(kinds(line), [(EventType::Retry, Some("overloaded".to_owned()))]);
+        let data = json!({ "attempt": 2, "max_attempts": 10, "delay_ms": 1500,
+            "http_status": 529 });
+        assert_eq!(decode(line)[0].data.0, data);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::providers::head_tail::{self, HeadTail};
 use crate::providers::jsonl::{self, Summary};
 use crate::providers::record::{self, part, records};
 use crate::providers::title::{Best, Prompt};
+use crate::providers::unknown::Kinds;
 use crate::providers::{Found, Verdict};
 
 /// Bytes that are first read from each end: the first prompt follows attachments of some kilobytes.
@@ -22,11 +23,66 @@ const SIDE_BYTES: usize = 16 << 10;
 /// Bytes of the head in which words of a person are looked for after a command without any.
 const PROMPT_BYTES: usize = 64 << 10;
 
+/// The records that were seen in transcripts of the versions that were tested.
+pub(super) static KINDS: Kinds = Kinds::new(&[
+    "agent-color",
+    "agent-name",
+    "agent-setting",
+    "ai-title",
+    "api-request",
+    "api-request-blob",
+    "api-request-resumed",
+    "api-request-shape",
+    "artifact-comment-monitor",
+    "assistant",
+    "atis-latch",
+    "attachment",
+    "bridge-session",
+    "content-replacement",
+    "continued-in",
+    "cost-state",
+    "custom-title",
+    "data-flow-incomplete",
+    "data-flow-records",
+    "derived-from",
+    "dev-mods",
+    "ended-by-model",
+    "file-history-delta",
+    "file-history-snapshot",
+    "fork-context-ref",
+    "frame-link",
+    "history-suppression",
+    "isolation-latch",
+    "last-prompt",
+    "memory-mode",
+    "mode",
+    "observer-ref",
+    "permission-mode",
+    "pr-link",
+    "progress",
+    "prompt-snapshot",
+    "prompt_snapshot",
+    "queue-operation",
+    "result",
+    "resume-head-vouch",
+    "session-owner",
+    "summary",
+    "system",
+    "tag",
+    "tools-used",
+    "user",
+    "worktree-state",
+]);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Record<'a> {
     #[serde(borrow, rename = "type")]
     pub(super) of: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    uuid: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    snapshot: Option<&'a RawValue>,
     #[serde(borrow)]
     timestamp: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -45,6 +101,8 @@ pub(super) struct Record<'a> {
     pub(super) summary: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) last_prompt: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    continued_in_session_id: Option<Cow<'a, str>>,
     #[serde(default)]
     is_sidechain: bool,
     #[serde(default)]
@@ -107,9 +165,32 @@ impl<'a> Record<'a> {
     }
 }
 
+/// Difference of two times that were written at the same moment, in milliseconds.
+const SAME_MOMENT_MS: i64 = 2_000;
+
+/// The first message of a transcript.
+pub(super) struct Opening {
+    /// Its id, which it keeps in a copy.
+    pub(super) uuid: String,
+    at: Timestamp,
+    /// True if something before it is of a later time: it was written when the messages were
+    /// copied.
+    pub(super) is_copied: bool,
+}
+
+impl Opening {
+    /// True if the message was clearly written before a time.
+    pub(super) fn is_before(&self, at: Timestamp) -> bool {
+        at.0 > self.at.0.saturating_add(SAME_MOMENT_MS)
+    }
+}
+
 /// The facts in the first records.
 #[derive(Default)]
 struct Head {
+    opening: Option<Opening>,
+    /// The latest time before the first message.
+    latest: Option<Timestamp>,
     created_at: Option<Timestamp>,
     launch_dir: Option<String>,
     prompt: Best,
@@ -121,6 +202,8 @@ impl Head {
     fn of(ends: &HeadTail) -> Self {
         let mut head = Self::default();
         for record in ends.head().flat_map(records::<Record<'_>>) {
+            KINDS.note(record.of.as_deref().unwrap_or_default());
+            head.open(&record);
             head.created_at = head.created_at.or_else(|| record.at());
             head.launch_dir = head.launch_dir.or_else(|| record.cwd.as_deref().map(str::to_owned));
             if !head.prompt.is_final() {
@@ -132,6 +215,28 @@ impl Head {
             }
         }
         head
+    }
+
+    /// Notes the first message, and the times before it.
+    fn open(&mut self, record: &Record<'_>) {
+        #[derive(Deserialize)]
+        struct Snapshot<'a> {
+            #[serde(borrow)]
+            timestamp: Cow<'a, str>,
+        }
+        if self.opening.is_some() {
+            return;
+        }
+        let snapshot = || Timestamp::parse(&part::<Snapshot<'_>>(record.snapshot)?.timestamp);
+        let at = record.at().or_else(snapshot);
+        match (&record.uuid, at) {
+            (Some(uuid), Some(at)) if record.is_message() => {
+                let mut opening = Opening { uuid: uuid.to_string(), at, is_copied: false };
+                opening.is_copied = self.latest.is_some_and(|latest| opening.is_before(latest));
+                self.opening = Some(opening);
+            }
+            _ => self.latest = self.latest.max(at),
+        }
     }
 
     fn has_start(&self) -> bool {
@@ -156,12 +261,15 @@ struct Tail {
     names: Names,
     /// The kind of the last message.
     kind: Option<Kind>,
+    /// The session in which the conversation goes on, unless a message follows.
+    continued_in: Option<String>,
 }
 
 impl Tail {
     fn of(ends: &HeadTail) -> Self {
         let mut tail = Self::default();
         jsonl::each_last(ends, is_late, |record: &Record<'_>| {
+            KINDS.note(record.of.as_deref().unwrap_or_default());
             tail.add(record);
             tail.is_complete()
         });
@@ -177,6 +285,9 @@ impl Tail {
             self.last_activity = record.at();
         }
         self.names.add(record);
+        if self.kind.is_none() && self.continued_in.is_none() {
+            self.continued_in = record.continued_in_session_id.as_deref().map(str::to_owned);
+        }
         if !record.is_message() {
             return;
         }
@@ -197,8 +308,25 @@ fn is_late(line: &[u8]) -> bool {
         || (jsonl::has_any(line, &[b"\"user\""]) && !jsonl::has_any(line, &[b"\"tool_result\""]))
 }
 
-/// Returns the metadata of a transcript, without the facts in its path.
-pub(super) fn read(path: &Path) -> Option<Found> {
+/// Returns the session in which the conversation of a transcript goes on.
+pub(super) fn continued_in(path: &Path) -> Option<String> {
+    Tail::of(&HeadTail::read(path, SIDE_BYTES).ok()?).continued_in
+}
+
+/// Returns the first message of a transcript.
+pub(super) fn opening(path: &Path) -> Option<Opening> {
+    Head::of(&HeadTail::read(path, SIDE_BYTES).ok()?).opening
+}
+
+/// The relations of a conversation to others, as its transcript shows them.
+pub(super) struct Lineage {
+    pub(super) opening: Option<Opening>,
+    /// The session in which the conversation goes on.
+    pub(super) continued_in: Option<String>,
+}
+
+/// Returns the metadata of a transcript, without the facts in its path, and its lineage.
+pub(super) fn read(path: &Path) -> Option<(Found, Lineage)> {
     let parse = |ends: &HeadTail| (Head::of(ends), Tail::of(ends));
     let enough = |ends: &HeadTail, (head, tail): &(Head, Tail)| {
         head.is_enough(ends.head_bytes()) && tail.kind.is_some()
@@ -221,7 +349,8 @@ pub(super) fn read(path: &Path) -> Option<Found> {
     // Interactive if a person took part at either end.
     found.facts.kind = if first == last { first } else { Kind::Interactive };
     found.verdict = judge(path, &ends).unwrap_or_default();
-    Some(found)
+    let lineage = Lineage { opening: head.opening, continued_in: tail.continued_in };
+    Some((found, lineage))
 }
 
 /// Returns the verdict. One message with text is enough: damaged lines around it cost the CLI some

@@ -2,7 +2,7 @@
 
 use sessd_proto::{Event, LaunchPlan};
 
-use super::{Claude, launch, stream};
+use super::{Claude, flags, launch, stream};
 use crate::providers::{Home, Launch, TurnSpec, Turns};
 
 /// The CLI's own retries would hide a failure for minutes; the deadline is ours. And if an answer
@@ -35,6 +35,7 @@ pub(super) fn headless(home: &Home, cwd: &str, more: Vec<String>, launch: &Launc
         ["-p", "--output-format=stream-json", "--verbose", "--include-partial-messages"]
             .map(str::to_owned)
             .into();
+    args.extend(flags::headless(launch));
     args.extend(more);
     let mut plan = launch::plan(home, cwd, args, launch);
     let variables = WITHOUT_RETRIES.map(|(name, value)| (name.to_owned(), Some(value.to_owned())));

@@ -5,7 +5,7 @@ use sessd_proto::Environment;
 
 use super::environment::environment;
 use super::home::home;
-use super::{Discovery, Forks, Home, Launcher, Provider, Turns};
+use super::{Discovery, Forks, Home, Launcher, Provider, Turns, Version};
 
 mod discovery;
 mod flags;
@@ -48,6 +48,14 @@ impl Provider for Codex {
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
         home(env, "CODEX_HOME", "", ".codex").into_iter().collect()
+    }
+
+    fn unknown_records(&self) -> Vec<String> {
+        rollout::KINDS.unknown()
+    }
+
+    fn newest_tested(&self) -> Option<Version> {
+        Some(Version(0, 171, 0))
     }
 
     fn discovery(&self) -> &dyn Discovery {

@@ -14,6 +14,7 @@ use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::Summary;
 use crate::providers::record::{part, records, whole};
 use crate::providers::title::Best;
+use crate::providers::unknown::Kinds;
 use crate::providers::{Found, Stamp, file};
 
 /// Bytes that are first read from each end; the first record alone has 22 kB of instructions.
@@ -22,6 +23,20 @@ const SIDE_BYTES: usize = 64 << 10;
 const UNPACKED_BYTES_MAX: u64 = 1 << 30;
 /// Memory for unpacking, as a power of two: 32 MiB. Files that the CLI packs need a quarter of it.
 const MEMORY_LOG_MAX: u32 = 25;
+
+/// The records that were seen in rollouts of the versions that were tested.
+pub(super) static KINDS: Kinds = Kinds::new(&[
+    "compacted",
+    "dynamic_tools_updated",
+    "event_msg",
+    "inter_agent_communication",
+    "inter_agent_communication_metadata",
+    "response_item",
+    "session_meta",
+    "token_usage_record",
+    "turn_context",
+    "world_state",
+]);
 
 #[derive(Deserialize)]
 pub(super) struct Record<'a> {
@@ -177,7 +192,7 @@ impl Rollout {
 }
 
 fn heads(ends: &HeadTail) -> impl Iterator<Item = Record<'_>> {
-    ends.head().flat_map(records)
+    ends.head().flat_map(records).inspect(|record: &Record<'_>| KINDS.note(&record.of))
 }
 
 /// True unless more has to be read: a title is worth it, but only in a rollout that can be used.

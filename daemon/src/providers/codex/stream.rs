@@ -7,6 +7,9 @@ use sessd_proto::EventType;
 use crate::providers::failure;
 use crate::providers::output::event;
 
+/// The start of the message of a call that is made again.
+const RECONNECTING: &str = "Reconnecting...";
+
 /// Returns the events in one line; none for an unknown one.
 pub(super) fn decode(line: &str) -> Vec<Event> {
     let Ok(line) = serde_json::from_str::<Value>(line) else { return Vec::new() };
@@ -47,6 +50,10 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
                 event(EventType::Result, None, json!({})),
             ]
         }
+        ("error", _) => {
+            let message = line["message"].as_str();
+            message.filter(|it| it.starts_with(RECONNECTING)).map(retry).into_iter().collect()
+        }
         // An item of type `error` may be only a warning, so it is not decoded.
         ("turn.failed", _) => {
             let message = line["error"]["message"].as_str();
@@ -54,6 +61,17 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Returns the event of `Reconnecting... 2/5 (stream disconnected before completion: …)`.
+fn retry(message: &str) -> Event {
+    let told = message[RECONNECTING.len()..].trim_start();
+    let (count, cause) = told.split_once(' ').unwrap_or((told, ""));
+    let (attempt, max) = count.split_once('/').unwrap_or_default();
+    let [attempt, max] = [attempt, max].map(|it| Value::from(it.parse::<u64>().ok()));
+    let cause = cause.trim().trim_start_matches('(').trim_end_matches(')');
+    let cause = Some(cause).filter(|cause| !cause.is_empty());
+    failure::retry(cause, &attempt, &max, &Value::Null)
 }
 
 /// The CLI names no status for an overloaded service.
@@ -66,12 +84,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn waiting_for_the_next_attempt_is_an_event() {
+        let line = r#"{"type":"error","message":"Reconnecting... 2/5 (stream disconnected: 1)"}"#;
+        let [retry] = &decode(line)[..] else { panic!("one event") };
+        assert_eq!(
+            (retry.kind, retry.text.as_deref()),
+            (EventType::Retry, Some("stream disconnected: 1"))
+        );
+        assert_eq!([&retry.data.0["attempt"], &retry.data.0["max_attempts"]], [2, 5]);
+        let short = decode(r#"{"type":"error","message":"Reconnecting... 1/5"}"#);
+        assert_eq!((short[0].kind, short[0].text.as_deref()), (EventType::Retry, None));
+    }
+
+    #[test]
     fn warning_is_not_an_error() {
         let kinds = |line: &str| decode(line).into_iter().map(|e| e.kind).collect::<Vec<_>>();
         let warning =
             r#"{"type":"item.completed","item":{"type":"error","message":"no metadata"}}"#;
         assert_eq!(kinds(warning), []);
-        assert_eq!(kinds(r#"{"type":"error","message":"Reconnecting... 1/5"}"#), []);
+        assert_eq!(kinds(r#"{"type":"error","message":"something else"}"#), []);
         assert_eq!(
             kinds(r#"{"type":"turn.failed","error":{"message":"401"}}"#),
             [EventType::Error]

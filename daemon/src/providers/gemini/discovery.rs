@@ -53,7 +53,7 @@ impl Discovery for Gemini {
             provider_session_id: chat.session_id?,
             scope,
         };
-        Some(Found { facts, parent: parent_of(path), verdict })
+        Some(Found { facts, parent: parent_of(path), verdict, moved: None })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {

@@ -5,7 +5,7 @@ use sessd_proto::Environment;
 
 use super::environment::environment;
 use super::home::home;
-use super::{Discovery, Home, Launcher, Provider, Turns};
+use super::{Discovery, Home, Launcher, Provider, Turns, Version};
 
 mod chat;
 mod discovery;
@@ -48,6 +48,10 @@ impl Provider for Gemini {
 
     fn homes(&self, env: &Environment) -> Vec<Home> {
         home(env, "GEMINI_CLI_HOME", ".gemini", ".gemini").into_iter().collect()
+    }
+
+    fn newest_tested(&self) -> Option<Version> {
+        Some(Version(0, 61, 0))
     }
 
     fn discovery(&self) -> &dyn Discovery {

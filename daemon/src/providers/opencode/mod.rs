@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::Environment;
 
 use super::home::home;
-use super::{Discovery, Forks, Home, Launcher, Provider, Turns};
+use super::{Discovery, Forks, Home, Launcher, Provider, Turns, Version};
 
 mod discovery;
 mod flags;
@@ -24,6 +24,7 @@ pub struct Brand {
     /// The prefix of its variables' names.
     prefix: &'static str,
     environment: &'static [&'static str],
+    newest_tested: Version,
 }
 
 /// Returns the variables of one brand, with those that the whole family reads.
@@ -46,6 +47,7 @@ macro_rules! environment {
 /// OpenCode.
 pub static OPENCODE: Brand = Brand {
     name: "opencode",
+    newest_tested: Version(1, 18, 33),
     prefix: "OPENCODE",
     environment: environment![
         "OPENCODE_DB",
@@ -65,6 +67,7 @@ pub static OPENCODE: Brand = Brand {
 /// Kilo.
 pub static KILO: Brand = Brand {
     name: "kilo",
+    newest_tested: Version(7, 7, 7),
     prefix: "KILO",
     environment: environment![
         "KILO_DB",
@@ -116,6 +119,10 @@ impl Provider for Brand {
 
     fn forks(&self) -> Option<&dyn Forks> {
         Some(self)
+    }
+
+    fn newest_tested(&self) -> Option<Version> {
+        Some(self.newest_tested)
     }
 }
 

@@ -3,17 +3,22 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use sessd_proto::Kind;
+use sessd_proto::{Kind, Reason};
 
-use super::{Qwen, transcript};
-use crate::providers::{Bound, Discovery, Found, Home, Listing, Unreadable, Verdict, listing};
+use super::{NEWER, Qwen, live, transcript};
+use crate::providers::{
+    Bound, Discovery, Found, Home, Listing, LiveReader, Unreadable, Verdict, Version, listing,
+};
 
-/// The CLI leaves no trace of running, and deletes nothing by age.
+/// The CLI deletes nothing by age.
 impl Discovery for Qwen {
     fn watched(&self, home: &Home) -> Vec<PathBuf> {
         let projects = projects(home);
-        let chats = listing::folders(&projects).into_iter().map(|project| project.join("chats"));
-        chats.filter(|chats| chats.is_dir()).chain([projects.clone()]).collect()
+        let folders = listing::folders(&projects).into_iter();
+        let chats = folders.flat_map(|project| ["chats", ARCHIVE].map(|name| project.join(name)));
+        let sessions = live::folder(home);
+        let there = chats.chain(sessions).filter(|folder| folder.is_dir());
+        there.chain([projects.clone()]).collect()
     }
 
     fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
@@ -22,8 +27,13 @@ impl Discovery for Qwen {
             if found.is_dir(&project) {
                 let [chats, subagents] =
                     ["chats", "subagents"].map(|name| found.entries(&project.path().join(name)));
+                let archive = project.path().join(ARCHIVE);
+                let archived = found.entries(&archive);
                 found.walk(chats, 0, is_transcript);
+                found.walk(archived, 0, is_transcript);
                 found.walk(subagents, 1, is_transcript);
+                // Any missing session of the project may have been archived.
+                found.widen_gaps(&archive, &project.path());
             }
         }
         Ok(found)
@@ -52,7 +62,18 @@ impl Discovery for Qwen {
             Err(_) => Verdict::UNREADABLE,
         }
     }
+
+    fn live(&self) -> Option<LiveReader> {
+        Some(live::read)
+    }
+
+    fn live_since(&self) -> Option<Version> {
+        Some(NEWER)
+    }
 }
+
+/// The folder of a project into which the CLI moves the sessions that its user archives.
+const ARCHIVE: &str = "chats/archive";
 
 fn projects(home: &Home) -> PathBuf {
     home.path.join("projects")
@@ -62,12 +83,14 @@ fn is_transcript(name: &str) -> bool {
     name.ends_with(".jsonl")
 }
 
-/// The facts in the path of a transcript: `<folder>/chats/<id>.jsonl`, and
+/// The facts in the path of a transcript: `<folder>/chats/<id>.jsonl`,
+/// `<folder>/chats/archive/<id>.jsonl`, or
 /// `<folder>/subagents/<id of the session>/agent-<id>.jsonl`.
 struct Place {
     stem: String,
     folder: String,
     is_subagent: bool,
+    is_archived: bool,
     /// The session that started the subagent.
     parent: Option<String>,
 }
@@ -79,7 +102,10 @@ impl Place {
         let mut next = || folders.next().and_then(|name| name.to_str()).map(str::to_owned);
         let folder = next()?;
         let is_subagent = next()? == "subagents";
-        Some(Self { stem, folder, is_subagent, parent: next().filter(|_| is_subagent) })
+        let inner = next();
+        let is_archived = !is_subagent && inner.as_deref() == Some("archive");
+        let parent = inner.filter(|_| is_subagent);
+        Some(Self { stem, folder, is_subagent, is_archived, parent })
     }
 
     /// Returns the verdict on the records, unless the path alone makes the session invalid.
@@ -89,6 +115,9 @@ impl Place {
         }
         if !is_id(&self.stem) {
             return Verdict::MALFORMED_ID;
+        }
+        if self.is_archived {
+            return Verdict::of(Reason::ArchivedByProvider);
         }
         verdict
     }
@@ -104,13 +133,15 @@ fn is_id(text: &str) -> bool {
     is_uuid && is_known && (agent.is_empty() || agent.starts_with("-agent-"))
 }
 
-/// Returns where the transcript was last seen, else where the CLI would write it.
+/// Returns where the transcript was last seen, else where the CLI would write it, or move it.
 fn transcript_of(home: &Home, bound: &Bound) -> PathBuf {
     if Path::new(&bound.location).is_file() {
         return PathBuf::from(&bound.location);
     }
-    let name = format!("{}.jsonl", bound.provider_session_id);
-    projects(home).join(&bound.scope).join("chats").join(name)
+    let (name, project) =
+        (format!("{}.jsonl", bound.provider_session_id), projects(home).join(&bound.scope));
+    let [chat, archived] = ["chats", ARCHIVE].map(|folder| project.join(folder).join(&name));
+    if !chat.exists() && archived.is_file() { archived } else { chat }
 }
 
 #[cfg(test)]

@@ -2,8 +2,13 @@
 
 use sessd_proto::LaunchPlan;
 
-use super::{Qwen, flags};
-use crate::providers::{Accepts, Bound, Home, Launch, LaunchFile, Launcher, Provider};
+use super::{NEWER, Qwen, flags, turns};
+use crate::providers::{
+    Accepts, Bound, Forks, Home, Launch, LaunchFile, Launcher, Provider, TurnSpec, Version,
+};
+
+/// Continues a copy of the session that is resumed.
+const FORK: &str = "--fork-session";
 
 impl Launcher for Qwen {
     fn choose_id(&self) -> bool {
@@ -42,6 +47,34 @@ impl Launcher for Qwen {
     ) -> Option<(LaunchPlan, &'static str)> {
         let args = ["--output-format=stream-json", "--chat-recording=false"].map(str::to_owned);
         Some((plan(home, cwd, args.into(), launch), "/stats"))
+    }
+}
+
+impl Forks for Qwen {
+    fn since(&self) -> Option<Version> {
+        Some(NEWER)
+    }
+
+    /// The CLI refuses `--session-id` together with `--resume`.
+    fn choose_id(&self) -> bool {
+        false
+    }
+
+    /// In the launch directory of the original only: elsewhere the CLI does not find it.
+    fn plan(
+        &self,
+        home: &Home,
+        bound: &Bound,
+        _id: Option<&str>,
+        _cwd: &str,
+        launch: &Launch,
+    ) -> LaunchPlan {
+        plan(home, &bound.launch_dir, vec![resume(bound), FORK.to_owned()], launch)
+    }
+
+    fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> LaunchPlan {
+        let session = spec.resume.as_ref().map(resume);
+        turns::headless(home, spec, session.into_iter().chain([FORK.to_owned()]).collect())
     }
 }
 

@@ -5,17 +5,22 @@ use sessd_proto::Environment;
 
 use super::environment::environment;
 use super::home::home;
-use super::{Discovery, Home, Launcher, Provider, Turns};
+use super::{Discovery, Forks, Home, Launcher, Provider, Turns, Version};
 
 mod discovery;
 mod flags;
 mod launch;
+mod live;
 mod stream;
 mod transcript;
 mod turns;
 
 /// Qwen Code.
 pub struct Qwen;
+
+/// The version from which on it forks sessions, shows who has one open, keeps an archive, and
+/// recovers a transcript whose chain of records is broken.
+const NEWER: Version = Version(0, 24, 0);
 
 /// Selects settings and transcripts.
 const HOME: &str = "QWEN_HOME";
@@ -75,6 +80,18 @@ impl Provider for Qwen {
 
     fn turns(&self) -> Option<&dyn Turns> {
         Some(self)
+    }
+
+    fn forks(&self) -> Option<&dyn Forks> {
+        Some(self)
+    }
+
+    fn unknown_records(&self) -> Vec<String> {
+        transcript::KINDS.unknown()
+    }
+
+    fn newest_tested(&self) -> Option<Version> {
+        Some(Version(0, 24, 4))
     }
 }
 

@@ -27,6 +27,11 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
             });
             vec![event(EventType::Started, None, data)]
         }
+        ("system", subtype) if subtype == "retry" => {
+            let [attempt, max, delay] =
+                ["attempt", "maxRetries", "delayMs"].map(|key| &line["data"][key]);
+            vec![failure::retry(None, attempt, max, delay)]
+        }
         // What a subagent says is not part of the answer.
         ("assistant" | "user", _) if !line["parent_tool_use_id"].is_null() => Vec::new(),
         ("assistant", _) => {
@@ -43,6 +48,14 @@ pub(super) fn decode(line: &str) -> Vec<Event> {
         ("result", _) => ended(&line),
         _ => Vec::new(),
     }
+}
+
+/// Returns the cause of the last retry, which the CLI tells only on standard error:
+/// `Retrying in 60s (attempt 1/10): 429 slow down`.
+pub(super) fn explain(stderr: &str) -> Option<Event> {
+    let told = stderr.lines().rev().find_map(|line| line.strip_prefix("Retrying in "))?;
+    let (_, cause) = told.split_once("): ")?;
+    Some(failed(cause.trim()))
 }
 
 fn block_events(block: &Value, is_free: bool) -> Vec<Event> {
@@ -141,6 +154,22 @@ mod tests {
         assert_eq!(result(&format!("{said} means: log in")).data.0, json!({}));
         let failed = r#"{"type":"result","is_error":true,"error":{"message":"limit"}}"#;
         assert_eq!(kinds(failed), [(EventType::Error, Some("limit".to_owned()))]);
+    }
+
+    #[test]
+    fn waiting_for_the_next_attempt_is_an_event() {
+        let line = r#"{"type":"system","subtype":"retry","data":{"attempt":1,"maxRetries":10,
+            "delayMs":60000}}"#;
+        let [retry] = &decode(line)[..] else { panic!("one event") };
+        assert_eq!(retry.kind, EventType::Retry);
+        let data = json!({ "attempt": 1, "max_attempts": 10, "delay_ms": 60_000,
+            "http_status": null });
+        assert_eq!(retry.data.0, data);
+        let stderr = "x\nRetrying in 60s (attempt 1/10): 429 slow down\nlast words\n";
+        let cause = explain(stderr).unwrap();
+        assert_eq!(cause.text.as_deref(), Some("429 slow down"));
+        assert_eq!(cause.data.0["http_status"], 429);
+        assert_eq!(explain("all is well"), None);
     }
 
     #[test]

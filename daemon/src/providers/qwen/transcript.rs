@@ -8,11 +8,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Reason, Timestamp};
 
+use super::NEWER;
 use crate::providers::head_tail::{HeadTail, SEARCH_BYTES_MAX};
 use crate::providers::jsonl::{self, Summary};
 use crate::providers::munged::munged;
 use crate::providers::record::{self, part, records};
 use crate::providers::title::{Best, Noise, Prompt};
+use crate::providers::unknown::Kinds;
 use crate::providers::{Found, Verdict};
 
 /// Bytes that are first read from each end.
@@ -25,6 +27,56 @@ const NOISE: Noise = Noise {
     elements: &["system-reminder", "session_context", "hook_context", "task-notification"],
     passages: &[],
 };
+/// The types of records, and the subtypes of those of the system, that were seen in transcripts of
+/// the versions that were tested.
+pub(super) static KINDS: Kinds = Kinds::new(&[
+    "agent_bootstrap",
+    "agent_launch_prompt",
+    "agent_retry",
+    "agent_session_ready",
+    "assistant",
+    "at_command",
+    "attribution_snapshot",
+    "background_task_completed",
+    "branch_checkpoint",
+    "chat_compression",
+    "cron",
+    "custom_title",
+    "file_history_snapshot",
+    "goal_runtime",
+    "goal_state",
+    "goal_turn_end",
+    "managed_session_commit_v1",
+    "managed_session_event_v1",
+    "managed_session_header_v1",
+    "mid_turn_user_message",
+    "notification",
+    "omni_recall",
+    "parent_session",
+    "realtime_message",
+    "rewind",
+    "session_artifact_event",
+    "session_artifact_snapshot",
+    "session_model",
+    "session_source",
+    "session_sources_snapshot",
+    "slash_command",
+    "system",
+    "tool_result",
+    "turn_result",
+    "ui_telemetry",
+    "user",
+]);
+
+/// Subtypes of records that are not a part of the conversation.
+const ASIDE: [&str; 6] = [
+    "session_artifact_event",
+    "session_artifact_snapshot",
+    "session_sources_snapshot",
+    "managed_session_header_v1",
+    "managed_session_event_v1",
+    "managed_session_commit_v1",
+];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,6 +87,10 @@ struct Record<'a> {
     uuid: Option<Cow<'a, str>>,
     #[serde(borrow)]
     parent_uuid: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    session_id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    subtype: Option<Cow<'a, str>>,
     #[serde(borrow)]
     timestamp: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -56,8 +112,22 @@ impl Record<'_> {
         Timestamp::parse(self.timestamp.as_deref()?)
     }
 
+    fn note(&self) {
+        KINDS.note(self.of.as_deref().unwrap_or_default());
+        KINDS.note(self.subtype.as_deref().unwrap_or_default());
+    }
+
     fn is_message(&self) -> bool {
         matches!(self.of.as_deref(), Some("user" | "assistant")) && self.message.is_some()
+    }
+
+    /// True if a version that passes over unknown records takes it for a part of the conversation.
+    fn is_of_conversation(&self) -> bool {
+        let has_text = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|it| !it.is_empty());
+        let is_known =
+            matches!(self.of.as_deref(), Some("user" | "assistant" | "tool_result" | "system"));
+        let is_aside = self.subtype.as_deref().is_some_and(|subtype| ASIDE.contains(&subtype));
+        is_known && !is_aside && has_text(&self.uuid) && has_text(&self.session_id)
     }
 
     /// Returns what a person or a program asked.
@@ -110,6 +180,7 @@ impl Head {
     fn of(ends: &HeadTail) -> Self {
         let mut head = Self::default();
         for record in ends.head().flat_map(records::<Record<'_>>) {
+            record.note();
             if !head.any {
                 head.any = true;
                 head.launch_dir = record.cwd.as_deref().map(str::to_owned);
@@ -143,6 +214,8 @@ struct Tail {
     /// True if the chain of parents from the last record leads to a message. The chain is the
     /// context of a resume; the CLI ignores the rest of the file.
     has_context: bool,
+    /// The same for a later version, which passes over records that it does not know at the end.
+    has_later_context: bool,
 }
 
 impl Tail {
@@ -150,9 +223,14 @@ impl Tail {
         let mut tail = Self::default();
         // The next record of the chain; at first, the last record of the file.
         let mut wanted: Option<Option<String>> = None;
+        let mut wanted_later: Option<Option<String>> = None;
         jsonl::each_last(ends, is_late, |record: &Record<'_>| {
+            record.note();
             tail.add(record);
-            tail.follow(record, &mut wanted);
+            tail.has_context |= is_message_of_chain(record, &mut wanted);
+            if wanted_later.is_some() || record.is_of_conversation() {
+                tail.has_later_context |= is_message_of_chain(record, &mut wanted_later);
+            }
             tail.is_complete()
         });
         tail
@@ -188,19 +266,20 @@ impl Tail {
             });
         }
     }
+}
 
-    /// Follows the chain of parents.
-    fn follow(&mut self, record: &Record<'_>, wanted: &mut Option<Option<String>>) {
-        let is_next = match &*wanted {
-            None => true,
-            Some(uuid) => uuid.is_some() && uuid.as_deref() == record.uuid.as_deref(),
-        };
-        if is_next {
-            self.has_context |= record.is_message() && record.uuid.is_some();
-            let parent = record.parent_uuid.as_deref().filter(|_| record.uuid.is_some());
-            *wanted = Some(parent.map(str::to_owned));
-        }
+/// Follows the chain of parents by one record; `wanted` is the next record of the chain. Returns
+/// true if this one is in it and is a message.
+fn is_message_of_chain(record: &Record<'_>, wanted: &mut Option<Option<String>>) -> bool {
+    let is_next = match &*wanted {
+        None => true,
+        Some(uuid) => uuid.is_some() && uuid.as_deref() == record.uuid.as_deref(),
+    };
+    if is_next {
+        let parent = record.parent_uuid.as_deref().filter(|_| record.uuid.is_some());
+        *wanted = Some(parent.map(str::to_owned));
     }
+    is_next && record.is_message() && record.uuid.is_some()
 }
 
 /// True for a line that may have a title or a prompt.
@@ -252,6 +331,9 @@ fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
         _ if !head.any => Reason::EmptyTranscript,
         None => Reason::FirstRecordBroken,
         Some(cwd) if munged(cwd) != folder => Reason::OtherDirectory,
+        Some(_) if !tail.has_context && tail.has_later_context => {
+            return Verdict { lifted_by: Some(NEWER), ..Verdict::EMPTY };
+        }
         Some(_) if !tail.has_context => Reason::EmptyTranscript,
         Some(_) => return Verdict::ACTIVE,
     };

@@ -82,6 +82,7 @@ impl Discovery {
         if leased.is_empty() {
             return Ok(());
         }
+        let shown = self.homes.ask_live(known).await?;
         let look = move |known: &KnownHome| {
             let boot_id = process::boot_id();
             let alive = leased.into_iter().filter(|(_, lease)| is_alive(lease, &boot_id));
@@ -90,7 +91,6 @@ impl Discovery {
                 .unzip();
             let starts: Vec<Start> = starts.into_iter().flatten().collect();
             let discovery = known.provider.discovery();
-            let shown = discovery.live().and_then(|read| read(&known.home));
             let shown = shown.unwrap_or_else(|| discovery.started_by(&known.home, &starts));
             let seen = leased.into_iter();
             seen.filter_map(|lease| Some((find_shown(&shown, lease.pid)?.clone(), lease)))

@@ -54,7 +54,7 @@ impl Discovery {
         }
         sweep.lost = lost.len();
         for row in lost {
-            let verdict = self.verdict_of(known, &row).await?;
+            let verdict = self.verdict_of(known, &row, None).await?;
             self.store_verdict(&row, verdict).await?;
         }
         self.store
@@ -117,7 +117,7 @@ impl Discovery {
             if hides(&now_hidden, &row.location) {
                 continue;
             }
-            let verdict = self.verdict_of(known, &row).await?;
+            let verdict = self.verdict_of(known, &row, None).await?;
             self.store_verdict(&row, verdict).await?;
         }
         Ok(())

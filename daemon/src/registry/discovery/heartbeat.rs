@@ -45,7 +45,8 @@ impl Discovery {
             checks.spawn(async move {
                 let _turn = room.acquire().await;
                 let before = row.session.status;
-                let now = discovery.check_in(&homes, row, Losses::Doubt).await?.session.status;
+                let now =
+                    discovery.check_in(&homes, row, Losses::Doubt, None).await?.session.status;
                 Ok::<_, Fault>(now != before)
             });
         }

@@ -16,7 +16,7 @@ use super::Discovery;
 use super::names::Moves;
 use crate::clock::now;
 use crate::failpoint;
-use crate::providers::{Basis, Found, Gap, Listed, Retention, file_of};
+use crate::providers::{Basis, Found, Gap, Listed, Retention, Version, file_of};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::directories::DirCache;
 use crate::registry::homes::gate::LISTING_TIMEOUT;
@@ -144,6 +144,7 @@ impl Discovery {
         // The next batch is read while this one becomes rows; the order is kept.
         let mut batches =
             stream::iter(batches).map(|batch| self.read_batch(known, batch)).buffered(READERS);
+        let version = self.homes.version(known.provider, None).await?;
         let mut dirs = DirCache::new();
         let mut unopened = Vec::new();
         while let Some(read) = batches.try_next().await? {
@@ -151,7 +152,9 @@ impl Discovery {
             unopened.extend(gaps);
             self.look_up_directories(known, &mut read, &mut dirs).await?;
             let row = |(entry, found): (Listed, Option<Found>)| {
-                let found = found.map(|found| to_row(known, &entry, found, retention, &dirs));
+                found.iter().for_each(|found| self.note_succession(known.id, found));
+                let found =
+                    found.map(|found| to_row(known, &entry, found, (retention, version), &dirs));
                 let moved_from = moves.to(&entry.location).cloned();
                 let found = found.map(|found| FoundSession { moved_from, ..found });
                 (entry, found)
@@ -291,12 +294,13 @@ fn to_row(
     known: &KnownHome,
     entry: &Listed,
     found: Found,
-    retention: Option<Retention>,
+    (retention, version): (Option<Retention>, Option<Version>),
     dirs: &DirCache,
 ) -> FoundSession {
     let dir = dirs.get(&found.facts.launch_dir);
     let exists = dir.and_then(|dir| dir.exists);
-    let verdict = super::verdict::with_directory(found.verdict, exists);
+    let verdict = found.verdict.for_program(version, known.provider.newest_tested());
+    let verdict = super::verdict::with_directory(verdict, exists);
     let expires_at = retention.map(|retention| {
         let basis = match retention.basis {
             Basis::Modified => Timestamp::from_ns(entry.stamp.mtime_ns),

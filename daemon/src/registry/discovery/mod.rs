@@ -17,6 +17,7 @@ use crate::providers::Listed;
 use crate::registry::homes::Homes;
 use crate::registry::writers::Writers;
 use crate::store::Store;
+use succession::Succession;
 
 pub(crate) mod bind;
 pub(crate) mod caller;
@@ -24,6 +25,7 @@ mod gone;
 pub(crate) mod heartbeat;
 pub(crate) mod import;
 mod names;
+mod succession;
 pub(crate) mod sweep;
 pub(crate) mod verdict;
 
@@ -42,6 +44,8 @@ pub(crate) struct Discovery {
     sweeping: Arc<tokio::sync::Mutex<()>>,
     /// Transcripts that the first sweep has seen, by home, to be stored after it.
     imported: Mutex<HashMap<i64, Vec<Listed>>>,
+    /// Conversations that went on in another session, until both are in the registry.
+    successions: Mutex<Vec<Succession>>,
     swept: watch::Sender<bool>,
 }
 
@@ -62,6 +66,7 @@ impl Discovery {
             writers,
             sweeping: Arc::default(),
             imported: Mutex::default(),
+            successions: Mutex::default(),
             swept: watch::Sender::new(false),
         })
     }

@@ -210,6 +210,7 @@ impl Discovery {
                 self.apply_listing(&known, found, retention, moves, &mut sweep).await?
             }
         };
+        self.follow_successions(&known).await?;
         self.follow_leases(&known, trouble.is_none() && gaps.is_empty()).await?;
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
         sweep.unreadable = gaps.len();

@@ -49,10 +49,22 @@ impl Discovery {
     /// # Errors
     /// Fails if the registry cannot be read or written, or the session is deleted meanwhile.
     pub(crate) async fn check(self: &Arc<Self>, row: Stored) -> Result<Stored, Fault> {
-        self.check_in(&self.homes.known().await?, row, Losses::Doubt).await
+        self.check_in(&self.homes.known().await?, row, Losses::Doubt, None).await
     }
 
-    /// Like [`Self::check`], with the known homes and the rule for losses given.
+    /// Like [`Self::check`], for the program that a start with this PATH would run.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read or written, or the session is deleted meanwhile.
+    pub(crate) async fn check_on(
+        self: &Arc<Self>,
+        row: Stored,
+        path: Option<&str>,
+    ) -> Result<Stored, Fault> {
+        self.check_in(&self.homes.known().await?, row, Losses::Doubt, path).await
+    }
+
+    /// Like [`Self::check_on`], with the known homes and the rule for losses given.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written, or the session is deleted meanwhile.
@@ -61,6 +73,7 @@ impl Discovery {
         homes: &[KnownHome],
         row: Stored,
         losses: Losses,
+        path: Option<&str>,
     ) -> Result<Stored, Fault> {
         let Some(known) = homes.iter().find(|known| known.id == row.home_id) else {
             return Ok(row);
@@ -68,13 +81,13 @@ impl Discovery {
         let seq = row.seq;
         let mut row = row;
         for _ in 0..ATTEMPTS_MAX {
-            let mut verdict = self.verdict_of(known, &row).await?;
+            let mut verdict = self.verdict_of(known, &row, path).await?;
             if verdict.status == Status::Expired && row.session.status != Status::Expired {
                 // Look through the whole home first: the session may have moved, or the home may
                 // be in doubt.
                 self.sweep_home(known).await?;
                 row = self.load(seq).await?;
-                verdict = self.verdict_of(known, &row).await?;
+                verdict = self.verdict_of(known, &row, path).await?;
                 let held = matches!(self.homes.trouble(known.id), Some(Trouble::Held { .. }));
                 if verdict.status == Status::Expired && held && losses == Losses::Doubt {
                     verdict = Verdict::of(Reason::HomeHeld);
@@ -92,7 +105,8 @@ impl Discovery {
         Ok(row)
     }
 
-    /// Returns the provider's verdict on a session, without storing it.
+    /// Returns the provider's verdict on a session, without storing it, for the program that a
+    /// start with this PATH would run; without one the daemon's counts.
     ///
     /// # Errors
     /// Fails if the provider panics.
@@ -100,6 +114,7 @@ impl Discovery {
         &self,
         known: &KnownHome,
         row: &Stored,
+        path: Option<&str>,
     ) -> Result<Verdict, Fault> {
         if row.location.is_empty() {
             // The provider writes its transcript during the first turn.
@@ -112,11 +127,26 @@ impl Discovery {
         let Some(verdict) = asked.await? else {
             return Ok(Verdict::of(Reason::HomeUnreadable));
         };
+        let verdict = self.for_program(known, verdict, path).await?;
         if verdict.status != Status::Active {
             return Ok(verdict);
         }
         // Not through the home's gate: the directory may be on another disk, which may hang.
         Ok(with_directory(verdict, self.homes.directories.is_dir(&row.session.launch_dir).await?))
+    }
+
+    /// Returns a verdict for the program that a start with this PATH would run.
+    async fn for_program(
+        &self,
+        known: &KnownHome,
+        verdict: Verdict,
+        path: Option<&str>,
+    ) -> Result<Verdict, Fault> {
+        if verdict.lifted_by.is_none() {
+            return Ok(verdict);
+        }
+        let version = self.homes.version(known.provider, path).await?;
+        Ok(verdict.for_program(version, known.provider.newest_tested()))
     }
 
     /// Stores a verdict; returns `false` if the session has changed since `row` was read.
@@ -193,7 +223,7 @@ mod tests {
     #[test]
     fn hung_directory_leaves_a_session_unknown() {
         let seen = |verdict: &Verdict| (verdict.status, verdict.reason);
-        let active = || Verdict { status: Status::Active, reason: None };
+        let active = || Verdict::ACTIVE;
         let unknown = with_directory(active(), None);
         assert_eq!(seen(&unknown), (Status::Unknown, Some(Reason::DirectoryUnreadable)));
         let gone = || Verdict::of(Reason::TranscriptMissing);

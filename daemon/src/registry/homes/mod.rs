@@ -13,15 +13,17 @@ use sessd_proto::session::UnreadablePart;
 use sessd_proto::{Environment, Fault, Reason};
 
 use crate::launch_files;
-use crate::providers::{self, Bound, Gap, Home, Provider};
+use crate::providers::{self, Bound, Gap, Home, LiveSession, Provider, Version};
 use crate::store::Store;
 use crate::store::bindings::{self, HomeRow};
 use crate::store::sessions::Stored;
 use directories::Directories;
 use gate::{Gate, LISTING_TIMEOUT, LIVE_TIMEOUT, Unanswered};
+use programs::Programs;
 
 pub(crate) mod directories;
 pub(crate) mod gate;
+pub(crate) mod programs;
 mod renamed;
 
 /// The most unreadable parts of homes that one response names.
@@ -39,6 +41,8 @@ pub(crate) struct Homes {
     state: PathBuf,
     /// Project and caller directories.
     pub(crate) directories: Directories,
+    /// The programs that start in them.
+    pub(crate) programs: Programs,
     states: Mutex<HashMap<i64, State>>,
 }
 
@@ -80,9 +84,9 @@ pub(crate) enum Remember {
 
 impl Homes {
     /// Creates the floor over the homes in the store; `state` is our own state folder.
-    pub(crate) fn new(store: Arc<Store>, state: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(store: Arc<Store>, state: PathBuf, programs: Programs) -> Arc<Self> {
         let (directories, states) = (Directories::default(), Mutex::default());
-        Arc::new(Self { store, state, directories, states })
+        Arc::new(Self { store, state, directories, programs, states })
     }
 
     /// Remembers the homes that an environment selects; returns true if one of them is new.
@@ -178,6 +182,19 @@ impl Homes {
         Ok(Bound { real_dir, ..bound(row) })
     }
 
+    /// Returns the version of a provider's program that a start with this PATH would run; without
+    /// one the daemon's counts. `None` if it is not known.
+    ///
+    /// # Errors
+    /// Fails if the lookup panics.
+    pub(crate) async fn version(
+        &self,
+        provider: &'static dyn Provider,
+        path: Option<&str>,
+    ) -> Result<Option<Version>, Fault> {
+        Ok(self.programs.find(provider, path).await?.number())
+    }
+
     /// Runs a call that reads a home's disk. Returns `None` if it does not end in time. A home
     /// that hangs is remembered as hung until a sweep has found it well again.
     ///
@@ -199,6 +216,22 @@ impl Homes {
             self.update(known.id, |state| state.trouble = Some(Trouble::Hung));
         }
         Ok(answer.ok())
+    }
+
+    /// Returns the sessions of a home that are open in processes; `None` if they are not shown.
+    ///
+    /// # Errors
+    /// Fails if the call panics.
+    pub(crate) async fn ask_live(
+        &self,
+        known: &KnownHome,
+    ) -> Result<Option<Vec<LiveSession>>, Fault> {
+        let version = match known.provider.discovery().live_since() {
+            Some(_) => self.version(known.provider, None).await?,
+            None => None,
+        };
+        let Some(read) = known.provider.live_of(version) else { return Ok(None) };
+        Ok(self.ask(known, LIVE_TIMEOUT, move |known| read(&known.home)).await?.flatten())
     }
 
     fn gate(&self, home_id: i64) -> Arc<Gate> {

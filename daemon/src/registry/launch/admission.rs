@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use sessd_proto::launch::ResumeRequest;
-use sessd_proto::{Fault, FaultCode, Reason, Session, Status};
+use sessd_proto::{Environment, Fault, FaultCode, Reason, Session, Status};
 
 use super::Launches;
 use crate::registry::discovery::verdict::is_unstarted;
@@ -134,8 +134,8 @@ pub(crate) fn needs_rebind(session: &Session, is_allowed: bool) -> Result<bool, 
 }
 
 impl Launches {
-    /// Checks a session; one that seems unstarted is first looked for in its home, since it may
-    /// have been started a moment ago.
+    /// Checks a session for the program that a start from this caller would run; one that seems
+    /// unstarted is first looked for in its home, since it may have been started a moment ago.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
@@ -143,8 +143,10 @@ impl Launches {
         self: &Arc<Self>,
         known: &KnownHome,
         row: Stored,
+        caller: &Environment,
     ) -> Result<Stored, Fault> {
-        let row = self.discovery.check(row).await?;
+        let path = self.environment(caller, &self.agent_environment(&row)).0.remove("PATH");
+        let row = self.discovery.check_on(row, path.as_deref()).await?;
         if !is_unstarted(&row.session) {
             return Ok(row);
         }

@@ -69,12 +69,22 @@ impl Launches {
     /// # Errors
     /// Fails with `config_invalid` if a named MCP server is not configured, or with `unsupported`
     /// if the provider refuses this launch.
-    pub(crate) fn launch(&self, row: &Stored, caller: &Environment) -> Result<Launch, Fault> {
+    pub(crate) async fn launch(&self, row: &Stored, caller: &Environment) -> Result<Launch, Fault> {
         let session = &row.session;
         let provider = providers::by_id(&session.provider);
         let provider = provider.ok_or_else(|| Fault::internal("a session without a provider"))?;
         let flags = serde_json::from_str(&row.launch).map_err(Fault::internal)?;
-        self.launch_of(provider, &session.agent, flags, &session.id, caller)
+        self.launch_of(provider, &session.agent, flags, &session.id, caller).await
+    }
+
+    /// Returns the variables that the agent of a session sets.
+    pub(crate) fn agent_environment(&self, row: &Stored) -> Environment {
+        self.environment_of(&row.session.agent, &row.session.provider)
+    }
+
+    fn environment_of(&self, agent: &str, provider: &str) -> Environment {
+        let agent = self.config.agents.get(agent).filter(|it| it.provider == provider);
+        agent.map(|agent| agent.env.clone()).unwrap_or_default()
     }
 
     /// Like [`Self::launch`], for a session that may not be stored yet.
@@ -82,7 +92,7 @@ impl Launches {
     /// # Errors
     /// Fails with `config_invalid` if a named MCP server is not configured, or with `unsupported`
     /// if the provider refuses this launch.
-    pub(crate) fn launch_of(
+    pub(crate) async fn launch_of(
         &self,
         provider: &'static dyn Provider,
         agent: &str,
@@ -96,8 +106,8 @@ impl Launches {
         };
         let mcp_servers = flags.mcp_servers.into_iter().map(server).collect::<Result<_, _>>()?;
         // The stored flags stay in force even if the agent was removed from the configuration.
-        let agent = self.config.agents.get(agent).filter(|it| it.provider == provider.id());
-        let env = agent.map(|agent| agent.env.clone()).unwrap_or_default();
+        let env = self.environment_of(agent, provider.id());
+        let environment = self.environment(caller, &env);
         let launch = Launch {
             model: flags.model,
             permission: flags.permission,
@@ -105,7 +115,8 @@ impl Launches {
             profile: flags.profile,
             args: flags.args,
             mcp_servers,
-            environment: self.environment(caller, &env),
+            version: self.homes.version(provider, environment.get("PATH")).await?,
+            environment,
             env,
             files: self.state.join(launch_files::FOLDER).join(session_id),
         };

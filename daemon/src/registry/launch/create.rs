@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Launches;
 use super::admission::Admission;
 use crate::clock::now;
-use crate::providers::{self, Forks, Home, Launch, Provider};
+use crate::providers::{self, Forks, Home, Launch, Provider, Version};
 use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
 use crate::store::annotations;
@@ -69,7 +69,8 @@ impl Launches {
         let cwd = directory.as_deref().unwrap_or(cwd);
         let project = self.homes.directories.project_of(cwd).await?;
         // A launch that the provider refuses fails here, before anything is stored.
-        let launch = self.launch_of(provider, agent, profile.flags.clone(), &id, environment)?;
+        let launch = self.launch_of(provider, agent, profile.flags.clone(), &id, environment);
+        let launch = launch.await?;
         let found = FoundSession {
             agent: agent.to_owned(),
             launch: serde_json::to_string(&profile.flags).map_err(Fault::internal)?,
@@ -116,7 +117,8 @@ impl Launches {
             return Err(Fault::new(FaultCode::NotResumable, what)
                 .hint(format!("start it first: `sessctl resume {}`", row.session.short_id())));
         }
-        forks(known.provider)?;
+        let launch = self.launch(row, environment).await?;
+        let chooses = forks(known.provider, launch.version)?.choose_id();
         let launch_dir = cwd.unwrap_or(&row.session.launch_dir);
         let project = self.homes.directories.project_of(launch_dir).await?;
         let mut found = FoundSession {
@@ -126,7 +128,9 @@ impl Launches {
             ..unstarted(copy_id, known.provider, launch_dir, project)
         };
         found.facts.title = row.session.title.clone();
-        let launch = self.launch(row, environment)?;
+        if !chooses {
+            found.facts.provider_session_id = String::new();
+        }
         Ok(NewSession { found, provider: known.provider, home: known.home.clone(), launch })
     }
 
@@ -173,7 +177,13 @@ impl Launches {
         let id = Some(&*found.facts.provider_session_id).filter(|id| !id.is_empty());
         let bound = self.homes.to_launch(row).await?;
         let cwd = &found.facts.launch_dir;
-        let plan = forks(known.provider)?.plan(&known.home, &bound, id, cwd, &new.launch);
+        let plan = forks(known.provider, new.launch.version)?.plan(
+            &known.home,
+            &bound,
+            id,
+            cwd,
+            &new.launch,
+        );
         let plan = self.complete(known, &new.launch, plan).await?;
         if request.plan_only {
             return Ok((row.clone(), plan));
@@ -182,13 +192,22 @@ impl Launches {
     }
 }
 
-/// Returns the facet that plans forks of sessions.
+/// Returns the facet that plans forks of sessions with a program of this version.
 ///
 /// # Errors
 /// Fails with `unsupported` if the provider has none.
-pub(crate) fn forks(provider: &dyn Provider) -> Result<&dyn Forks, Fault> {
-    provider.forks().ok_or_else(|| {
-        let what = format!("{} cannot fork a session", provider.id());
+pub(crate) fn forks(
+    provider: &dyn Provider,
+    version: Option<Version>,
+) -> Result<&dyn Forks, Fault> {
+    provider.forks_of(version).ok_or_else(|| {
+        let since = provider.forks().and_then(|forks| forks.since());
+        let what = match (version, since) {
+            (Some(version), Some(since)) => {
+                format!("{} {version} cannot fork a session; {since} and later can", provider.id())
+            }
+            _ => format!("{} cannot fork a session", provider.id()),
+        };
         Fault::new(FaultCode::Unsupported, what).hint("which providers can: `sessctl providers`")
     })
 }

@@ -20,6 +20,7 @@ use crate::store::Store;
 
 pub(crate) mod admission;
 mod agents;
+mod background;
 pub(crate) mod create;
 mod plan;
 mod resume;

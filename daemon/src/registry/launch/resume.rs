@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::process;
 use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
-use crate::registry::writers::leases::{busy, has_turns};
+use crate::registry::writers::leases::has_turns;
 use crate::store::leases;
 use crate::store::sessions::Stored;
 
@@ -43,6 +43,9 @@ impl Launches {
             (None, None) => return Err(no_session_named()),
         };
         let known = self.homes.of_session(&row).await?;
+        if let Some(attached) = self.attach(&known, &row, &request).await? {
+            return Ok(attached);
+        }
         let anywhere = known.provider.launcher().resume_anywhere();
         let admission = Admission::of_resume(&request, anywhere);
         admission.precheck(&row.session)?;
@@ -50,7 +53,7 @@ impl Launches {
         if needs_lease {
             self.make_free(&row, &request, caller).await?;
         }
-        let row = self.check_unstarted(&known, row).await?;
+        let row = self.check_unstarted(&known, row, &request.environment).await?;
         admission.admit(&row.session)?;
         if needs_lease {
             self.must_be_free(&row, caller).await?;
@@ -76,12 +79,18 @@ impl Launches {
         if let Some(copy_id) = &request.fork_as {
             return self.fork(known, &row, copy_id, request).await;
         }
-        let launch = self.launch(&row, &request.environment)?;
+        let launch = self.launch(&row, &request.environment).await?;
         let plan = if let Some(original) = self.original(&row).await? {
             let id = row.session.provider_session_id.as_deref();
             let original = self.homes.to_launch(&original).await?;
             let cwd = cwd.unwrap_or(&row.session.launch_dir);
-            create::forks(known.provider)?.plan(&known.home, &original, id, cwd, &launch)
+            create::forks(known.provider, launch.version)?.plan(
+                &known.home,
+                &original,
+                id,
+                cwd,
+                &launch,
+            )
         } else if is_unstarted(&row.session) {
             create::plan_new(known, &row, cwd, &launch)
         } else {
@@ -141,7 +150,7 @@ impl Launches {
     async fn must_be_free(self: &Arc<Self>, row: &Stored, caller: u32) -> Result<(), Fault> {
         let live = self.writers.live(row).await?;
         if live.blocks() && live.pid != Some(caller) {
-            return Err(busy(&row.session, &live));
+            return Err(self.busy(row, &live).await?);
         }
         if self.writers.queues.has(&row.session.id) {
             return Err(has_turns(&row.session));

@@ -26,7 +26,7 @@ impl Launches {
         let known = self.homes.of_session(row).await?;
         let give_up = Instant::now() + REWRITE_TIMEOUT;
         while Instant::now() < give_up
-            && self.discovery.verdict_of(&known, row).await?.status == Status::Invalid
+            && self.discovery.verdict_of(&known, row, None).await?.status == Status::Invalid
         {
             tokio::time::sleep(POLL_INTERVAL).await;
         }

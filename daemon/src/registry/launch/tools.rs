@@ -71,7 +71,7 @@ impl Launches {
             let flags = agent.flags.clone();
             // A fresh id: another call for this agent must keep its own files.
             let id = Uuid::new_v4().to_string();
-            let launch = self.launch_of(provider, name, flags, &id, environment)?;
+            let launch = self.launch_of(provider, name, flags, &id, environment).await?;
             let home = first_home(provider, &self.environment(environment, &agent.env))?;
             let directory = agent.directory.as_ref().map(|dir| dir.to_string_lossy().into_owned());
             let cwd = directory.unwrap_or_else(|| cwd.clone());
@@ -83,7 +83,7 @@ impl Launches {
             _ => fault,
         })?;
         let known = self.homes.of_session(&row).await?;
-        let launch = self.launch(&row, environment)?;
+        let launch = self.launch(&row, environment).await?;
         let cwd = row.session.launch_dir;
         Ok(Start { agent: row.session.agent, known, cwd, launch, temporary_id: None })
     }

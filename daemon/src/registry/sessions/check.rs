@@ -36,7 +36,7 @@ impl Sessions {
         let homes = self.homes.known().await?;
         let mut checked = Vec::with_capacity(rows.len());
         for row in rows {
-            checked.push(self.discovery.check_in(&homes, row, losses).await?);
+            checked.push(self.discovery.check_in(&homes, row, losses, None).await?);
         }
         let sessions = self.writers.with_live(checked).await?;
         let (discovering, unreadable) =

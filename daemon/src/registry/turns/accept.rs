@@ -154,15 +154,21 @@ impl Turns {
             // The session is checked again when this turn is the next to run.
             return Ok(None);
         }
-        let row = self.launches.check_unstarted(&known, row.clone()).await?;
+        let row = self.launches.check_unstarted(&known, row.clone(), &request.environment);
+        let row = row.await?;
         let live = self.writers.live(&row).await?;
         if live.blocks() && !self.is_own_turn(&row).await? {
             let short = row.session.short_id();
             return match request.wait {
                 true => Ok(None),
-                false => Err(leases::busy(&row.session, &live).hint(format!(
-                    "end it there first, or wait for it: `sessctl send --wait {short} PROMPT`"
-                ))),
+                false => {
+                    let fault = self.launches.busy(&row, &live).await?;
+                    let hint = fault.hint.clone().unwrap_or_default();
+                    let end = hint.split_once(", or wait: ").map_or(&*hint, |(end, _)| end);
+                    Err(fault.hint(format!(
+                        "{end}, or wait for it: `sessctl send --wait {short} PROMPT`"
+                    )))
+                }
             };
         }
         let restart = needs_rebind(&row.session, request.fallback == Fallback::New)?;
@@ -180,7 +186,7 @@ impl Turns {
         row: &Stored,
         environment: &Environment,
     ) -> Result<(LaunchPlan, Launch), Fault> {
-        let launch = self.launches.launch(row, environment)?;
+        let launch = self.launches.launch(row, environment).await?;
         let spec = turn_spec(row, self.homes.to_launch(row).await?, launch.clone());
         let plan = match self.launches.original(row).await? {
             None => known.provider.turns().and_then(|turns| turns.plan(&known.home, &spec)),

@@ -1,12 +1,18 @@
 //! Decides whether a turn succeeded, from the exit status and the decoded events. The fault of a
 //! failed turn quotes the provider, and says whether and when trying again may help.
 
-use sessd_proto::{Event, EventType, Fault, FaultCode, Timestamp};
+use sessd_proto::{Event, EventType, Fault, FaultCode, Session, Timestamp};
 
 use crate::clock::now;
 use crate::providers::Provider;
 use crate::runner::{Cause, Ended};
 use crate::store::sessions::Stored;
+
+/// The advice for a failure of which nothing else is known.
+const SEND_AGAIN: &str = "send the prompt again";
+
+/// The hint of a turn that another session has answered.
+const ELSEWHERE: &str = "what it has now: `sessctl list`";
 
 /// The longest quotation of a provider in a fault, in characters.
 const QUOTE_CHARS_MAX: usize = 1_000;
@@ -17,6 +23,8 @@ pub(crate) struct TurnSignals {
     result: bool,
     pub(crate) provider_session_id: Option<String>,
     failure: Option<Failure>,
+    /// The cause of the last retry, as long as no answer followed.
+    retried: Option<Failure>,
     /// When the provider's own rate limit ends.
     limited_until: Option<Timestamp>,
 }
@@ -40,6 +48,8 @@ impl TurnSignals {
                 EventType::Result => {
                     self.result = data["doubtful"] != true || self.failure.is_none()
                 }
+                EventType::Retry => self.retried = Some(Failure::of(event)),
+                EventType::Text => self.retried = None,
                 EventType::Error => self.failure = Some(Failure::of(event)),
                 EventType::RateLimit => {
                     self.limited_until = data["until"].as_str().and_then(Timestamp::parse);
@@ -81,7 +91,7 @@ impl Failure {
             said: Some(stderr.to_owned()).filter(|said| !said.is_empty()),
             ..Self::default()
         });
-        let said = signals.failure.clone().unwrap_or_default();
+        let said = signals.failure.clone().or_else(|| signals.retried.clone()).unwrap_or_default();
         Self {
             said: said.said.or(aside.said),
             http_status: said.http_status.or(aside.http_status),
@@ -96,8 +106,7 @@ impl Failure {
         let what = if cut.is_empty() { what } else { format!("{what}: {cut}") };
         let advice = self.advice(provider);
         let retryable = self.retryable.or(self.retry_at.map(|_| true));
-        Fault { retryable, retry_at: self.retry_at, ..Fault::new(code, what) }
-            .hint(format!("the session was not changed; {advice}"))
+        Fault { retryable, retry_at: self.retry_at, ..Fault::new(code, what) }.hint(advice)
     }
 
     /// Returns the end of the hint: the next step for the caller.
@@ -111,9 +120,29 @@ impl Failure {
             (_, Some(404), _) => "not found: check the model and the address".into(),
             (_, _, Some(true)) => "try again in a moment".into(),
             (_, _, Some(false)) => "the same prompt would fail again".into(),
-            _ => "send the prompt again".into(),
+            _ => SEND_AGAIN.into(),
         }
     }
+}
+
+/// Completes the hint of a failed turn with what the turn left in its session. Providers keep a
+/// prompt that was not answered: sent again it would be there twice.
+pub(crate) fn tell_what_is_left(fault: Fault, session: &Session, is_kept: bool) -> Fault {
+    let advice = fault.hint.clone().unwrap_or_default();
+    if advice == ELSEWHERE {
+        return fault;
+    }
+    let hint = if is_kept {
+        let rest = advice.strip_prefix(SEND_AGAIN).unwrap_or(&advice).trim_start_matches("; ");
+        let end = if rest.is_empty() { String::new() } else { format!("; {rest}") };
+        let short = session.short_id();
+        format!("the prompt is in the session: `sessctl send {short} \"go on\"`{end}")
+    } else if advice.is_empty() {
+        "the session was not changed".to_owned()
+    } else {
+        format!("the session was not changed; {advice}")
+    };
+    fault.hint(hint)
 }
 
 fn when(at: Timestamp, now: Timestamp) -> String {
@@ -163,7 +192,7 @@ pub(crate) fn judge(
 /// The fault of a turn that was answered in another session than the one asked for.
 pub(crate) fn answered_by_another(row: &Stored) -> Fault {
     let what = format!("{} answered in another session", row.session.provider);
-    Fault::new(FaultCode::ProviderFailed, what).hint("what it has now: `sessctl list`")
+    Fault::new(FaultCode::ProviderFailed, what).hint(ELSEWHERE)
 }
 
 #[cfg(test)]
@@ -183,6 +212,35 @@ mod tests {
         assert!(heard(std::slice::from_ref(&doubtful)));
         assert!(!heard(&[error.clone(), doubtful]));
         assert!(heard(&[error, event(EventType::Result, serde_json::json!({}))]));
+    }
+
+    #[test]
+    fn hint_says_if_the_prompt_is_in_the_session() {
+        let session = Session { id: "0123456789".to_owned(), ..Session::default() };
+        let hint = |advice: &str, is_kept: bool| {
+            let fault = Fault::new(FaultCode::Deadline, "late").hint(advice);
+            tell_what_is_left(fault, &session, is_kept).hint.unwrap()
+        };
+        assert_eq!(hint(SEND_AGAIN, false), "the session was not changed; send the prompt again");
+        let go_on = format!(
+            "the prompt is in the session: `sessctl send {} \"go on\"`",
+            session.short_id()
+        );
+        assert_eq!(hint(SEND_AGAIN, true), go_on);
+        assert_eq!(hint("try again in 3 s", true), format!("{go_on}; try again in 3 s"));
+        let longer = hint("send the prompt again; longer: --timeout", true);
+        assert_eq!(longer, format!("{go_on}; longer: --timeout"));
+    }
+
+    #[test]
+    fn cause_of_a_retry_counts_until_an_answer_comes() {
+        let event =
+            |kind, text: &str| Event { kind, text: Some(text.to_owned()), ..Event::default() };
+        let mut signals = TurnSignals::default();
+        signals.note(&[event(EventType::Retry, "overloaded")]);
+        assert_eq!(signals.retried.as_ref().unwrap().said.as_deref(), Some("overloaded"));
+        signals.note(&[event(EventType::Text, "here I am")]);
+        assert!(signals.retried.is_none());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use sessd_proto::{Fault, FaultCode, LaunchPlan, LeaseKind};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Turns;
-use super::outcome::judge;
+use super::outcome::{judge, tell_what_is_left};
 use super::record::{RETRY_PAUSE, Recording};
 use super::{prompt, stop};
 use crate::clock::now;
@@ -128,7 +128,7 @@ impl Turns {
                 }
             }
             if !asked.wait {
-                return Err(leases::busy(&row.session, &live));
+                return Err(self.launches.busy(&row, &live).await?);
             }
             drop(slot);
             tokio::time::sleep(POLL_INTERVAL).await;
@@ -146,7 +146,7 @@ impl Turns {
     ) -> Result<Option<Stored>, Fault> {
         let row = match run.is_first {
             true => row,
-            false => self.launches.check_unstarted(known, row).await?,
+            false => self.launches.check_unstarted(known, row, &run.environment).await?,
         };
         if !needs_rebind(&row.session, asked.fallback)? {
             return Ok(Some(row));
@@ -209,9 +209,31 @@ impl Turns {
         // The lease ends with the process. If that cannot be stored, `is_alive` finds it dead.
         let why = *stop.borrow();
         match (ended.cause, why) {
+            (Some(Cause::Stopped), Some(Stop::Cancelled)) => {
+                Err(self.with_trace(known, row, Stop::Cancelled.fault()).await)
+            }
             (Some(Cause::Stopped), Some(why)) => Err(why.fault()),
-            _ => judge(provider, row, &ended, &heard?),
+            _ => match judge(provider, row, &ended, &heard?) {
+                Err(fault) if fault.code != FaultCode::Interrupted => {
+                    Err(self.with_trace(known, row, fault).await)
+                }
+                judged => judged,
+            },
         }
+    }
+
+    /// Completes the fault of a failed turn with what it left in the session.
+    async fn with_trace(self: &Arc<Self>, known: &KnownHome, row: &Stored, fault: Fault) -> Fault {
+        if let Err(fault) = self.discovery.sweep_home(known).await {
+            tracing::warn!("sweep after a turn: {fault}");
+        }
+        let (seq, before) = (row.seq, row.session.last_activity);
+        // A fork or a new session that was never written has no transcript.
+        let after = self.store.read(move |c| sessions::by_seq(c, seq)).await.ok().flatten();
+        let is_kept = after.is_some_and(|after| {
+            !after.location.is_empty() && after.session.last_activity > before
+        });
+        tell_what_is_left(fault, &row.session, is_kept)
     }
 
     /// Marks a turn as running. From here on it is never started again.

@@ -9,7 +9,6 @@ use super::Writers;
 use super::leases::{is_alive, live_of};
 use crate::process;
 use crate::providers::LiveSession;
-use crate::registry::homes::gate::LIVE_TIMEOUT;
 use crate::registry::homes::{KnownHome, known_home};
 use crate::store::leases::{self, Lease};
 use crate::store::sessions::{self as rows, Stored};
@@ -90,11 +89,8 @@ impl Writers {
         }
         // Concurrently: one home that hangs must not delay the others.
         let live = homes.iter().map(|known| async move {
-            let shown = self
-                .homes
-                .ask(known, LIVE_TIMEOUT, |known| known.provider.discovery().live()?(&known.home))
-                .await;
-            shown.map(|shown| (known.id, shown.flatten()))
+            let shown = self.homes.ask_live(known).await;
+            shown.map(|shown| (known.id, shown))
         });
         let homes = try_join_all(live).await?.into_iter().collect();
         Ok(Running { leases, homes })
@@ -111,15 +107,19 @@ impl Running {
             id == Some(&*live.provider_session_id)
                 && live.scope.as_ref().is_none_or(|scope| *scope == row.scope)
         };
-        if let Some(found) = shown.into_iter().flatten().find(is_it) {
-            return found.live.clone();
+        let found = shown.into_iter().flatten().find(is_it).map(|found| &found.live);
+        if let Some(found) = found.filter(|live| live.blocks()) {
+            return found.clone();
         }
         match self.leases.get(&row.session.id) {
             Some(lease) if lease.kind == LeaseKind::Turn => {
                 Live { state: LiveState::Busy, ..live_of(lease) }
             }
             Some(lease) => live_of(lease),
-            None if shown.is_some() => Live { state: LiveState::None, ..Live::default() },
+            // A process that is out of sight may have it: then the state is `unknown`.
+            None if shown.is_some() && found.is_none() => {
+                Live { state: LiveState::None, ..Live::default() }
+            }
             None => Live::default(),
         }
     }
