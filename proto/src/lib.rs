@@ -52,4 +52,4 @@ pub use timestamp::Timestamp;
 /// - 3: keys; fallbacks; listing and cancelling turns; `wait`, `steal` and `fork` for prompts;
 ///   `retry_at` in faults.
 /// - 4: event types, reasons and states of homes are enums.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;

@@ -53,7 +53,8 @@ mod permissions;
 
 pub use launch::{Accepts, Launch, LaunchFile, McpServer, Permission};
 pub use provider::{
-    Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, Turns,
+    Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, StubReader,
+    TranscriptFinder, Turns,
 };
 pub use types::{
     Basis, Bound, Found, Home, Listed, LiveSession, Retention, Stamp, Start, TurnSpec, Unreadable,

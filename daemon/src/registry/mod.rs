@@ -39,6 +39,7 @@ use sessd_proto::paths::Paths;
 
 use crate::clock::now;
 use crate::config::Config;
+use crate::copies::Copies;
 use crate::environment::DaemonEnvironment;
 use crate::store::{self, Store};
 use discovery::Discovery;
@@ -107,7 +108,8 @@ impl Registry {
         let (store, config, env) = (Arc::new(store), Arc::new(config), Arc::new(env));
         let state = paths.state.clone();
         let homes = Homes::new(store.clone(), state.clone());
-        let writers = Writers::new(store.clone(), homes.clone(), config.turns.per_provider);
+        let (copies, per_provider) = (Copies::of(&state), config.turns.per_provider);
+        let writers = Writers::new(store.clone(), homes.clone(), copies, per_provider);
         let discovery = Discovery::new(
             store.clone(),
             config.clone(),

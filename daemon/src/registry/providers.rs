@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use sessd_proto::provider::{ProviderInfo, ProvidersResponse};
+use sessd_proto::provider::{HomeState, ProviderInfo, ProvidersResponse};
 use sessd_proto::{Environment, Fault};
 
 use super::Registry;
@@ -41,8 +41,15 @@ impl Registry {
                 capabilities: provider.capabilities(),
             }
         };
-        let infos = providers::ALL.iter().zip(programs).map(info);
-        Ok(ProvidersResponse { providers: infos.collect() })
+        let mut infos: Vec<ProviderInfo> = providers::ALL.iter().zip(programs).map(info).collect();
+        for home in infos.iter_mut().flat_map(|info| &mut info.homes) {
+            // Without a store yet, it is a home all the same.
+            if home.state == HomeState::Missing && self.homes.exists(Path::new(&home.path)).await? {
+                home.state = HomeState::Ok;
+                home.detail = Some("it has no sessions yet".to_owned());
+            }
+        }
+        Ok(ProvidersResponse { providers: infos })
     }
 
     /// Finds the program of each provider; finds none if a disk on PATH does not answer.

@@ -7,8 +7,8 @@ use sessd_proto::Kind;
 
 use super::{Claude, live, settings, transcript};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listed, LiveReader, RetentionReader, Unreadable, Verdict,
-    listing,
+    Bound, Discovery, Found, Home, Listed, LiveReader, RetentionReader, TranscriptFinder,
+    Unreadable, Verdict, listing,
 };
 
 impl Discovery for Claude {
@@ -55,8 +55,12 @@ impl Discovery for Claude {
         Some(|home| live::read(&home.path.join("sessions")))
     }
 
+    fn appends_to(&self) -> Option<TranscriptFinder> {
+        Some(|home, bound| Some(transcript_of(home, bound)).filter(|path| path.is_file()))
+    }
+
     fn retention(&self) -> Option<RetentionReader> {
-        Some(|home| settings::retention(&home.path.join("settings.json")))
+        Some(settings::retention)
     }
 }
 

@@ -51,7 +51,7 @@ impl Discovery for Cursor {
             created_at: created_at.map_or(Timestamp::from_ns(modified), Timestamp),
             last_activity: described.updated_at.map_or(Timestamp::from_ns(modified), Timestamp),
         };
-        Some(Found { facts, parent: None, verdict: judge(&chat, &described) })
+        Some(Found { facts, verdict: judge(&chat, &described), ..Found::default() })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {

@@ -42,7 +42,7 @@ impl Discovery for Echo {
             last_activity: last.at,
             ..Facts::default()
         };
-        Some(Found { facts, verdict: Verdict::ACTIVE, parent: None })
+        Some(Found { facts, verdict: Verdict::ACTIVE, ..Found::default() })
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {

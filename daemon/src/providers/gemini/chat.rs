@@ -72,6 +72,8 @@ pub(super) struct Chat {
     pub(super) last_updated: Option<Timestamp>,
     pub(super) summary: Option<String>,
     pub(super) is_subagent: bool,
+    /// True if the file ever had a message of the user or the model, whatever was undone later.
+    pub(super) had_message: bool,
     messages: Vec<Message>,
     /// The index in `messages` of every id.
     index: HashMap<String, usize>,
@@ -159,6 +161,7 @@ impl Chat {
     fn put(&mut self, record: &Record<'_>) {
         let Some(id) = string(record.id) else { return };
         let of = string(record.of);
+        self.had_message |= is_talk(of.as_deref(), record);
         let message = Message {
             at: time(record.timestamp),
             prompt: if of.as_deref() == Some("user") { prompt(record.content) } else { None },
@@ -204,6 +207,14 @@ fn prompt(content: Option<&RawValue>) -> Option<String> {
     let text = record::text(content)?;
     let is_ignored = IGNORED.iter().any(|opening| text.trim_start().starts_with(opening));
     if is_ignored { None } else { record::title(&text) }
+}
+
+/// True for a message of the user or the model. The CLI puts the context of the start into a
+/// message of the user.
+fn is_talk(of: Option<&str>, record: &Record<'_>) -> bool {
+    let text = record::text(record.content).unwrap_or_default();
+    let is_context = of == Some("user") && text.trim_start().starts_with("<session_context>");
+    matches!(of, Some("user" | "gemini")) && !is_context
 }
 
 fn is_answer(record: &Record<'_>) -> bool {

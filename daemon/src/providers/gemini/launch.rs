@@ -2,12 +2,16 @@
 
 use sessd_proto::LaunchPlan;
 
-use super::{Gemini, flags};
+use super::{Gemini, flags, groups};
 use crate::providers::{Accepts, Bound, Home, Launch, LaunchFile, Launcher, Provider};
 
 impl Launcher for Gemini {
     fn choose_id(&self) -> bool {
         true
+    }
+
+    fn new_id(&self, id: &str) -> String {
+        groups::immune_id(id)
     }
 
     fn accepts(&self) -> Accepts {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use sessd_proto::Kind;
 
 use super::{Qwen, transcript};
-use crate::providers::{Bound, Discovery, Found, Home, Listed, Unreadable, Verdict, listing};
+use crate::providers::{
+    Bound, Discovery, Found, Home, Listed, TranscriptFinder, Unreadable, Verdict, listing,
+};
 
 /// The CLI leaves no trace of running, and deletes nothing by age.
 impl Discovery for Qwen {
@@ -51,6 +53,10 @@ impl Discovery for Qwen {
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing(),
             Err(_) => Verdict::UNREADABLE,
         }
+    }
+
+    fn appends_to(&self) -> Option<TranscriptFinder> {
+        Some(|home, bound| Some(transcript_of(home, bound)).filter(|path| path.is_file()))
     }
 }
 

@@ -20,6 +20,7 @@ use crate::store::Store;
 
 pub(crate) mod bind;
 pub(crate) mod caller;
+pub(crate) mod directory;
 pub(crate) mod heartbeat;
 pub(crate) mod import;
 pub(crate) mod sweep;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
-use sessd_proto::{Fault, Kind, Status};
+use sessd_proto::{Fault, Kind, Status, Timestamp};
 
 use super::Discovery;
 use crate::clock::now;
@@ -18,6 +18,7 @@ use crate::providers::{Basis, Listed, Retention, Unreadable};
 use crate::registry::homes::gate::LISTING_TIMEOUT;
 use crate::registry::homes::{HOME_REASONS, KnownHome, Remember, Trouble};
 use crate::store::files::{self, Seen};
+use crate::store::sessions::Stored;
 use crate::store::{bindings, sessions};
 
 /// Sessions that must vanish at once before the half rule applies; one is not a pattern.
@@ -34,6 +35,8 @@ pub(crate) struct Sweep {
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
     ms: u128,
+    #[serde(skip)]
+    began: Timestamp,
 }
 
 impl Discovery {
@@ -87,7 +90,9 @@ impl Discovery {
         let (discovery, known) = (Arc::clone(self), known.clone());
         let sweep = async move {
             let _one_at_a_time = one_at_a_time;
-            discovery.sweep_now(&known).await
+            let sweep = discovery.sweep_now(&known).await?;
+            discovery.find_directories(&known).await?;
+            Ok(sweep)
         };
         tokio::spawn(sweep).await.map_err(Fault::internal)?
     }
@@ -100,6 +105,7 @@ impl Discovery {
         let mut sweep = Sweep {
             provider: known.provider.id().to_owned(),
             home: known.home.path.to_string_lossy().into_owned(),
+            began: now(),
             ..Sweep::default()
         };
         let scan = self.homes.ask(known, LISTING_TIMEOUT, |known| {
@@ -139,7 +145,9 @@ impl Discovery {
         retention: Option<Retention>,
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
+        let began = sweep.began;
         let is_new = seen.is_empty();
+        let listed_any = !listed.is_empty();
         let mut changed = Vec::new();
         for entry in listed {
             let stamp = &entry.stamp;
@@ -157,7 +165,12 @@ impl Discovery {
         }
         self.predict(known, retention, is_new).await?;
         let vanished: HashSet<String> = seen.into_keys().collect();
-        self.conclude_gone(known, vanished, sweep).await
+        let swept_at = retention.and_then(|it| it.swept_at).filter(|_| listed_any);
+        let trouble = self.conclude_gone(known, vanished, swept_at, sweep).await?;
+        if trouble.is_none() {
+            self.homes.update(known.id, |state| state.listed_at = Some(began));
+        }
+        Ok(trouble)
     }
 
     /// Recomputes predicted expiry when the provider's retention settings changed.
@@ -185,10 +198,13 @@ impl Discovery {
     }
 
     /// Concludes that sessions are gone, unless so many vanished that the home is in doubt.
+    /// `swept_at` is when the provider itself last deleted sessions and left some: its deletions
+    /// since the last listing raise no doubt, by whatever settings it made them.
     async fn conclude_gone(
         &self,
         known: &KnownHome,
         vanished: HashSet<String>,
+        swept_at: Option<Timestamp>,
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
         if vanished.is_empty() {
@@ -204,11 +220,17 @@ impl Discovery {
             .await?;
         // A predicted loss does not raise doubt.
         let now = now();
+        let listed_at = self.homes.state(known.id).listed_at;
+        let was_swept = |row: &Stored| {
+            let seen_at = listed_at.or(row.session.checked_at);
+            swept_at.is_some_and(|swept| seen_at.is_some_and(|seen| seen < swept))
+        };
         let surprising = lost
             .iter()
             .filter(|row| row.session.status != Status::Expired)
             .filter(|row| row.session.kind != Kind::Subagent)
             .filter(|row| row.session.expires_at.is_none_or(|at| at > now))
+            .filter(|row| !was_swept(row))
             .count();
         let of = usize::try_from(of).unwrap_or(usize::MAX);
         if surprising >= LOSS_MIN && surprising * 2 > of {

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::copies::Copies;
 use crate::registry::homes::Homes;
 use crate::store::Store;
 use queue::Queues;
@@ -14,12 +15,15 @@ use queue::Queues;
 pub(crate) mod leases;
 pub(crate) mod live;
 pub(crate) mod queue;
+pub(crate) mod upkeep;
 
 /// Live state, leases and queues of every session.
 #[derive(Debug)]
 pub(crate) struct Writers {
     store: Arc<Store>,
     homes: Arc<Homes>,
+    /// Copies of the provider files that runs change.
+    pub(crate) copies: Copies,
     /// Turns that wait or run.
     pub(crate) queues: Queues,
 }
@@ -29,8 +33,9 @@ impl Writers {
     pub(crate) fn new(
         store: Arc<Store>,
         homes: Arc<Homes>,
+        copies: Copies,
         turns_per_provider: usize,
     ) -> Arc<Self> {
-        Arc::new(Self { store, homes, queues: Queues::new(turns_per_provider) })
+        Arc::new(Self { store, homes, copies, queues: Queues::new(turns_per_provider) })
     }
 }
