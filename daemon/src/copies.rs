@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"{}\n{\"x\": \xff\n");
         assert_eq!(fs::read(&copy.path).unwrap(), b"{}\n{\"x\": \xff");
         assert_eq!(torn(&path).unwrap(), None);
-        assert_eq!(copies.all(), [copy.clone()]);
+        assert_eq!(copies.all(), std::slice::from_ref(&copy));
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&copy.path), 0o600);
         assert_eq!(mode(&folder.path().join("state/copies")), 0o700);

@@ -227,16 +227,7 @@ impl<'a> Import<'a> {
                      AS ttl_in_force
              FROM sessions s WHERE id = ?1",
         )?;
-        let old = statement.query_row([id], |row| {
-            Ok(Old {
-                status: row.get("status")?,
-                launch_dir: row.get("launch_dir")?,
-                project_id: row.get("project_id")?,
-                trashed_at: row.get("trashed_at")?,
-                expires_at: row.get("expires_at")?,
-                ttl_ms: row.get("ttl_in_force")?,
-            })
-        })?;
+        let old = statement.query_row([id], Old::read)?;
         let (status, reason) = if is_past_ttl(found.facts.last_activity, old.ttl_ms, found.at) {
             (Status::Expired, Some(Reason::Ttl))
         } else {
@@ -347,6 +338,19 @@ struct Old {
     expires_at: Option<i64>,
     /// Not set while the session is protected from it.
     ttl_ms: Option<i64>,
+}
+
+impl Old {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            status: row.get("status")?,
+            launch_dir: row.get("launch_dir")?,
+            project_id: row.get("project_id")?,
+            trashed_at: row.get("trashed_at")?,
+            expires_at: row.get("expires_at")?,
+            ttl_ms: row.get("ttl_in_force")?,
+        })
+    }
 }
 
 /// A session that is bound to a provider's id, or was.

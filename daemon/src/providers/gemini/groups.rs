@@ -16,7 +16,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use super::chat::Chat;
-use crate::providers::{Bound, Home, Listed};
+use crate::providers::{Bound, Home, Listed, listing};
 
 /// The number of characters of an id that are in the names of its files.
 const SHORT_ID_CHARS: usize = 8;
@@ -75,6 +75,12 @@ fn groups_of(folder: &Path) -> HashMap<String, Vec<PathBuf>> {
         }
     }
     groups
+}
+
+/// True if any chat of a home is in a group with another file.
+pub(super) fn are_in(home: &Home) -> bool {
+    let mut folders = listing::folders(&home.path.join("tmp")).into_iter();
+    folders.any(|slug| groups_of(&slug.join("chats")).values().any(|group| group.len() > 1))
 }
 
 /// Makes the stamp of each file depend on its whole group: a chat has to be read again when a file

@@ -42,7 +42,7 @@ pub(super) fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launc
     args.extend(flags::arguments(launch));
     let program = Gemini.program().to_owned();
     let mut plan = LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() };
-    flags::environment(launch, &mut plan);
+    flags::environment(home, launch, &mut plan);
     plan
 }
 
