@@ -3,7 +3,7 @@
 use serde_json::json;
 use sessd_proto::client::Client;
 use sessd_proto::turn::{Turn, TurnOutputRequest, TurnState};
-use sessd_proto::{Event, EventType, Fault, FaultCode, Session};
+use sessd_proto::{Event, EventType, Fault, FaultCode, Reason, Session};
 
 use crate::Context;
 use crate::output::Output;
@@ -72,6 +72,7 @@ pub(crate) fn follow(
             }
         }
         let Some(session) = part.session else { continue };
+        warn_of_danger(context, &session);
         if context.output.is_json() {
             print_result(context, &session, &part.turn, &text, how)?;
         } else if !printed.is_empty() && !printed.ends_with('\n') {
@@ -85,6 +86,18 @@ pub(crate) fn follow(
                 format!("the turn was {}", part.turn.state),
             )),
         };
+    }
+}
+
+/// Warns that the provider is about to delete a session.
+pub(crate) fn warn_of_danger(context: &Context, session: &Session) {
+    if session.reason == Some(Reason::DeletedAtNextStart) {
+        context.output.note(&format!(
+            "warning: {} deletes the session {} at its next start in {}; why: `sessctl doctor`",
+            session.provider,
+            session.short_id(),
+            session.launch_dir
+        ));
     }
 }
 

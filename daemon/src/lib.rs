@@ -17,6 +17,7 @@ use supervisor::Supervisor;
 mod background;
 pub mod clock;
 pub mod config;
+mod copies;
 pub mod daemon;
 pub mod environment;
 mod failpoint;

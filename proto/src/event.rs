@@ -115,6 +115,14 @@ vocabulary! {
         /// A session got a title from its user, or its provider's title again.
         /// Data: `title`; `null` for the provider's.
         Titled = "titled",
+        /// Before a prompt or a resume, a line feed was added to a transcript whose last line was
+        /// not ended: the next record would have been glued to it.
+        /// Data: `location`; `copy`, the file with the bytes as they were.
+        LineEnded = "line_ended",
+        /// A file without a message was removed beside a transcript: the provider would have
+        /// deleted both.
+        /// Data: `location`; `copy`, the file with the bytes as they were.
+        StubRemoved = "stub_removed",
         /// A type that this version does not know, stored by another one.
         Unrecognized = "unrecognized",
     }
@@ -153,6 +161,8 @@ impl EventType {
             | Self::Tagged
             | Self::Untagged
             | Self::Titled
+            | Self::LineEnded
+            | Self::StubRemoved
             | Self::Unrecognized => false,
         }
     }

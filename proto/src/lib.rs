@@ -54,5 +54,5 @@ pub use timestamp::Timestamp;
 /// - 3: keys; fallbacks; listing and cancelling turns; `wait`, `steal` and `fork` for prompts;
 ///   `retry_at` in faults.
 /// - 4: event types, reasons and states of homes are enums.
-/// - 5: parts of homes that cannot be read; last prompts; event `retry`; reason `depends_on_version`.
+/// - 5: parts of homes that cannot be read; last prompts; event `retry`; edits of transcripts.
 pub const PROTOCOL_VERSION: u32 = 5;

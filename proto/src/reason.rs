@@ -5,7 +5,8 @@ use crate::Status;
 use crate::vocabulary::vocabulary;
 
 vocabulary! {
-    /// The reason for a session's status, unless that is `active`. Each belongs to one status.
+    /// The reason for a session's status. Each belongs to one status; a session that is `active`
+    /// has one only if it is in danger.
     pub enum Reason, default Unrecognized {
         /// The provider's store could be listed and no longer holds the transcript.
         TranscriptMissing = "transcript_missing",
@@ -53,6 +54,14 @@ vocabulary! {
         /// Some versions of the provider's program resume the session and others do not; the
         /// installed one is newer than those that were tested, or its version is not known.
         DependsOnVersion = "depends_on_version",
+        /// The transcript does not name its directory, as an old version of the provider wrote it,
+        /// and no known directory is the one. Started once in that directory, the provider names
+        /// it.
+        DirectoryUnknown = "directory_unknown",
+        /// The provider deletes the transcript at its next start in this directory, because of a
+        /// damaged or empty file beside it whose name ends alike. A prompt or a resume by sessctl
+        /// removes that file if it belongs to the same session.
+        DeletedAtNextStart = "deleted_at_next_start",
         /// A reason that this version does not know, stored by another one.
         Unrecognized = "unrecognized",
     }
@@ -63,6 +72,7 @@ impl Reason {
     #[must_use]
     pub const fn status(self) -> Status {
         match self {
+            Self::DeletedAtNextStart => Status::Active,
             Self::TranscriptMissing | Self::Ttl => Status::Expired,
             Self::ArchivedByProvider => Status::Archived,
             Self::EmptyTranscript
@@ -84,6 +94,7 @@ impl Reason {
             | Self::TranscriptUnreadable
             | Self::DirectoryUnreadable
             | Self::DependsOnVersion
+            | Self::DirectoryUnknown
             | Self::Unrecognized => Status::Unknown,
         }
     }

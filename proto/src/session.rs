@@ -39,7 +39,7 @@ pub struct Session {
     pub git_branch: Option<String>,
     /// Result of the last check.
     pub status: Status,
-    /// The reason for a status other than `active`.
+    /// The reason for a status other than `active`, or the danger that an active session is in.
     pub reason: Option<Reason>,
     /// Time of the first record in the transcript.
     pub created_at: Timestamp,

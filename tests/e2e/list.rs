@@ -143,3 +143,42 @@ fn every_help_fits_80_columns() {
     help(&["daemon", "restart", "--help"]);
     help(&["jobs", "run", "--help"]);
 }
+
+#[test]
+fn a_list_shows_what_its_provider_deletes_soon() {
+    let sandbox = Sandbox::new(BINARIES);
+    let record = serde_json::json!({
+        "type": "user", "message": {"role": "user", "content": "a question"}, "cwd": "/",
+        "timestamp": "2026-11-21T08:00:00.000Z", "entrypoint": "cli",
+    });
+    for (at, days) in [(1, 10), (2, 29), (3, 40)] {
+        let name = format!(".claude/projects/-/00000000-0000-4000-8000-00000000000{at}.jsonl");
+        let path = sandbox.write(&name, format!("{record}\n"));
+        let age = std::time::Duration::from_secs(days * 24 * 60 * 60 - 600);
+        crate::scene::set_age(&path, age);
+    }
+    crate::scene::all_sessions(&sandbox);
+    let mut list = sandbox.command(BINARIES.sessctl);
+    list.args(["list", "--sort", "expires"]);
+    let mut terminal = Terminal::spawn(list, 40, 120);
+    assert!(terminal.wait_exit(DEADLINE).success());
+    let screen = terminal.screen();
+    let expiry = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
+    let shown: Vec<_> = screen.lines().filter_map(expiry).take(4).collect();
+    assert_eq!(shown, ["EXPIRES", "now", "1d", "-"], "{screen}");
+    let output = sandbox.sessctl(&["list"]);
+    assert!(output.stdout.lines().all(|line| line.split('\t').count() == 7), "{output:?}");
+}
+
+#[test]
+fn a_home_without_a_store_is_not_missing() {
+    let sandbox = Sandbox::new(BINARIES);
+    sandbox.dir(".claude");
+    let providers = crate::scene::answer(&sandbox, &["providers"]);
+    let state = |name: &str| {
+        let infos = providers["providers"].as_array().unwrap();
+        let info = infos.iter().find(|info| info["name"] == name).unwrap();
+        info["homes"][0]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((&*state("claude"), &*state("codex")), ("ok", "missing"));
+}

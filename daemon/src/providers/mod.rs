@@ -58,7 +58,8 @@ mod permissions;
 
 pub use launch::{Accepts, Launch, LaunchFile, McpServer, Permission};
 pub use provider::{
-    Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, Turns,
+    Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, StubReader,
+    TranscriptFinder, Turns,
 };
 pub use types::{
     Background, Basis, Bound, FileId, Found, Gap, Home, Listed, Listing, LiveSession, Retention,

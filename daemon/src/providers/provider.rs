@@ -93,6 +93,13 @@ pub type LiveReader = fn(&Home) -> Option<Vec<LiveSession>>;
 /// deleted by age, or the settings cannot be read.
 pub type RetentionReader = fn(&Home) -> Option<Retention>;
 
+/// Returns the files that runs of a session have left beside its transcript, and that would make
+/// the CLI delete the transcript: files without a message, proven to belong to this session.
+pub type StubReader = fn(&Home, &Bound) -> Vec<PathBuf>;
+
+/// Returns the file to which the CLI appends the next turn of a session, if it is there.
+pub type TranscriptFinder = fn(&Home, &Bound) -> Option<PathBuf>;
+
 /// Finding, reading and checking sessions. Free: no model call, no byte written.
 pub trait Discovery: Send + Sync {
     /// Returns the directories of a home in which a change hints at a new or changed session.
@@ -167,6 +174,24 @@ pub trait Discovery: Send + Sync {
     fn retention(&self) -> Option<RetentionReader> {
         None
     }
+
+    /// Returns the reader of the stubs that runs leave; `None` if they leave none.
+    fn stubs(&self) -> Option<StubReader> {
+        None
+    }
+
+    /// Returns the finder of the file to which the next turn is appended; `None` if the CLI itself
+    /// ends a last line that is torn. Where it does not, it glues the next record to that line,
+    /// and both are lost.
+    fn appends_to(&self) -> Option<TranscriptFinder> {
+        None
+    }
+
+    /// Returns the test of whether a scope stands for a directory that no transcript in it names;
+    /// `None` if the transcripts or the store name every directory.
+    fn is_of_directory(&self) -> Option<fn(&str, &str) -> bool> {
+        None
+    }
 }
 
 /// Planning interactive starts, with a person at a terminal.
@@ -183,6 +208,12 @@ pub trait Launcher: Send + Sync {
     /// True if we may choose the id of a new session.
     fn choose_id(&self) -> bool {
         false
+    }
+
+    /// Returns the provider's id of a new session that has this id with us, where we may choose
+    /// it. The same id gives the same result, since requests may be repeated.
+    fn new_id(&self, id: &str) -> String {
+        id.to_owned()
     }
 
     /// Returns the options of an agent that the CLI supports. By default none: then the

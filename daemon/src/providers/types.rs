@@ -142,6 +142,8 @@ pub struct Found {
     pub moved: Option<(String, String)>,
     /// The result of a check, made from the same read.
     pub verdict: Verdict,
+    /// The scope that the session had before its provider moved it to another.
+    pub earlier_scope: Option<String>,
 }
 
 /// The result of a check: status and reason.
@@ -240,6 +242,8 @@ pub struct Retention {
     pub basis: Basis,
     /// The age at which the provider deletes, in milliseconds.
     pub age_ms: i64,
+    /// The time at which it last looked for sessions to delete, where it shows that.
+    pub swept_at: Option<Timestamp>,
 }
 
 /// The time from which the age of a session is counted.

@@ -6,11 +6,16 @@ use std::sync::Arc;
 
 use sessd_proto::doctor::{DoctorReport, Finding, Level};
 use sessd_proto::provider::{HomeInfo, HomeState, ProviderInfo};
-use sessd_proto::{Environment, Fault, Timestamp};
+use sessd_proto::{Environment, Fault, Reason, Session, Timestamp};
 
 use super::Registry;
 use crate::clock::now;
+use crate::copies::Copy;
 use crate::providers::{self, Version};
+use crate::store::sessions;
+
+/// The most copies, and the most sessions in danger, that are listed.
+const FINDINGS_MAX: usize = 20;
 
 /// A clock before this time (2025-01-01) was never set.
 const CLOCK_MIN: Timestamp = Timestamp(1_735_689_600_000);
@@ -28,6 +33,11 @@ impl Registry {
             clock_finding(now()),
         ];
         findings.extend(put_aside_findings(&self.paths.state));
+        findings.extend(self.copy_findings().await?);
+        let endangered = self
+            .store
+            .read_slowly(|c| sessions::with_reason(c, Reason::DeletedAtNextStart, FINDINGS_MAX));
+        findings.extend(endangered.await?.iter().map(|row| danger_finding(&row.session)));
         for info in self.providers().await?.providers {
             findings.push(program_finding(&info));
             findings.extend(records_finding(&info.name));
@@ -35,6 +45,44 @@ impl Registry {
         }
         Ok(DoctorReport { findings })
     }
+
+    /// Returns a finding for each of the newest copies of provider files, and how many there are.
+    async fn copy_findings(&self) -> Result<Vec<Finding>, Fault> {
+        let copies = self.writers.copies.clone();
+        let all = tokio::task::spawn_blocking(move || copies.all()).await;
+        let all = all.map_err(Fault::internal)?;
+        let more = all.len().saturating_sub(FINDINGS_MAX);
+        let mut findings: Vec<_> = all.iter().take(FINDINGS_MAX).map(copy_finding).collect();
+        if more > 0 {
+            let message = format!("{more} older copies of provider files are not listed");
+            findings.push(finding(Level::Ok, "copies", message, None));
+        }
+        Ok(findings)
+    }
+}
+
+fn copy_finding(copy: &Copy) -> Finding {
+    let [copy, original] = [&copy.path, &copy.original].map(|path| quoted(&path.to_string_lossy()));
+    let message = format!("{original} was copied before it was changed");
+    let hint = format!("put it back as it was: `cp {copy} {original}`");
+    finding(Level::Ok, "copies", message, Some(&hint))
+}
+
+fn danger_finding(session: &Session) -> Finding {
+    let Session { provider, launch_dir, title, .. } = session;
+    let (short, title) = (session.short_id(), title.as_deref().unwrap_or("no title"));
+    let message = format!(
+        "the session {short} ({title}) is deleted at the next start of {provider} in {launch_dir}: \
+         a damaged or empty file beside it has a name that ends alike"
+    );
+    let hint =
+        format!("a prompt removes that file if it is its own: `sessctl send {short} PROMPT`");
+    finding(Level::Warning, provider, message, Some(&hint))
+}
+
+/// Quotes a path for a shell.
+fn quoted(path: &str) -> String {
+    format!("'{}'", path.replace('\'', "'\\''"))
 }
 
 fn finding(level: Level, subject: &str, message: String, hint: Option<&str>) -> Finding {

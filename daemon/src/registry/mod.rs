@@ -40,6 +40,7 @@ use sessd_proto::paths::Paths;
 
 use crate::clock::now;
 use crate::config::Config;
+use crate::copies::Copies;
 use crate::environment::DaemonEnvironment;
 use crate::store::{self, Store};
 use discovery::Discovery;
@@ -106,12 +107,11 @@ impl Registry {
     fn wire(store: Store, config: Config, paths: Paths, env: DaemonEnvironment) -> Self {
         let (store, config, env) = (Arc::new(store), Arc::new(config), Arc::new(env));
         let state = paths.state.clone();
-        let homes = Homes::new(
-            store.clone(),
-            state.clone(),
-            Programs::new(config.programs.clone(), env.all.get("PATH").map(str::to_owned)),
-        );
-        let writers = Writers::new(store.clone(), homes.clone(), config.turns.per_provider);
+        let programs =
+            Programs::new(config.programs.clone(), env.all.get("PATH").map(str::to_owned));
+        let homes = Homes::new(store.clone(), state.clone(), programs);
+        let (copies, per_provider) = (Copies::of(&state), config.turns.per_provider);
+        let writers = Writers::new(store.clone(), homes.clone(), copies, per_provider);
         let discovery = Discovery::new(
             store.clone(),
             config.clone(),

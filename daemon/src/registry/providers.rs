@@ -1,8 +1,10 @@
 //! The `providers` call: programs, homes and capabilities of every provider.
 
+use std::path::Path;
+
 use futures::future::try_join_all;
 use sessd_proto::Fault;
-use sessd_proto::provider::{ProviderInfo, ProvidersResponse};
+use sessd_proto::provider::{HomeState, ProviderInfo, ProvidersResponse};
 
 use super::Registry;
 use super::homes::programs::Program;
@@ -32,8 +34,15 @@ impl Registry {
                 sessions: count.map_or(0, |(_, count)| *count),
             }
         };
-        let infos = providers::ALL.iter().zip(programs).map(info);
-        Ok(ProvidersResponse { providers: infos.collect() })
+        let mut infos: Vec<ProviderInfo> = providers::ALL.iter().zip(programs).map(info).collect();
+        for home in infos.iter_mut().flat_map(|info| &mut info.homes) {
+            // Without a store yet, it is a home all the same.
+            if home.state == HomeState::Missing && self.homes.exists(Path::new(&home.path)).await? {
+                home.state = HomeState::Ok;
+                home.detail = Some("it has no sessions yet".to_owned());
+            }
+        }
+        Ok(ProvidersResponse { providers: infos })
     }
 
     /// Finds the program of each provider.

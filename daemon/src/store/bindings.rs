@@ -206,6 +206,7 @@ pub fn predict_expiry(
         "UPDATE sessions SET expires_at = {basis} + ?2, revision = revision + 1
          FROM bindings b
          WHERE b.session_id = sessions.id AND b.current = 1 AND b.home_id = ?1
+           AND sessions.reason IS NOT 'deleted_at_next_start'
            AND sessions.expires_at IS NOT {basis} + ?2"
     );
     connection.execute(&sql, (home_id, age_ms))?;

@@ -37,6 +37,26 @@ pub fn append_discovered(connection: &Connection, after: i64) -> Result<()> {
     Ok(())
 }
 
+/// Appends an `expiring` event for every session whose row comes after `after` and that is
+/// predicted to expire before a time.
+///
+/// # Errors
+/// Fails if the registry cannot be written.
+pub fn append_expiring(connection: &Connection, after: i64, before: Timestamp) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, status_since, expires_at FROM sessions
+         WHERE seq > ?1 AND expires_at < ?2 AND status <> 'expired' AND kind <> 'subagent'
+         ORDER BY seq",
+    )?;
+    let mut rows = statement.query((after, before.0))?;
+    while let Some(row) = rows.next()? {
+        let (id, at): (String, i64) = (row.get(0)?, row.get(1)?);
+        let data = serde_json::json!({ "expires_at": Timestamp(row.get(2)?) });
+        append(connection, Timestamp(at), EventType::Expiring, Some(&id), &data)?;
+    }
+    Ok(())
+}
+
 /// Upper limit of events that one cleanup deletes.
 const FORGET_MAX: i64 = 100_000;
 

@@ -34,6 +34,8 @@ pub struct FoundSession {
     pub reason: Option<Reason>,
     /// The predicted time of its deletion by the provider.
     pub expires_at: Option<Timestamp>,
+    /// The scope that it had before its provider moved it to another.
+    pub earlier_scope: Option<String>,
     /// Our id of the session it was forked from, if that was found under its own name.
     pub parent_id: Option<String>,
     /// The provider's id of the session it was forked from.
@@ -87,6 +89,8 @@ pub struct Import<'a> {
     has_tombstones: bool,
     /// The newest row before this import.
     last: i64,
+    /// Sessions that are predicted to expire before this time are announced.
+    announced: Option<Timestamp>,
 }
 
 impl<'a> Import<'a> {
@@ -107,7 +111,14 @@ impl<'a> Import<'a> {
             create: connection.prepare_cached(CREATE)?,
             bind: connection.prepare_cached(BIND)?,
         };
-        Ok(Self { connection, statements, projects, registered, has_tombstones, last })
+        let announced = None;
+        Ok(Self { connection, statements, projects, registered, has_tombstones, last, announced })
+    }
+
+    /// Announces every session that is found to expire before this time and was not known to.
+    #[must_use]
+    pub fn announcing(self, before: Timestamp) -> Self {
+        Self { announced: Some(before), ..self }
     }
 
     /// Inserts a session that is new, or updates a known one.
@@ -130,7 +141,11 @@ impl<'a> Import<'a> {
         if let Some(name) = &found.moved_from {
             self.follow_move(name, found)?;
         }
-        match self.known(key)? {
+        let known = match (self.known(key)?, &found.earlier_scope) {
+            (None, Some(earlier)) => self.move_scope(key, earlier)?,
+            (known, _) => known,
+        };
+        match known {
             None => self.create(found),
             Some(Known { id, is_current: true }) => self.update(&id, found),
             // An earlier binding of a session that is bound to another id now.
@@ -174,6 +189,19 @@ impl<'a> Import<'a> {
             provider_session_id,
         ))?;
         files::forget(self.connection, from.home_id, &from.location)
+    }
+
+    /// Moves a binding from the scope that it had earlier.
+    fn move_scope(&self, key: Key<'_>, earlier: &str) -> Result<Option<Known>> {
+        let mut statement = self.connection.prepare_cached(
+            "UPDATE bindings SET scope = ?2
+             WHERE home_id = ?1 AND scope = ?4 AND provider_session_id = ?3
+             RETURNING session_id, current",
+        )?;
+        let known = |row: &Row<'_>| {
+            Ok(Known { id: row.get("session_id")?, is_current: row.get("current")? })
+        };
+        Ok(statement.query_row((key.0, key.1, key.2, earlier), known).optional()?)
     }
 
     fn has_registered(&mut self, home_id: i64) -> Result<bool> {
@@ -236,20 +264,12 @@ impl<'a> Import<'a> {
     fn update(&mut self, id: &str, found: &FoundSession) -> Result<()> {
         let connection = self.connection;
         let mut statement = connection.prepare_cached(
-            "SELECT status, launch_dir, project_id, trashed_at,
+            "SELECT status, launch_dir, project_id, trashed_at, expires_at,
                  iif(pinned OR EXISTS (SELECT 1 FROM tags WHERE session_id = s.id), NULL, ttl_ms)
                      AS ttl_in_force
              FROM sessions s WHERE id = ?1",
         )?;
-        let old = statement.query_row([id], |row| {
-            Ok(Old {
-                status: row.get("status")?,
-                launch_dir: row.get("launch_dir")?,
-                project_id: row.get("project_id")?,
-                trashed_at: row.get("trashed_at")?,
-                ttl_ms: row.get("ttl_in_force")?,
-            })
-        })?;
+        let old = statement.query_row([id], Old::read)?;
         let (status, reason) = if is_past_ttl(found.facts.last_activity, old.ttl_ms, found.at) {
             (Status::Expired, Some(Reason::Ttl))
         } else {
@@ -298,11 +318,24 @@ impl<'a> Import<'a> {
             let data = serde_json::json!({ "reason": TrashReason::Activity });
             events::append(connection, found.at, EventType::Undeleted, Some(id), &data)?;
         }
+        self.announce(id, old.expires_at, found)?;
         if old.status == status.as_str() {
             return Ok(());
         }
         let data = serde_json::json!({ "from": old.status, "to": status, "reason": reason });
         events::append(connection, found.at, EventType::StatusChanged, Some(id), &data)
+    }
+
+    /// Announces a session that expires soon and did not before.
+    fn announce(&self, id: &str, before: Option<i64>, found: &FoundSession) -> Result<()> {
+        let is_near = |at: i64| self.announced.is_some_and(|limit| at < limit.0);
+        match found.expires_at.filter(|at| is_near(at.0) && !before.is_some_and(is_near)) {
+            None => Ok(()),
+            Some(at) => {
+                let data = serde_json::json!({ "expires_at": at });
+                events::append(self.connection, found.at, EventType::Expiring, Some(id), &data)
+            }
+        }
     }
 
     fn project(&mut self, root: &str) -> Result<i64> {
@@ -328,7 +361,11 @@ impl<'a> Import<'a> {
     /// # Errors
     /// Fails if the registry cannot be written.
     pub fn finish(self) -> Result<()> {
-        events::append_discovered(self.connection, self.last)
+        events::append_discovered(self.connection, self.last)?;
+        match self.announced {
+            Some(before) => events::append_expiring(self.connection, self.last, before),
+            None => Ok(()),
+        }
     }
 }
 
@@ -341,8 +378,22 @@ struct Old {
     launch_dir: String,
     project_id: i64,
     trashed_at: Option<i64>,
+    expires_at: Option<i64>,
     /// Not set while the session is protected from it.
     ttl_ms: Option<i64>,
+}
+
+impl Old {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            status: row.get("status")?,
+            launch_dir: row.get("launch_dir")?,
+            project_id: row.get("project_id")?,
+            trashed_at: row.get("trashed_at")?,
+            expires_at: row.get("expires_at")?,
+            ttl_ms: row.get("ttl_in_force")?,
+        })
+    }
 }
 
 /// A session that is bound to a provider's id, or was.

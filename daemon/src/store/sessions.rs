@@ -159,6 +159,17 @@ pub fn held_back(connection: &Connection, home_id: i64, reasons: &[Reason]) -> R
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Returns the first sessions that have this reason.
+///
+/// # Errors
+/// Fails if the registry cannot be read.
+pub fn with_reason(connection: &Connection, reason: Reason, limit: usize) -> Result<Vec<Stored>> {
+    let condition = format!("s.reason = ?1 ORDER BY s.seq LIMIT {limit}");
+    let mut statement = connection.prepare_cached(&select_where(&condition))?;
+    let rows = statement.query_map([reason.as_str()], stored)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Returns the sessions that were checked longest ago, before a time in milliseconds.
 ///
 /// # Errors
@@ -229,6 +240,41 @@ pub fn set_checked(connection: &Connection, checked: &Checked) -> Result<Outcome
     })?;
     let old = Status::parse(&old).unwrap_or_default();
     Ok(if old == *status { Outcome::Confirmed } else { Outcome::Changed(old) })
+}
+
+/// Returns the launch directories of all sessions.
+///
+/// # Errors
+/// Fails if the registry cannot be read.
+pub fn launch_dirs(connection: &Connection) -> Result<Vec<String>> {
+    let mut statement = connection
+        .prepare_cached("SELECT DISTINCT launch_dir FROM sessions WHERE launch_dir <> ''")?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Stores the launch directory of a session and its project, unless the row has changed since.
+///
+/// # Errors
+/// Fails if the registry cannot be written.
+pub fn set_launch_dir(
+    connection: &Connection,
+    seq: i64,
+    revision: i64,
+    launch_dir: &str,
+    project: &str,
+) -> Result<()> {
+    let insert = "INSERT INTO projects (root) VALUES (?1) ON CONFLICT DO NOTHING";
+    connection.prepare_cached(insert)?.execute([project])?;
+    let mut statement = connection.prepare_cached(
+        "UPDATE sessions SET launch_dir = :dir, cwd = ifnull(cwd, :dir), revision = revision + 1,
+             project_id = (SELECT id FROM projects WHERE root = :project)
+         WHERE seq = :seq AND revision = :revision",
+    )?;
+    statement.execute(named_params! {
+        ":dir": launch_dir, ":project": project, ":seq": seq, ":revision": revision,
+    })?;
+    Ok(())
 }
 
 /// Returns the number of sessions, including the trash.

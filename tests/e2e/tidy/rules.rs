@@ -51,6 +51,12 @@ const RULES: &[Rule] = &[
         why: "launch files serve every start of a provider alike",
     },
     Rule {
+        place: "daemon/src/copies.rs",
+        forbidden: &["crate::registry", "crate::store", "crate::listener", "crate::config"],
+        except: &[],
+        why: "a copy is bytes and a path, whatever the reason for the edit",
+    },
+    Rule {
         place: "daemon/src/environment.rs",
         forbidden: &["crate::registry", "crate::store", "crate::listener", "crate::jobs"],
         except: &[],

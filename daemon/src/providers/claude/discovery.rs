@@ -9,8 +9,8 @@ use super::transcript::Lineage;
 use super::{Claude, lineage, live, settings, transcript};
 use crate::providers::munged::munged;
 use crate::providers::{
-    Background, Bound, Discovery, Found, Home, Listing, LiveReader, RetentionReader, Unreadable,
-    Verdict, listing,
+    Background, Bound, Discovery, Found, Home, Listing, LiveReader, RetentionReader,
+    TranscriptFinder, Unreadable, Verdict, listing,
 };
 
 impl Discovery for Claude {
@@ -76,8 +76,12 @@ impl Discovery for Claude {
         Some(Background { attach, stop })
     }
 
+    fn appends_to(&self) -> Option<TranscriptFinder> {
+        Some(|home, bound| Some(transcript_of(home, bound)).filter(|path| path.is_file()))
+    }
+
     fn retention(&self) -> Option<RetentionReader> {
-        Some(|home| settings::retention(&home.path.join("settings.json")))
+        Some(settings::retention)
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use sessd_proto::Environment;
 
+use super::settings;
 use crate::providers::{Accepts, Launch, LaunchFile, McpServer, Permission, Version};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
@@ -41,7 +42,7 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
         args.push(format!("--mcp-config={}", launch.file(MCP_FILE).display()));
         args.push("--strict-mcp-config".to_owned());
     }
-    args.extend(launch.args.clone());
+    args.extend(settings::arguments(launch));
     args
 }
 
@@ -56,12 +57,13 @@ fn has(program: Option<Version>, since: Version) -> bool {
 }
 
 pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
-    if launch.mcp_servers.is_empty() {
-        return Vec::new();
+    let mut files: Vec<_> = settings::file(launch).into_iter().collect();
+    if !launch.mcp_servers.is_empty() {
+        let servers = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
+        let text = json!({ "mcpServers": servers.collect::<Map<_, _>>() }).to_string();
+        files.push(LaunchFile::Text(MCP_FILE.to_owned(), text));
     }
-    let servers = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
-    let text = json!({ "mcpServers": servers.collect::<Map<_, _>>() }).to_string();
-    vec![LaunchFile::Text(MCP_FILE.to_owned(), text)]
+    files
 }
 
 fn form(server: &McpServer) -> Value {

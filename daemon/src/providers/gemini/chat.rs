@@ -75,6 +75,8 @@ pub(super) struct Chat {
     pub(super) last_updated: Option<Timestamp>,
     pub(super) summary: Option<String>,
     pub(super) is_subagent: bool,
+    /// True if the file ever had a message of the user or the model, whatever was undone later.
+    pub(super) had_message: bool,
     messages: Vec<Message>,
     /// The index in `messages` of every id.
     index: HashMap<String, usize>,
@@ -168,6 +170,7 @@ impl Chat {
         let Some(id) = string(record.id) else { return };
         let of = string(record.of);
         let text = record::text(record.content).filter(|_| of.as_deref() == Some("user"));
+        self.had_message |= is_talk(of.as_deref(), record);
         let message = Message {
             at: time(record.timestamp),
             prompt: text.as_deref().and_then(prompt),
@@ -234,6 +237,14 @@ fn best<'m>(messages: impl Iterator<Item = &'m Message>) -> Option<String> {
         }
     }
     best.title()
+}
+
+/// True for a message of the user or the model. The CLI puts the context of the start into a
+/// message of the user.
+fn is_talk(of: Option<&str>, record: &Record<'_>) -> bool {
+    let text = record::text(record.content).unwrap_or_default();
+    let is_context = of == Some("user") && text.trim_start().starts_with("<session_context>");
+    matches!(of, Some("user" | "gemini")) && !is_context
 }
 
 fn is_answer(record: &Record<'_>) -> bool {

@@ -1,15 +1,16 @@
 //! Finding, reading and checking Gemini's chats.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use sessd_proto::{Facts, Kind, Reason, Timestamp};
 
 use super::chat::Chat;
+use super::directories::{self, Directories};
+use super::groups::{self, Groups};
 use super::{Gemini, settings};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listing, RetentionReader, Stamp, Unreadable, Verdict, file,
-    listing, record,
+    Bound, Discovery, Found, Home, Listing, Retention, RetentionReader, Stamp, StubReader,
+    TranscriptFinder, Unreadable, Verdict, file, listing, record,
 };
 
 /// The CLI leaves no trace of running.
@@ -27,19 +28,78 @@ impl Discovery for Gemini {
                 list_chats(&slug.path().join("chats"), &mut found);
             }
         }
+        groups::join_stamps(&mut found.transcripts);
+        directories::drop_superseded(home, &mut found.transcripts);
         Ok(found)
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        let path = Path::new(location);
+        Reader::of(home).read(Path::new(location))
+    }
+
+    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
+        let reader = Reader::of(home);
+        locations.iter().map(|location| reader.read(Path::new(location))).collect()
+    }
+
+    fn check(&self, home: &Home, bound: &Bound) -> Verdict {
+        match locate(home, bound) {
+            Ok(Some((path, chat))) => Reader::of(home).judge(&path, &chat),
+            Ok(None) => Verdict::of_missing(self.list(home), &bound.location),
+            Err(error) => error.into(),
+        }
+    }
+
+    fn retention(&self) -> Option<RetentionReader> {
+        Some(retention)
+    }
+
+    fn stubs(&self) -> Option<StubReader> {
+        Some(groups::stubs)
+    }
+
+    /// A file in the old format is one record, and no turn is appended to it.
+    fn appends_to(&self) -> Option<TranscriptFinder> {
+        Some(|home, bound| {
+            let (path, _) = locate(home, bound).ok()??;
+            (path.extension()? == "jsonl").then_some(path)
+        })
+    }
+
+    fn is_of_directory(&self) -> Option<fn(&str, &str) -> bool> {
+        Some(directories::is_of)
+    }
+}
+
+fn retention(home: &Home) -> Option<Retention> {
+    settings::retention(&home.path.join("settings.json"))
+}
+
+/// Reads chats of a home, and everything beside them once.
+struct Reader<'a> {
+    home: &'a Home,
+    directories: Directories<'a>,
+    groups: Groups,
+    /// True if the CLI deletes anything.
+    deletes: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn of(home: &'a Home) -> Self {
+        let deletes = retention(home).is_some();
+        Self { home, directories: Directories::of(home), groups: Groups::default(), deletes }
+    }
+
+    fn read(&self, path: &Path) -> Option<Found> {
         // Resuming writes a file beside the chat, with its id and only the context of the start.
         let chat = Chat::read(path).ok().filter(Chat::has_content)?;
-        let scope = scope_of(home, path)?;
+        let scope = directories::scope(self.home, path)?.to_owned();
         let modified = Stamp::of(&file::open(path).ok()?.1).mtime_ns;
         let created_at = chat.start_time.unwrap_or(Timestamp::from_ns(modified));
-        let verdict = judge(&chat);
-        let launch_dir = launch_dir(home, &scope).unwrap_or_default();
+        let verdict = self.judge(path, &chat);
+        let launch_dir = self.directories.of_folder(&scope).unwrap_or_default();
         let title = chat.summary.as_deref().and_then(record::title);
+        let earlier_scope = self.directories.old_folder(&launch_dir, path);
         let facts = Facts {
             kind: if chat.is_subagent { Kind::Subagent } else { Kind::Interactive },
             cwd: (!launch_dir.is_empty()).then(|| launch_dir.clone()),
@@ -53,19 +113,17 @@ impl Discovery for Gemini {
             provider_session_id: chat.session_id?,
             scope,
         };
-        Some(Found { facts, parent: parent_of(path), verdict, moved: None })
+        Some(Found { facts, parent: parent_of(path), verdict, earlier_scope, moved: None })
     }
 
-    fn check(&self, home: &Home, bound: &Bound) -> Verdict {
-        match locate(home, bound) {
-            Ok(Some(chat)) => judge(&chat),
-            Ok(None) => Verdict::of_missing(self.list(home), &bound.location),
-            Err(error) => error.into(),
+    /// Applies the rules by which the CLI lists what can be resumed, and deletes.
+    fn judge(&self, path: &Path, chat: &Chat) -> Verdict {
+        match judge(chat) {
+            Verdict::ACTIVE if self.deletes && self.groups.are_fatal_to(path) => {
+                Verdict::of(Reason::DeletedAtNextStart)
+            }
+            verdict => verdict,
         }
-    }
-
-    fn retention(&self) -> Option<RetentionReader> {
-        Some(|home| settings::retention(&home.path.join("settings.json")))
     }
 }
 
@@ -92,47 +150,30 @@ fn is_chat(name: &str) -> bool {
     name.ends_with(".jsonl") || name.ends_with(".json")
 }
 
-/// Returns the slug in the path of a chat.
-fn scope_of(home: &Home, path: &Path) -> Option<String> {
-    let slug = path.strip_prefix(store(home)).ok()?.iter().next()?;
-    Some(slug.to_str()?.to_owned())
-}
-
 /// Returns the chat whose subagent wrote this one: the folder, unless it is `chats` itself.
 fn parent_of(path: &Path) -> Option<String> {
     let folder = path.parent()?.file_name()?.to_str()?;
     (folder != "chats").then(|| folder.to_owned())
 }
 
-/// Returns the directory of a slug. Older homes name it only in the list of projects.
-fn launch_dir(home: &Home, slug: &str) -> Option<String> {
-    if let Ok(text) = fs::read_to_string(store(home).join(slug).join(".project_root")) {
-        return Some(text.trim().to_owned()).filter(|path| !path.is_empty());
-    }
-    let bytes = fs::read(home.path.join("projects.json")).ok()?;
-    let value: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    let mut projects = value.get("projects")?.as_object()?.iter();
-    let (path, _) = projects.find(|(_, name)| name.as_str() == Some(slug))?;
-    Some(path.clone())
-}
-
 /// Returns the chat of a session: in its file, or in any other file of its slug with its id, since
 /// the CLI goes by the id and renames files.
-fn locate(home: &Home, bound: &Bound) -> Result<Option<Chat>, Unreadable> {
+fn locate(home: &Home, bound: &Bound) -> Result<Option<(PathBuf, Chat)>, Unreadable> {
     let is_it = |chat: &Chat| chat.session_id.as_deref() == Some(&bound.provider_session_id);
     // A known file that has lost its id is still that session's file.
     let known = Chat::read(Path::new(&bound.location)).ok();
     if let Some(chat) = known.filter(|chat| is_it(chat) || chat.session_id.is_none()) {
-        return Ok(Some(chat));
+        return Ok(Some((PathBuf::from(&bound.location), chat)));
     }
     let scope = store(home).join(&bound.scope);
     let listed = Gemini.list(home)?.transcripts;
-    let paths = listed.iter().map(|listed| Path::new(&listed.location));
-    let chats = paths
-        .filter(|path| path.starts_with(&scope))
-        .filter_map(|path| Chat::read(path).ok().filter(|chat| is_it(chat)));
+    let paths = listed.into_iter().map(|listed| PathBuf::from(listed.location));
+    let chats = paths.filter(|path| path.starts_with(&scope)).filter_map(|path| {
+        let chat = Chat::read(&path).ok().filter(&is_it)?;
+        Some((path, chat))
+    });
     // Resuming leaves files with the same id beside the real one.
-    Ok(chats.max_by_key(Chat::has_content))
+    Ok(chats.max_by_key(|(_, chat)| chat.has_content()))
 }
 
 /// Applies the rules by which the CLI lists what can be resumed.
@@ -148,6 +189,8 @@ fn judge(chat: &Chat) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -5,13 +5,17 @@
 //! with links to everything in the session's home except the settings and the memory. The CLI
 //! replaces the link to the list of projects by a new list; it finds directories that are not in
 //! the list by the markers in its store.
+//!
+//! The settings of such a home switch off the deletion of old chats. A launch gets one for that
+//! alone while any chat shares its ending with another file: the CLI makes a stub at each start
+//! and deletes then, so that our own run would delete the others of that group.
 
 use std::fs;
 
 use serde_json::{Map, Value, json};
 use sessd_proto::LaunchPlan;
 
-use super::settings;
+use super::{groups, settings};
 use crate::providers::{Accepts, Home, Launch, LaunchFile, McpServer, Permission};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
@@ -53,19 +57,19 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     args
 }
 
-fn needs_a_home(launch: &Launch) -> bool {
-    !launch.mcp_servers.is_empty() || launch.system_prompt.is_some()
+fn needs_a_home(home: &Home, launch: &Launch) -> bool {
+    !launch.mcp_servers.is_empty() || launch.system_prompt.is_some() || groups::are_in(home)
 }
 
-pub(super) fn environment(launch: &Launch, plan: &mut LaunchPlan) {
-    if needs_a_home(launch) {
+pub(super) fn environment(home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
+    if needs_a_home(home, launch) {
         let ours = launch.file(OURS).to_string_lossy().into_owned();
         plan.env.insert("GEMINI_CLI_HOME".to_owned(), Some(ours));
     }
 }
 
 pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
-    if !needs_a_home(launch) {
+    if !needs_a_home(home, launch) {
         return Vec::new();
     }
     let name = |file: &str| format!("{OURS}/.gemini/{file}");
@@ -118,6 +122,11 @@ fn with_ours(home: &Home, mut settings: Value, launch: &Launch) -> String {
         let servers = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
         settings["mcpServers"] = Value::Object(servers.collect::<Map<_, _>>());
     }
+    if let Some(general) = object_at(&mut settings, "general")
+        && let Some(retention) = object_at(general, "sessionRetention")
+    {
+        retention["enabled"] = false.into();
+    }
     let names = settings.pointer("/context/fileName").cloned();
     if let (Some(_), Some(names)) = (&launch.system_prompt, names) {
         let mut all = names.as_array().cloned().unwrap_or_else(|| vec![names]);
@@ -125,6 +134,12 @@ fn with_ours(home: &Home, mut settings: Value, launch: &Launch) -> String {
         settings["context"]["fileName"] = all.into();
     }
     settings.to_string()
+}
+
+/// Returns an object in an object, made if it is missing; `None` if something else is there.
+fn object_at<'a>(parent: &'a mut Value, name: &str) -> Option<&'a mut Value> {
+    let found = parent.as_object_mut()?.entry(name).or_insert_with(|| json!({}));
+    found.is_object().then_some(found)
 }
 
 fn form(server: &McpServer) -> Value {
@@ -144,6 +159,25 @@ fn form(server: &McpServer) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn launch_beside_a_group_of_chats_deletes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { path: folder.path().to_owned(), env: [].into() };
+        let chats = folder.path().join("tmp/app/chats");
+        fs::create_dir_all(&chats).unwrap();
+        for (name, count) in [("session-1-aaaaaaaa.jsonl", 0), ("session-2-aaaaaaaa.jsonl", 4)] {
+            fs::write(chats.join(name), "").unwrap();
+            let files = files(&home, &Launch::default());
+            assert_eq!(files.len(), count, "{name}");
+        }
+        let mut plan = LaunchPlan::default();
+        environment(&home, &Launch::default(), &mut plan);
+        assert!(plan.env.contains_key("GEMINI_CLI_HOME"));
+        let off = r#"{"general":{"sessionRetention":{"enabled":false}}}"#.to_owned();
+        let written = &files(&home, &Launch::default())[0];
+        assert_eq!(*written, LaunchFile::Text(format!("{OURS}/.gemini/{SETTINGS}"), off));
+    }
 
     #[test]
     fn settings_that_are_not_an_object_are_linked_unchanged() {
@@ -185,6 +219,7 @@ mod tests {
             "mcpServers": {"tickets": {"httpUrl": "https://x", "headers": {}}},
             "context": {"fileName": ["AGENTS.md", "GEMINI.md"]},
             "policyPaths": [folder.path().join("policies"), ".policy.toml"],
+            "general": {"sessionRetention": {"enabled": false}},
         });
         let policy = "[[rule]]\ntoolName = \"*\"\nmcpName = \"tickets\"\ndecision = \"ask_user\"\n\
                       priority = 150\nmodes = [\"default\", \"autoEdit\"]\n";

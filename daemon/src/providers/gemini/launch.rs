@@ -2,12 +2,16 @@
 
 use sessd_proto::LaunchPlan;
 
-use super::{Gemini, flags};
+use super::{Gemini, flags, groups};
 use crate::providers::{Accepts, Bound, Home, Launch, LaunchFile, Launcher, Provider};
 
 impl Launcher for Gemini {
     fn choose_id(&self) -> bool {
         true
+    }
+
+    fn new_id(&self, id: &str) -> String {
+        groups::immune_id(id)
     }
 
     fn accepts(&self) -> Accepts {
@@ -38,7 +42,7 @@ pub(super) fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launc
     args.extend(flags::arguments(launch));
     let program = Gemini.program().to_owned();
     let mut plan = LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() };
-    flags::environment(launch, &mut plan);
+    flags::environment(home, launch, &mut plan);
     plan
 }
 

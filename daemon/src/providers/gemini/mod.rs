@@ -8,8 +8,10 @@ use super::home::home;
 use super::{Discovery, Home, Launcher, Provider, Turns, Version};
 
 mod chat;
+mod directories;
 mod discovery;
 mod flags;
+mod groups;
 mod launch;
 mod settings;
 mod stream;

@@ -25,7 +25,7 @@ pub(super) fn retention(settings: &Path) -> Option<Retention> {
     // With rules that contradict each other the CLI deletes nothing.
     let age_ms = age("maxAge", "30d")?;
     let least_ms = age("minRetention", "1d").unwrap_or(24 * HOUR_MS);
-    (age_ms >= least_ms).then_some(Retention { basis: Basis::LastActivity, age_ms })
+    (age_ms >= least_ms).then_some(Retention { basis: Basis::LastActivity, age_ms, swept_at: None })
 }
 
 /// Returns the settings: an empty object if there are none, `None` if they cannot be read.

@@ -176,7 +176,7 @@ fn described(connection: &Connection, row: Row) -> rusqlite::Result<Found> {
         last_activity: Timestamp(row.updated),
         provider_session_id: row.id,
     };
-    Ok(Found { facts, parent: row.parent, verdict, moved: None })
+    Ok(Found { facts, parent: row.parent, verdict, ..Found::default() })
 }
 
 /// Returns a text in a JSON object; `None` if it is missing or the JSON is garbage.

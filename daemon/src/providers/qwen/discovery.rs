@@ -7,7 +7,8 @@ use sessd_proto::{Kind, Reason};
 
 use super::{NEWER, Qwen, live, transcript};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listing, LiveReader, Unreadable, Verdict, Version, listing,
+    Bound, Discovery, Found, Home, Listing, LiveReader, TranscriptFinder, Unreadable, Verdict,
+    Version, listing,
 };
 
 /// The CLI deletes nothing by age.
@@ -69,6 +70,10 @@ impl Discovery for Qwen {
 
     fn live_since(&self) -> Option<Version> {
         Some(NEWER)
+    }
+
+    fn appends_to(&self) -> Option<TranscriptFinder> {
+        Some(|home, bound| Some(transcript_of(home, bound)).filter(|path| path.is_file()))
     }
 }
 

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use sessd_proto::{Fault, Kind, Reason, Status};
+use sessd_proto::{Fault, Kind, Reason, Status, Timestamp};
 
 use super::Discovery;
 use super::sweep::Sweep;
@@ -24,14 +24,16 @@ const LOSS_MIN: usize = 2;
 
 impl Discovery {
     /// Concludes that sessions are gone, unless so many vanished that the home is in doubt.
+    /// `swept_at` is when the provider itself last deleted sessions and left some: its deletions
+    /// since the last listing raise no doubt, by whatever settings it made them.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
     pub(super) async fn conclude_gone(
         &self,
         known: &KnownHome,
-        vanished: HashSet<String>,
-        gaps: &[Gap],
+        (vanished, gaps): (HashSet<String>, &[Gap]),
+        swept_at: Option<Timestamp>,
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
         let (hidden, vanished): (HashSet<_>, HashSet<_>) =
@@ -48,7 +50,12 @@ impl Discovery {
         let of = self.store.read_slowly(move |c| bindings::count_in_home(c, home_id)).await?;
         let of = usize::try_from(of).unwrap_or(usize::MAX);
         let lost = self.rows_at(known, vanished.clone()).await?;
-        let surprising = lost.iter().filter(|row| is_surprising(row)).count();
+        let listed_at = self.homes.state(known.id).listed_at;
+        let was_swept = |row: &&Stored| {
+            let seen_at = listed_at.or(row.session.checked_at);
+            swept_at.is_some_and(|swept| seen_at.is_some_and(|seen| seen < swept))
+        };
+        let surprising = lost.iter().filter(|row| is_surprising(row) && !was_swept(row)).count();
         if surprising >= LOSS_MIN && surprising * 2 > of {
             return Ok(Some(Trouble::Held { lost: surprising, of }));
         }

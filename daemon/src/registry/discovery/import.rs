@@ -8,7 +8,7 @@ use std::{iter, mem};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use rusqlite::Transaction;
-use sessd_proto::{Facts, Fault, Timestamp};
+use sessd_proto::{Facts, Fault, Reason, Timestamp};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -40,6 +40,9 @@ const WRITE_BATCH: usize = 4_000;
 /// Fewest transcripts in one transaction while more are being read: a smaller one changes nearly
 /// as many database pages.
 const WRITE_BATCH_MIN: usize = 1_000;
+
+/// A time further in the future than this, in milliseconds, is a clock's error.
+const CLOCK_ERROR_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// The namespace of the ids of discovered sessions: the same transcript always gets the same id.
 const NAMESPACE: Uuid = Uuid::from_u128(0x7365_7373_6400_5f64_8973_636f_7665_7264);
@@ -231,8 +234,9 @@ impl Discovery {
                 return Ok(());
             }
             let waits = self.store.waiting();
+            let lead_ms = 1000 * i64::from(self.config.heartbeat.expiring_s);
             let write = self.store.write(move |tx| {
-                let mut import = Import::begin(tx)?;
+                let mut import = Import::begin(tx)?.announcing(now().plus_ms(lead_ms));
                 let mut seen = Vec::new();
                 while !rows.is_empty() && (seen.len() < CHUNK_ROWS || !waits()) {
                     for (file, found) in rows.drain(..CHUNK_ROWS.min(rows.len())) {
@@ -300,7 +304,7 @@ fn to_row(
     let dir = dirs.get(&found.facts.launch_dir);
     let exists = dir.and_then(|dir| dir.exists);
     let verdict = found.verdict.for_program(version, known.provider.newest_tested());
-    let verdict = super::verdict::with_directory(verdict, exists);
+    let verdict = super::verdict::with_directory(verdict, &found.facts.launch_dir, exists);
     let expires_at = retention.map(|retention| {
         let basis = match retention.basis {
             Basis::Modified => Timestamp::from_ns(entry.stamp.mtime_ns),
@@ -308,6 +312,8 @@ fn to_row(
         };
         basis.plus_ms(retention.age_ms)
     });
+    let is_doomed = verdict.reason == Some(Reason::DeletedAtNextStart);
+    let expires_at = if is_doomed { Some(now()) } else { expires_at };
     let id = |provider_session_id: &str| session_id(known, &found.facts.scope, provider_session_id);
     FoundSession {
         id: id(&found.facts.provider_session_id),
@@ -317,13 +323,27 @@ fn to_row(
         parent: found.parent,
         location: entry.location.clone(),
         project: dir.map_or(&found.facts.launch_dir, |dir| &dir.project).clone(),
-        facts: found.facts,
+        earlier_scope: found.earlier_scope,
+        facts: plausible(found.facts, Timestamp::from_ns(entry.stamp.mtime_ns)),
         status: verdict.status,
         reason: verdict.reason,
         expires_at,
         at: now(),
         ..FoundSession::default()
     }
+}
+
+/// Replaces times that a wrong clock has put into the future, where they would stay first in every
+/// list: by the time at which the transcript was changed, if that is past.
+fn plausible(mut facts: Facts, modified: Timestamp) -> Facts {
+    let now = now();
+    let latest = modified.min(now);
+    for at in [&mut facts.created_at, &mut facts.last_activity] {
+        if *at > now.plus_ms(CLOCK_ERROR_MS) {
+            *at = latest;
+        }
+    }
+    facts
 }
 
 /// Returns the id of a discovered session, which is the same after a lost registry.
@@ -338,6 +358,20 @@ mod tests {
     use super::*;
     use crate::providers::{FileId, Stamp};
     use crate::registry::Registry;
+
+    #[test]
+    fn activity_in_the_future_is_that_of_the_file() {
+        let day = CLOCK_ERROR_MS;
+        let (soon, far) = (now().plus_ms(day / 2), now().plus_ms(9 * day));
+        let activity = |at, modified| {
+            let facts = Facts { last_activity: at, created_at: at, ..Facts::default() };
+            plausible(facts, modified).last_activity
+        };
+        let before = now().plus_ms(-day);
+        assert_eq!(activity(soon, before), soon, "a clock may be a little fast");
+        assert_eq!(activity(far, before), before);
+        assert!(activity(far, far) <= now());
+    }
 
     #[tokio::test]
     async fn stamps_that_cannot_be_stored_yet_are_kept() {

@@ -21,6 +21,7 @@ use succession::Succession;
 
 pub(crate) mod bind;
 pub(crate) mod caller;
+pub(crate) mod directory;
 mod gone;
 pub(crate) mod heartbeat;
 pub(crate) mod import;

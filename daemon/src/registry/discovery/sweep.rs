@@ -13,10 +13,11 @@ use std::time::Instant;
 
 use futures::future::try_join_all;
 use serde::Serialize;
-use sessd_proto::Fault;
+use sessd_proto::{Fault, Timestamp};
 
 use super::Discovery;
 use super::names::{self, Moves};
+use crate::clock::now;
 use crate::providers::{Basis, Gap, Listed, Listing, Retention, Unreadable};
 use crate::registry::homes::gate::LISTING_TIMEOUT;
 use crate::registry::homes::{KnownHome, Remember, Trouble};
@@ -35,6 +36,8 @@ pub(crate) struct Sweep {
     trouble: Option<String>,
     unreadable: usize,
     ms: u128,
+    #[serde(skip)]
+    began: Timestamp,
 }
 
 /// One home during a sweep.
@@ -51,6 +54,8 @@ pub(super) struct Scan {
     /// The trouble that keeps the home from being listed at all.
     trouble: Option<Trouble>,
     started: Instant,
+    /// The time at which the listing started.
+    began: Timestamp,
 }
 
 impl Scan {
@@ -134,7 +139,11 @@ impl Discovery {
         let discovery = Arc::clone(self);
         let sweep = async move {
             let _one_at_a_time = one_at_a_time;
-            discovery.sweep_now(homes).await
+            let sweeps = discovery.sweep_now(homes.clone()).await?;
+            for known in &homes {
+                discovery.find_directories(known).await?;
+            }
+            Ok(sweeps)
         };
         tokio::spawn(sweep).await.map_err(Fault::internal)?
     }
@@ -166,7 +175,7 @@ impl Discovery {
 
     /// Lists a home.
     async fn scan(&self, known: KnownHome) -> Result<Scan, Fault> {
-        let started = Instant::now();
+        let (started, began) = (Instant::now(), now());
         let scan = self.homes.ask(&known, LISTING_TIMEOUT, |known| {
             let discovery = known.provider.discovery();
             let retention = discovery.retention().and_then(|read| read(&known.home));
@@ -191,16 +200,18 @@ impl Discovery {
             }
         };
         let Listing { transcripts: listed, gaps } = listing;
-        Ok(Scan { known, listed, gaps, seen, had_any, retention, trouble, started })
+        Ok(Scan { known, listed, gaps, seen, had_any, retention, trouble, started, began })
     }
 
     /// Imports what changed in a home, concludes what is gone, and stores the state of the home.
     async fn apply_scan(self: &Arc<Self>, scan: Scan, moves: &Moves) -> Result<Sweep, Fault> {
-        let Scan { known, listed, mut gaps, seen, had_any, retention, trouble, started } = scan;
+        let Scan { known, listed, mut gaps, seen, had_any, retention, trouble, started, began } =
+            scan;
         let mut sweep = Sweep {
             provider: known.provider.id().to_owned(),
             home: known.home.path.to_string_lossy().into_owned(),
             listed: listed.len(),
+            began,
             ..Sweep::default()
         };
         let trouble = match trouble {
@@ -229,7 +240,9 @@ impl Discovery {
         moves: &Moves,
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
+        let began = sweep.began;
         let is_new = seen.is_empty();
+        let listed_any = !listed.is_empty();
         let mut changed = Vec::new();
         for entry in listed {
             let stamp = &entry.stamp;
@@ -248,7 +261,12 @@ impl Discovery {
         }
         self.predict(known, retention, is_new).await?;
         let vanished = seen.into_keys().filter(|location| !moves.are_from(location)).collect();
-        self.conclude_gone(known, vanished, gaps, sweep).await
+        let swept_at = retention.and_then(|it| it.swept_at).filter(|_| listed_any);
+        let trouble = self.conclude_gone(known, (vanished, gaps), swept_at, sweep).await?;
+        if trouble.is_none() {
+            self.homes.update(known.id, |state| state.listed_at = Some(began));
+        }
+        Ok(trouble)
     }
 
     /// Recomputes predicted expiry when the provider's retention settings changed.

@@ -132,7 +132,8 @@ impl Discovery {
             return Ok(verdict);
         }
         // Not through the home's gate: the directory may be on another disk, which may hang.
-        Ok(with_directory(verdict, self.homes.directories.is_dir(&row.session.launch_dir).await?))
+        let dir = &row.session.launch_dir;
+        Ok(with_directory(verdict, dir, self.homes.directories.is_dir(dir).await?))
     }
 
     /// Returns a verdict for the program that a start with this PATH would run.
@@ -193,7 +194,7 @@ impl Discovery {
     }
 }
 
-/// True for the first check within `lead_ms` before the predicted expiry.
+/// True for the first check after `lead_ms` before the predicted expiry, however late it comes.
 fn enters_expiry_warning(
     expires_at: Timestamp,
     lead_ms: i64,
@@ -201,15 +202,16 @@ fn enters_expiry_warning(
     now: Timestamp,
 ) -> bool {
     let begin = expires_at.plus_ms(-lead_ms);
-    (begin..expires_at).contains(&now) && last_check.is_none_or(|last| last < begin)
+    begin <= now && last_check.is_none_or(|last| last < begin)
 }
 
 /// Refines an `active` verdict: without its launch directory a session cannot be resumed. `exists`
 /// is `None` if the disk of that directory does not answer.
 #[must_use]
-pub(crate) fn with_directory(verdict: Verdict, exists: Option<bool>) -> Verdict {
+pub(crate) fn with_directory(verdict: Verdict, dir: &str, exists: Option<bool>) -> Verdict {
     match exists {
         _ if verdict.status != Status::Active => verdict,
+        _ if dir.is_empty() => Verdict::of(Reason::DirectoryUnknown),
         Some(true) => verdict,
         Some(false) => Verdict::of(Reason::DirectoryMissing),
         None => Verdict::of(Reason::DirectoryUnreadable),
@@ -224,10 +226,12 @@ mod tests {
     fn hung_directory_leaves_a_session_unknown() {
         let seen = |verdict: &Verdict| (verdict.status, verdict.reason);
         let active = || Verdict::ACTIVE;
-        let unknown = with_directory(active(), None);
+        let unknown = with_directory(active(), "/", None);
         assert_eq!(seen(&unknown), (Status::Unknown, Some(Reason::DirectoryUnreadable)));
         let gone = || Verdict::of(Reason::TranscriptMissing);
-        assert_eq!(seen(&with_directory(gone(), None)), seen(&gone()));
+        assert_eq!(seen(&with_directory(gone(), "/", None)), seen(&gone()));
+        let unnamed = with_directory(active(), "", Some(false));
+        assert_eq!(seen(&unnamed), (Status::Unknown, Some(Reason::DirectoryUnknown)));
     }
 
     #[test]
@@ -240,6 +244,6 @@ mod tests {
         assert!(!on(96, None), "too early");
         assert!(on(97, None) && on(98, Some(96)));
         assert!(!on(99, Some(98)), "announced already");
-        assert!(!on(100, Some(96)), "over already");
+        assert!(on(101, Some(96)), "late, and still there");
     }
 }

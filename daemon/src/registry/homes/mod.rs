@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sessd_proto::provider::{HomeInfo, HomeState};
 use sessd_proto::session::UnreadablePart;
-use sessd_proto::{Environment, Fault, Reason};
+use sessd_proto::{Environment, Fault, Reason, Timestamp};
 
 use crate::launch_files;
 use crate::providers::{self, Bound, Gap, Home, LiveSession, Provider, Version};
@@ -62,6 +62,8 @@ pub(crate) struct State {
     /// The parts that could not be read.
     pub(crate) gaps: Vec<Gap>,
     pub(crate) retention: Option<Option<(i64, bool)>>,
+    /// The start of the last sweep that listed the home and believed what it saw.
+    pub(crate) listed_at: Option<Timestamp>,
 }
 
 /// The trouble with a home: while it lasts, a session that is not shown is not gone.
@@ -120,7 +122,11 @@ impl Homes {
         Ok(is_new)
     }
 
-    async fn exists(&self, path: &Path) -> Result<bool, Fault> {
+    /// True if a directory exists and its disk answers.
+    ///
+    /// # Errors
+    /// Fails if the lookup panics.
+    pub(crate) async fn exists(&self, path: &Path) -> Result<bool, Fault> {
         let asked = path.to_owned();
         let exists = self.directories.pass(path, LIVE_TIMEOUT, move || asked.is_dir());
         Ok(exists.await? == Ok(true))

@@ -38,7 +38,8 @@ impl Admission {
     /// Fails if the session is in the trash, or a directory is named that the provider ignores.
     pub(crate) fn precheck(self, session: &Session) -> Result<(), Fault> {
         let short = session.short_id();
-        if self.other_directory && !self.anywhere {
+        let lacks_directory = session.reason == Some(Reason::DirectoryUnknown);
+        if self.other_directory && !self.anywhere && !lacks_directory {
             let what = format!("{} resumes a session only in its own directory", session.provider);
             return Err(Fault::new(FaultCode::Unsupported, what).hint("leave --cwd out"));
         }
@@ -64,6 +65,26 @@ impl Admission {
         self.precheck(session)?;
         match session.status {
             Status::Active => Ok(()),
+            Status::Unknown if reason == Reason::DirectoryUnknown => {
+                if self.other_directory && self.anywhere {
+                    return Ok(());
+                }
+                let what = if self.other_directory {
+                    "was not made in that directory"
+                } else {
+                    "does not name its directory, and no known one is it"
+                };
+                let hint = if self.anywhere {
+                    format!("resume it elsewhere: `sessctl resume {short} --cwd DIR`")
+                } else {
+                    format!(
+                        "name its directory: `sessctl resume {short} --cwd DIR`; or start {} once \
+                         in that directory",
+                        session.provider
+                    )
+                };
+                fault(FaultCode::StatusUnknown, what, hint)
+            }
             Status::Unknown if self.force || is_unstarted(session) => Ok(()),
             Status::Unknown => fault(
                 FaultCode::StatusUnknown,

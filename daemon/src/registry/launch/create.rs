@@ -220,7 +220,9 @@ pub(crate) fn start_over(tx: &Transaction<'_>, row: &Stored) -> crate::store::Re
     let provider = providers::by_id(&row.session.provider);
     let chooses = provider.is_some_and(|provider| provider.launcher().choose_id());
     // A fresh provider id: the provider may still have something under the old one.
-    let id = chooses.then(|| Uuid::new_v4().to_string());
+    let fresh = || Uuid::new_v4().to_string();
+    let id = provider.map(|provider| provider.launcher()).filter(|_| chooses);
+    let id = id.map(|launcher| launcher.new_id(&fresh()));
     rebind::rebind(tx, row, id.as_deref(), now())
 }
 
@@ -237,7 +239,8 @@ pub(crate) fn insert(tx: &Transaction<'_>, new: NewSession) -> crate::store::Res
 
 /// The row of a session that is registered but not started.
 fn unstarted(id: String, provider: &dyn Provider, cwd: &str, project: String) -> FoundSession {
-    let chosen = if provider.launcher().choose_id() { id.clone() } else { String::new() };
+    let launcher = provider.launcher();
+    let chosen = if launcher.choose_id() { launcher.new_id(&id) } else { String::new() };
     let facts = Facts {
         provider_session_id: chosen,
         kind: Kind::Headless,

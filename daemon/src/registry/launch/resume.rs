@@ -17,7 +17,7 @@ use crate::process;
 use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
 use crate::registry::writers::leases::has_turns;
-use crate::store::leases;
+use crate::store::leases::{self, Lease};
 use crate::store::sessions::Stored;
 
 /// Interval for checking whether a session has become free.
@@ -31,7 +31,7 @@ impl Launches {
     /// with the reason why it cannot be resumed.
     pub(crate) async fn resume(
         self: &Arc<Self>,
-        request: ResumeRequest,
+        mut request: ResumeRequest,
         caller: u32,
     ) -> Result<ResumeResponse, Fault> {
         self.discovery.remember_caller(&request.environment).await?;
@@ -43,6 +43,10 @@ impl Launches {
             (None, None) => return Err(no_session_named()),
         };
         let known = self.homes.of_session(&row).await?;
+        let named = [&request.cwd, &request.project].into_iter().flatten().cloned();
+        let row = self.discovery.try_directories(&known, row, &named.collect::<Vec<_>>()).await?;
+        // Its own directory is not another one.
+        request.cwd = request.cwd.filter(|dir| *dir != row.session.launch_dir);
         if let Some(attached) = self.attach(&known, &row, &request).await? {
             return Ok(attached);
         }
@@ -58,14 +62,40 @@ impl Launches {
         if needs_lease {
             self.must_be_free(&row, caller).await?;
         }
-        let (row, plan) = self.plan(&known, row, &request).await?;
+        let (mut row, plan) = self.plan(&known, row, &request).await?;
         if !request.plan_only {
-            self.writers.lease(&row.session, caller, LeaseKind::Interactive).await?;
+            let lease = self.writers.lease(&row.session, caller, LeaseKind::Interactive).await?;
             failpoint::reach("resume.leased");
+            if needs_lease {
+                row = self.prepare(&known, row, &request, lease).await?;
+            }
         }
         let mut sessions = self.writers.with_live(vec![row]).await?;
         let session = sessions.pop().unwrap_or_default();
         Ok(ResumeResponse { session, plan, unreadable: self.homes.unreadable().await? })
+    }
+
+    /// Prepares the files of a session for its start and returns it as it is then.
+    ///
+    /// # Errors
+    /// Fails, and ends the lease, if a file must be changed and cannot be changed now.
+    async fn prepare(
+        self: &Arc<Self>,
+        known: &KnownHome,
+        row: Stored,
+        request: &ResumeRequest,
+        lease: Lease,
+    ) -> Result<Stored, Fault> {
+        let patience = Duration::from_millis(request.wait_ms.min(WAIT_MS_MAX).into());
+        match self.writers.prepare(known, &row, Some(lease.pid), patience).await {
+            Ok(false) => Ok(row),
+            // The verdict may have changed with the files.
+            Ok(true) => self.discovery.check(row).await,
+            Err(fault) => {
+                self.writers.end_lease(lease).await?;
+                Err(fault)
+            }
+        }
     }
 
     /// Returns the launch plan that was asked for, and the session that it starts.

@@ -36,6 +36,9 @@ const PENDING_BATCHES_MAX: usize = 4;
 /// be watched.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How long a turn waits until a torn transcript may be mended.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
+
 impl Turns {
     /// Appends a turn to its session's queue, and starts a task that runs the queue if it was idle.
     pub(crate) fn queue(self: &Arc<Self>, waiting: Waiting) {
@@ -99,6 +102,7 @@ impl Turns {
         if ended.is_ok() {
             ended = self.check_same_conversation(&known, &row).await;
         }
+        self.writers.remove_stubs_of(&row.session.id).await;
         if let Err(fault) = self.discovery.sweep_home(&known).await {
             tracing::warn!("sweep after a turn: {fault}");
         }
@@ -174,6 +178,11 @@ impl Turns {
         let hidden = secrets::of_launch(&plan, &base, launch, &self.config.environment);
         self.start(&turn_id, row).await?;
         failpoint::reach("turn.started");
+        tokio::select! {
+            biased;
+            why = wait_for_stop(&mut stop) => return Err(why),
+            prepared = self.writers.prepare(known, row, None, PREPARE_TIMEOUT) => prepared?,
+        };
         let child = Process::start(&plan, &base).map_err(|error| not_started(&plan, &error))?;
         failpoint::reach("turn.spawned");
         match self.run_by(&turn_id, row, child.pid()).await {

@@ -2,6 +2,7 @@
 //! start time and boot id; it is watched through a pidfd and outlives the daemon.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Transaction;
 use sessd_proto::{Fault, FaultCode, LeaseKind, Live, LiveState, Session, Timestamp};
@@ -12,6 +13,9 @@ use crate::store::leases::{self, Lease};
 use crate::store::sessions::Stored;
 use crate::store::turns;
 use crate::{process, store, system};
+
+/// Interval for removing the stubs of a session that is open.
+const STUB_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Writers {
     /// Gives a process the lease of a session. A process that has it already keeps it.
@@ -56,7 +60,11 @@ impl Writers {
             if is_alive(&lease, &boot_id) {
                 self.watch_lease(lease);
             } else {
+                let session_id = lease.session_id.clone();
                 self.store.write(move |tx| leases::end(tx, &lease)).await?;
+                // Not awaited: the disk may hang.
+                let writers = Arc::clone(self);
+                tokio::spawn(async move { writers.remove_stubs_of(&session_id).await });
             }
         }
         Ok(())
@@ -66,15 +74,31 @@ impl Writers {
     pub(crate) fn watch_lease(self: &Arc<Self>, lease: Lease) {
         let writers = Arc::clone(self);
         tokio::spawn(async move {
-            if let Err(error) = system::process_ended(lease.pid).await {
+            if let Err(error) = writers.attend(&lease).await {
                 // The lease stays in the table; `is_alive` decides when it is next looked at.
                 tracing::warn!("cannot watch process {}: {error}", lease.pid);
                 return;
             }
+            let session_id = lease.session_id.clone();
             if let Err(error) = writers.end_lease(lease).await {
                 tracing::warn!("cannot end a lease: {error}");
             }
+            writers.remove_stubs_of(&session_id).await;
         });
+    }
+
+    /// Waits until the process of a lease has ended. Until then removes the stubs that it leaves:
+    /// another process of the provider may start at any time.
+    async fn attend(self: &Arc<Self>, lease: &Lease) -> std::io::Result<()> {
+        let ended = system::process_ended(lease.pid);
+        tokio::pin!(ended);
+        loop {
+            match tokio::time::timeout(STUB_INTERVAL, &mut ended).await {
+                Ok(ended) => return ended,
+                Err(_) if self.remove_stubs_of(&lease.session_id).await => {}
+                Err(_) => return ended.await,
+            }
+        }
     }
 
     /// Ends a lease.

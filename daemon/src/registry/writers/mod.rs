@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use sessd_proto::Fault;
 
+use crate::copies::Copies;
 use crate::registry::homes::Homes;
 use crate::store::{Store, twins};
 use queue::Queues;
@@ -16,12 +17,15 @@ use queue::Queues;
 pub(crate) mod leases;
 pub(crate) mod live;
 pub(crate) mod queue;
+pub(crate) mod upkeep;
 
 /// Live state, leases and queues of every session.
 #[derive(Debug)]
 pub(crate) struct Writers {
     store: Arc<Store>,
     homes: Arc<Homes>,
+    /// Copies of the provider files that runs change.
+    pub(crate) copies: Copies,
     /// Turns that wait or run.
     pub(crate) queues: Queues,
 }
@@ -31,9 +35,10 @@ impl Writers {
     pub(crate) fn new(
         store: Arc<Store>,
         homes: Arc<Homes>,
+        copies: Copies,
         turns_per_provider: usize,
     ) -> Arc<Self> {
-        Arc::new(Self { store, homes, queues: Queues::new(turns_per_provider) })
+        Arc::new(Self { store, homes, copies, queues: Queues::new(turns_per_provider) })
     }
 
     /// Reads which sessions are twins, at the start.

@@ -15,6 +15,7 @@ use super::sessions::{self, Stored};
 
 mod bindings;
 mod file;
+mod found;
 mod pages;
 mod retention;
 mod rows;
