@@ -202,15 +202,17 @@ fn reach(cli: &'static dyn RealCli) {
     let leave_file = sandbox.write(".claude/settings.json", leave);
     have_agent(&scene, &ways, &server, port);
     // It completes its settings at its first start.
-    scene.one_shot("of no interest");
+    scene.one_shot("of no interest [[load mcp__oftheuser__say,mcp__oftheproject__say]]");
     let newest = || scene.server.turn_requests().pop().unwrap();
     let plain = newest().body.to_string();
-    assert!(plain.contains(USERS), "the user's own server is never there");
-    assert!(plain.contains(PROJECTS), "the project's is never there");
+    scene.premise("the user's own server is there", plain.contains(USERS));
+    scene.premise("the project's own server is there", plain.contains(PROJECTS));
     let before = settings(&own);
 
     let project = scene.project.to_str().unwrap();
-    let sent = answer(sandbox, &["send", "--new", "helper", "--cwd", project, "alpha question"]);
+    // Claude Code tells the model only the names of such tools until it asks for one.
+    let prompt = format!("alpha question [[load {}]]", ways.tools[0]);
+    let sent = answer(sandbox, &["send", "--new", "helper", "--cwd", project, &prompt]);
     let id = sent["session"]["id"].as_str().unwrap();
     assert_eq!(missing(&scene, &ways, &newest()), [""; 0], "{}", newest().body);
     answer(sandbox, &["daemon", "restart"]);

@@ -51,11 +51,15 @@ fn discover_kilo() {
 /// Nothing but notifications can bring the second half into the list: the sweep never comes. A
 /// database is written in another way than the files of the others.
 fn finds_what_the_cli_made(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, &[QUICK, &["opencode"]].concat()) else { return };
+    Scene::rows(cli, &[QUICK, &["opencode"]].concat()).for_each(|scene| finds(&scene));
+}
+
+fn finds(scene: &Scene) {
+    let cli = scene.cli;
     let start = now();
     let first = scene.one_shot("alpha question").session_id;
     let found = scene.session(&first);
-    assert_says_what_happened(&scene, &found, start);
+    assert_says_what_happened(scene, &found, start);
 
     // The watch begins a little after the first list.
     let transcript = cli.transcript(&scene.sandbox, &scene.project, &first).unwrap();

@@ -195,8 +195,8 @@ fn trap_03_claude_gets_no_second_writer_from_us() {
     let id = scene.session(&asked).id;
     let terminal = scene.resume(&[&id], &scene.elsewhere);
     terminal.wait_for_text(ALPHA, DEADLINE);
-    let second = Claude.one_shot_resume(&scene.sandbox, &scene.project, &asked, "beta question");
-    assert!(second.text.contains("turns=2"), "the trap itself: {second:?}");
+    let second = scene.run(&Claude.one_shot_arguments(Some(&asked), "beta question"), None);
+    scene.premise("claude lets a second writer in", second.stdout.contains("turns=2"));
 
     let calls = scene.replace_cli();
     fault(&scene.sandbox, &["resume", &id], 4);

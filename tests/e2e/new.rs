@@ -58,7 +58,7 @@ fn begin(scene: &Scene) -> Terminal {
     command.args(["new", scene.provider()]).current_dir(&scene.project);
     let terminal = Terminal::spawn(command, 40, 120);
     let ready = match scene.provider() {
-        "claude" => "Welcome back!",
+        "claude" => "Claude Code v",
         "codex" => "OpenAI Codex",
         "opencode" | "kilo" => "Ask anything",
         "cursor" => "Cursor Agent",

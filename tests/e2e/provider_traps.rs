@@ -20,7 +20,8 @@ fn trap_04_one_claude_id_in_two_projects_is_two_sessions() {
     let mut command = scene.sandbox.command("claude");
     command.args(["-p", "--output-format=json", &session, "--", "beta question"]);
     let run = scene.sandbox.run(command.current_dir(&scene.elsewhere), DEADLINE);
-    assert_eq!(Claude.answer(run).session_id, asked, "the trap itself");
+    let is_taken = Claude.parse(&run.stdout).is_some_and(|answer| answer.session_id == asked);
+    scene.premise("claude takes the id of another project for a new session", is_taken);
 
     let found = sessions(&scene.sandbox, &["list"]);
     assert_eq!(found.len(), 2);
@@ -146,7 +147,8 @@ fn trap_02_a_failed_call_of_claude_is_not_a_success() {
     let Some(scene) = Scene::of(&Claude) else { return };
     let words = ["-p", "--output-format=json", "--", "alpha [[status 401]]"].map(str::to_owned);
     let run = scene.run(&words, None);
-    assert!(run.stdout.contains(r#""subtype":"success""#), "the trap itself: {run:?}");
+    let is_success = run.stdout.contains(r#""subtype":"success""#);
+    scene.premise("claude calls a refused request a success", is_success);
     let failed = fault(&scene.sandbox, &["send", "--new", "claude", "alpha [[status 401]]"], 6);
     assert_eq!((failed.code, failed.retryable), (FaultCode::ProviderFailed, Some(false)));
     assert!(failed.message.contains("401"), "{}", failed.message);
@@ -157,7 +159,8 @@ fn trap_02_a_failed_call_of_claude_is_not_a_success() {
 fn trap_09_exit_codes_of_gemini_mean_nothing() {
     let Some(scene) = Scene::of(&Gemini) else { return };
     let words = ["--output-format=stream-json", "--prompt=alpha [[status 401]]"].map(str::to_owned);
-    assert_eq!(scene.run(&words, None).status, 401 % 256, "the trap itself");
+    let status = scene.run(&words, None).status;
+    scene.premise("gemini ends with the code of HTTP cut to a byte", status == 401 % 256);
     let new = ["send", "--new", "gemini", "--cwd", scene.project.to_str().unwrap()];
     let failed = fault(&scene.sandbox, &[&new[..], &["alpha [[status 401]]"]].concat(), 6);
     assert_eq!(failed.retryable, Some(false), "{}", failed.message);
@@ -177,8 +180,8 @@ fn trap_13_nothing_of_codex_is_ephemeral() {
     assert_eq!(fs::read(&rollout).unwrap(), before, "a check has written");
     let words = ["exec", "resume", "--ephemeral", "--skip-git-repo-check", &asked, "beta"];
     let run = scene.run(&words.map(str::to_owned), None);
-    assert_eq!(run.status, 0, "{run:?}");
-    assert!(fs::read(&rollout).unwrap().len() > before.len(), "the trap itself");
+    let is_longer = fs::read(&rollout).unwrap().len() > before.len();
+    scene.premise("codex writes down an ephemeral turn", run.status == 0 && is_longer);
     let plan = answer(&scene.sandbox, &["resume", "--plan", &id]);
     assert!(!plan.to_string().contains("ephemeral"), "{plan}");
 }

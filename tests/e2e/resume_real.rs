@@ -51,7 +51,11 @@ fn resume_continues_kilo() {
 }
 
 fn continues_and_keeps_others_out(cli: &'static dyn RealCli) {
-    let Some(scene) = Scene::row(cli, QUICK) else { return };
+    Scene::rows(cli, QUICK).for_each(|scene| continues(&scene));
+}
+
+fn continues(scene: &Scene) {
+    let cli = scene.cli;
     let asked = scene.one_shot("alpha question");
     let id = scene.session(&asked.session_id).id;
 
@@ -60,9 +64,9 @@ fn continues_and_keeps_others_out(cli: &'static dyn RealCli) {
     assert_eq!(scene.server.turn_requests().len(), 1, "opening a session ran the model");
     let cwd = fs::read_link(format!("/proc/{}/cwd", terminal.pid())).unwrap();
     assert_eq!(cwd, scene.project);
-    assert_others_are_kept_out(&scene, &id, &terminal);
+    assert_others_are_kept_out(scene, &id, &terminal);
     answer(&scene.sandbox, &["daemon", "restart"]);
-    assert_others_are_kept_out(&scene, &id, &terminal);
+    assert_others_are_kept_out(scene, &id, &terminal);
     cli.prompt(&terminal, "beta question");
     terminal.wait_for_text(BETA, DEADLINE);
     cli.quit(&mut terminal);

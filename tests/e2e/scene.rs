@@ -1,6 +1,7 @@
 //! Shared by the tests of real sessions: a machine with a real CLI on it, a shell with
 //! variables of its own, and the answers of `sessctl` as values.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,6 +12,7 @@ use serde_json::Value;
 use sessd_proto::session::ListRequest;
 use sessd_proto::{Fault, Live, Session, Status};
 use sessd_tests::model_server::ModelServer;
+use sessd_tests::npm::Cli;
 use sessd_tests::real_cli::{Answer, RealCli};
 use sessd_tests::sandbox::{Output, Sandbox};
 use sessd_tests::terminal::Terminal;
@@ -28,6 +30,8 @@ pub(crate) type Variable<'a> = Option<(&'a str, &'a str)>;
 /// A machine with one CLI on it, which works in two directories.
 pub(crate) struct Scene {
     pub(crate) cli: &'static dyn RealCli,
+    /// The version of the CLI.
+    pub(crate) version: &'static str,
     // Before the server: what runs in the sandbox may still ask it.
     pub(crate) sandbox: Sandbox,
     pub(crate) server: ModelServer,
@@ -39,13 +43,35 @@ impl Scene {
     /// `None` if the CLI cannot be installed here. Only what a test asks for happens: no job
     /// comes in between.
     pub(crate) fn of(cli: &'static dyn RealCli) -> Option<Self> {
+        Self::at(cli, cli.cli())
+    }
+
+    /// Like [`Self::row`], at every version that the present run tests: the pin, and in the long
+    /// suite the pin before.
+    pub(crate) fn rows(
+        cli: &'static dyn RealCli,
+        representatives: &[&str],
+    ) -> impl Iterator<Item = Self> {
+        let versions = if runs(cli, representatives) { usize::MAX } else { 0 };
+        let versions = if is_long() { versions } else { versions.min(1) };
+        cli.cli().versions().take(versions).filter_map(move |version| Self::at(cli, version))
+    }
+
+    fn at(cli: &'static dyn RealCli, version: Cli) -> Option<Self> {
+        if only().is_some_and(|only| only != cli.provider()) {
+            return None;
+        }
         let server = ModelServer::start();
         let mut sandbox = Sandbox::new(BINARIES);
         sandbox.set_env("SESSD_DISCOVERY_SCHEDULE", NEVER);
         sandbox.set_env("SESSD_HEARTBEAT_SCHEDULE", NEVER);
         let [project, elsewhere] = ["project", "elsewhere"].map(|name| sandbox.dir(name));
-        let ready = cli.prepare(&mut sandbox, &server, &[&project, &elsewhere]);
-        ready.then_some(Self { cli, sandbox, server, project, elsewhere })
+        let ready = cli.prepare_at(version, &mut sandbox, &server, &[&project, &elsewhere]);
+        if ready {
+            report::row(cli.provider(), version.version);
+        }
+        let version = version.version;
+        ready.then_some(Self { cli, version, sandbox, server, project, elsewhere })
     }
 
     /// Like [`Self::of`], for one of several CLIs that a test is run with: `None`, reported as
@@ -57,6 +83,13 @@ impl Scene {
     /// The provider's id.
     pub(crate) fn provider(&self) -> &'static str {
         self.cli.provider()
+    }
+
+    /// Reports something that this test takes for granted of the CLI itself, which no promise of
+    /// ours is about. If it no longer holds the test goes on: what it promises is still to be seen.
+    #[track_caller]
+    pub(crate) fn premise(&self, text: &str, holds: bool) {
+        report::premise(self.provider(), self.version, text, holds);
     }
 
     /// The name of the program.
@@ -181,15 +214,23 @@ impl Scene {
 pub(crate) const QUICK: &[&str] = &["claude", "codex", "cursor"];
 
 /// True if the present test runs with this CLI: in the long suite always, else if it is one of
-/// those that represent the others. What does not run is reported.
+/// those that represent the others. A run about one provider has all of its rows, and no others. What does not run is reported.
 pub(crate) fn runs(cli: &dyn RealCli, representatives: &[&str]) -> bool {
     let provider = cli.provider();
+    if let Some(only) = only() {
+        return only == provider;
+    }
     if is_long() || representatives.contains(&provider) {
         return true;
     }
     let test = thread::current().name().unwrap_or_default().to_owned();
     report::left_to_long(&format!("{test}: {provider}"));
     false
+}
+
+/// The only provider that the run is about, if `SESSD_TEST_ONLY` names one.
+fn only() -> Option<String> {
+    env::var("SESSD_TEST_ONLY").ok().filter(|provider| !provider.is_empty())
 }
 
 /// The calls of recorders that stand in the place of real programs.

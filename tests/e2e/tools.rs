@@ -164,7 +164,7 @@ fn trap_14_root_skips_permissions_of_claude_only_in_a_sandbox() {
     }
     let skip = ["-p", "--dangerously-skip-permissions", "hello"].map(str::to_owned);
     let refused = scene.run(&skip, None);
-    assert_eq!(refused.status, 1, "the trap itself: {refused:?}");
+    scene.premise("claude skips no permissions of root", refused.status == 1);
 
     let project = scene.project.to_str().unwrap();
     let words = ["send", "--new", "helper", "--cwd", project, "alpha"];

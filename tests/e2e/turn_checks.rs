@@ -34,7 +34,8 @@ fn a_session_cut_off_in_its_first_answer_is_not_restarted() {
     let first = SendRequest {
         new_agent: Some("mine".to_owned()),
         cwd: scene.project.to_str().unwrap().to_owned(),
-        ..request(r#"alpha [[call Bash {"command": "sleep 600"}]]"#)
+        // It refuses a command that only sleeps.
+        ..request(r#"alpha [[call Bash {"command": "until false; do sleep 600; done"}]]"#)
     };
     let sent = client.send(first).unwrap();
     let (id, first) = (sent.session.id, sent.turn.id);

@@ -94,7 +94,12 @@ fn verdicts_agree_with_qwen() {
     );
 }
 
-/// It goes back from the last record, from parent to parent.
+/// True if this version resumes in full what the others of the provider do not.
+fn recovers(scene: &Scene, damage: &str) -> bool {
+    scene.provider() == "qwen" && damage == "broken-chain" && scene.version != "0.15.10"
+}
+
+/// It goes back from the last record, from parent to parent; 0.24 passes over a missing one.
 #[expect(clippy::unnecessary_wraps, reason = "one of many damages")]
 fn broken_chain(bytes: &[u8]) -> Option<Vec<u8>> {
     let record = br#"{"uuid":"u","parentUuid":"lost","type":"system","cwd":"/"}"#;
@@ -154,7 +159,13 @@ fn without(bytes: &[u8], words: &[&str]) -> Option<Vec<u8>> {
 }
 
 fn agree(cli: &'static dyn RealCli, own: &[Case]) {
-    let Some(mut scene) = Scene::of(cli) else { return };
+    // Each has damages of its own.
+    let quick = [QUICK, &["gemini", "opencode", "qwen"]].concat();
+    Scene::rows(cli, &quick).for_each(|scene| agrees(scene, own));
+}
+
+fn agrees(mut scene: Scene, own: &[Case]) {
+    let cli = scene.cli;
     let id = scene.one_shot("alpha question").session_id;
     scene.one_shot("of no interest");
     let transcript = cli.transcript(&scene.sandbox, &scene.project, &id).unwrap();
@@ -170,6 +181,7 @@ fn agree(cli: &'static dyn RealCli, own: &[Case]) {
     assert_eq!(known.len(), 2 * (cases.len() + 1));
 
     for ((name, damage, expected), value) in cases.iter().zip(&values) {
+        let expected = if recovers(&scene, name) { &ACTIVE } else { expected };
         let path = scene.selected(value).join(&transcript);
         match damage(&fs::read(&path).unwrap()) {
             Some(bytes) => fs::write(&path, bytes).unwrap(),

@@ -7,6 +7,7 @@
 
 pub mod cache;
 pub mod daemon;
+pub mod facts;
 pub mod hung_disk;
 pub mod large_home;
 pub mod model_server;

@@ -1,6 +1,7 @@
-//! The real provider CLIs, each at one pinned version, installed once into the shared cache.
-//! Does not know how they are used.
+//! The real provider CLIs at their pinned versions, installed once into the shared cache, where each
+//! version has a directory of its own. Does not know how they are used.
 
+use std::env;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,29 +19,45 @@ pub struct Cli {
     pub name: &'static str,
     /// The npm package.
     pub package: &'static str,
-    /// The only version that the tests run.
+    /// The version that the tests run.
     pub version: &'static str,
+    /// The pin before this one, which the long suite runs too where old sessions matter.
+    pub before: Option<&'static str>,
 }
 
 /// Claude Code.
-pub const CLAUDE: Cli =
-    Cli { name: "claude", package: "@anthropic-ai/claude-code", version: "2.1.197" };
+pub const CLAUDE: Cli = Cli {
+    name: "claude",
+    package: "@anthropic-ai/claude-code",
+    version: "2.1.332",
+    before: Some("2.1.197"),
+};
 /// Codex.
-pub const CODEX: Cli = Cli { name: "codex", package: "@openai/codex", version: "0.169.0" };
+pub const CODEX: Cli =
+    Cli { name: "codex", package: "@openai/codex", version: "0.171.0", before: Some("0.169.0") };
 /// Gemini CLI.
-pub const GEMINI: Cli = Cli { name: "gemini", package: "@google/gemini-cli", version: "0.61.0" };
+pub const GEMINI: Cli =
+    Cli { name: "gemini", package: "@google/gemini-cli", version: "0.61.0", before: None };
 /// Qwen Code.
-pub const QWEN: Cli = Cli { name: "qwen", package: "@qwen-code/qwen-code", version: "0.15.10" };
+pub const QWEN: Cli = Cli {
+    name: "qwen",
+    package: "@qwen-code/qwen-code",
+    version: "0.24.4",
+    before: Some("0.15.10"),
+};
 /// OpenCode.
-pub const OPENCODE: Cli = Cli { name: "opencode", package: "opencode-ai", version: "1.18.33" };
-/// Kilo.
-pub const KILO: Cli = Cli { name: "kilo", package: "@kilocode/cli", version: "7.7.7" };
+pub const OPENCODE: Cli =
+    Cli { name: "opencode", package: "opencode-ai", version: "1.18.33", before: None };
+/// Kilo. The packages with the Linux programs of 7.8.1 are not in the registry.
+pub const KILO: Cli =
+    Cli { name: "kilo", package: "@kilocode/cli", version: "7.7.7", before: None };
 
 /// An MCP server with nine tools, which talks on its standard streams.
 pub const MCP_MEMORY: Cli = Cli {
     name: "mcp-server-memory",
     package: "@modelcontextprotocol/server-memory",
     version: "2026.8.31",
+    before: None,
 };
 
 /// An MCP server with an example of everything, which talks over HTTP when it is told to.
@@ -48,7 +65,37 @@ pub const MCP_EVERYTHING: Cli = Cli {
     name: "mcp-server-everything",
     package: "@modelcontextprotocol/server-everything",
     version: "2026.8.31",
+    before: None,
 };
+
+impl Cli {
+    /// Returns the variable that replaces the pin: `SESSD_TEST_CLAUDE=2.1.332`.
+    pub fn variable(&self) -> String {
+        format!("SESSD_TEST_{}", self.name.to_uppercase())
+    }
+
+    /// Returns the CLI at the version that [`Self::variable`] names, else at its pin.
+    #[must_use]
+    pub fn or_named(self) -> Self {
+        match env::var(self.variable()) {
+            Ok(version) if !version.is_empty() => self.at(version),
+            _ => self,
+        }
+    }
+
+    /// Returns the CLI at another version, and with none before it.
+    #[must_use]
+    pub fn at(self, version: String) -> Self {
+        // A few bytes for each version that a run of the tests names.
+        Self { version: version.leak(), before: None, ..self }
+    }
+
+    /// Returns the CLI at its version and, if there is one, at the pin before.
+    pub fn versions(self) -> impl Iterator<Item = Self> {
+        let before = self.before.map(|version| Self { version, before: None, ..self });
+        [self].into_iter().chain(before)
+    }
+}
 
 /// A provider CLI that runs on this machine.
 #[derive(Clone, Debug)]
@@ -79,7 +126,7 @@ pub fn install(cli: &Cli) -> Option<Installed> {
 /// Installs beside the directory, runs the program once, and renames: the directory is complete, or
 /// it does not exist.
 fn install_into(directory: &Path, cli: &Cli) -> io::Result<()> {
-    let Cli { name, package, version } = cli;
+    let Cli { name, package, version, .. } = cli;
     let parent = directory.parent().expect("a directory of the cache");
     let staging = tempfile::Builder::new().prefix(".installing-").tempdir_in(parent)?;
     download(&format!("{package}@{version}"), staging.path())?;

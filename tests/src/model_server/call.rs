@@ -15,27 +15,37 @@ struct Call<'a> {
 }
 
 impl Dialect {
-    /// Returns the response that calls a tool (`tool`, `space::tool`); `None` if the request has
-    /// the tool's result already or does not offer it.
+    /// Returns the response that calls a tool (`tool`, `space::tool`), or one that first loads it;
+    /// `None` if the request has the tool's result already or does not offer it.
     pub(super) fn call(self, request: &Recorded, call: &str) -> Option<Response> {
         let (tool, text) = call.split_once(' ').unwrap_or((call, "{}"));
         let spaced = tool.split_once("::");
         let (space, tool) = spaced.map_or((None, tool), |(space, tool)| (Some(space), tool));
-        let call = Call { space, tool, text, input: serde_json::from_str(text).ok()? };
         let body = &request.body;
+        let mut call = Call { space, tool, text, input: serde_json::from_str(text).ok()? };
         let (history, result) = match self {
             Self::Messages => ("messages", "tool_result"),
             Self::Responses => ("input", "function_call_output"),
             Self::Chat => ("messages", "\"role\":\"tool\""),
             Self::Gemini => ("contents", "functionResponse"),
         };
-        let is_offered = body["tools"].to_string().contains(&format!("\"name\":\"{tool}\""));
-        // Some CLIs name most tools only in their first message to the model.
-        let is_named = matches!(self, Self::Chat) && body[history][0].to_string().contains(tool);
-        if !(is_offered || is_named)
-            || body[history].as_array()?.last()?.to_string().contains(result)
-        {
+        let last = body[history].as_array()?.last()?.to_string();
+        if last.contains(result) && !last.contains(LOADED) {
             return None;
+        }
+        if let Some(load) = self.load(request, tool) {
+            return Some(load);
+        }
+        // Some CLIs name most tools only in a message to the model, Qwen Code with a tool that
+        // calls any of them.
+        let is_named = matches!(self, Self::Chat) && body[history].to_string().contains(tool);
+        let is_offered_itself = is_offered(body, tool);
+        if !(is_offered_itself || is_named) {
+            return None;
+        }
+        let bridged = json!({"name": tool, "arguments": call.input}).to_string();
+        if !is_offered_itself && is_offered(body, BRIDGE) {
+            call = Call { tool: BRIDGE, input: Value::Null, text: &bridged, ..call };
         }
         let burst = match self {
             Self::Messages => return Some(Response::events(&messages(&body["model"], &call))),
@@ -45,6 +55,37 @@ impl Dialect {
         };
         Some(Response::events(&[burst]))
     }
+
+    /// Returns the response that loads tools (`tool,tool`); `None` unless the request has only
+    /// their names, as Claude Code does with those of MCP servers.
+    pub(super) fn load(self, request: &Recorded, tools: &str) -> Option<Response> {
+        let body = &request.body;
+        let loads = matches!(self, Self::Messages) && is_offered(body, SEARCH);
+        let named = if loads { body["messages"].to_string() } else { String::new() };
+        let is_named = |tool: &&str| named.contains(&format!("\\n{tool}\\n"));
+        let tools: Vec<_> = tools.split(',').filter(|tool| !is_offered(body, tool)).collect();
+        let tools: Vec<_> = tools.into_iter().filter(is_named).collect();
+        if tools.is_empty() {
+            return None;
+        }
+        let input = json!({"query": format!("select:{}", tools.join(","))});
+        let text = input.to_string();
+        let call = Call { space: None, tool: SEARCH, text: &text, input };
+        Some(Response::events(&messages(&body["model"], &call)))
+    }
+}
+
+/// The tool that loads others.
+const SEARCH: &str = "ToolSearch";
+
+/// The tool that calls others, which Qwen Code has.
+const BRIDGE: &str = "tool_call";
+
+/// A word of the result of the first.
+const LOADED: &str = "\"tool_reference\"";
+
+fn is_offered(body: &Value, tool: &str) -> bool {
+    body["tools"].to_string().contains(&format!("\"name\":\"{tool}\""))
 }
 
 fn messages(model: &Value, call: &Call<'_>) -> Vec<Burst> {

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 use super::Recorded;
 use super::http::Response;
 
-/// The texts with which CLIs open a conversation by themselves, in the user's name.
-const CONTEXT: &str = "This is the Qwen Code. We are setting up the context for our chat.";
+/// The beginnings of texts that CLIs write by themselves, in the user's name.
+const CONTEXT: [&str; 2] =
+    ["This is the Qwen Code. We are setting up the context for our chat.", "Tool loaded."];
 
 /// A wire format of a model service.
 #[derive(Clone, Copy)]
@@ -49,10 +50,11 @@ impl Dialect {
         let own = own.map(|message| own_words(&message[content]));
         let prompts: Vec<String> = match self {
             // A prompt without an answer is in one message with the next prompt.
-            Self::Gemini => own.flatten().map(str::to_owned).collect(),
+            Self::Gemini | Self::Chat => own.flatten().map(str::to_owned).collect(),
             _ => own.map(|words| words.join("\n")).collect(),
         };
-        let is_prompt = |it: &String| !it.is_empty() && !it.starts_with(CONTEXT);
+        let is_context = |it: &str| CONTEXT.iter().any(|context| it.starts_with(context));
+        let is_prompt = |it: &String| !it.is_empty() && !is_context(it);
         prompts.into_iter().filter(is_prompt).collect()
     }
 

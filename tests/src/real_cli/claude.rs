@@ -17,7 +17,7 @@ const KEY: &str = "key-of-the-end-to-end-tests";
 
 impl RealCli for Claude {
     fn cli(&self) -> Cli {
-        npm::CLAUDE
+        npm::CLAUDE.or_named()
     }
 
     fn configure(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]) {
@@ -51,6 +51,16 @@ impl RealCli for Claude {
             None => format!("--session-id={}", Uuid::new_v4()),
         };
         ["-p", "--output-format=json", &session, "--", prompt].map(str::to_owned).into()
+    }
+
+    fn stream_arguments(&self, prompt: &str) -> Vec<String> {
+        ["-p", "--output-format=stream-json", "--verbose", "--", prompt].map(str::to_owned).into()
+    }
+
+    fn fork_arguments(&self, id: &str, prompt: &str) -> Option<Vec<String>> {
+        let session = format!("--resume={id}");
+        let words = ["-p", "--output-format=json", &session, "--fork-session", "--", prompt];
+        Some(words.map(str::to_owned).into())
     }
 
     fn parse(&self, stdout: &str) -> Option<Answer> {

@@ -15,7 +15,7 @@ pub struct Codex;
 
 impl RealCli for Codex {
     fn cli(&self) -> Cli {
-        npm::CODEX
+        npm::CODEX.or_named()
     }
 
     fn configure(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]) {
@@ -48,6 +48,15 @@ impl RealCli for Codex {
         arguments.extend(resumed);
         arguments.push(prompt);
         arguments.into_iter().map(str::to_owned).collect()
+    }
+
+    fn fork_arguments(&self, id: &str, prompt: &str) -> Option<Vec<String>> {
+        let words = ["exec", "fork", "--json", "--skip-git-repo-check", id, prompt];
+        Some(words.map(str::to_owned).into())
+    }
+
+    fn commands_with_help(&self) -> &'static [&'static [&'static str]] {
+        &[&[], &["exec"], &["exec", "resume"], &["resume"]]
     }
 
     fn parse(&self, stdout: &str) -> Option<Answer> {

@@ -21,14 +21,21 @@ pub struct Cursor {
 
 impl RealCli for Cursor {
     fn cli(&self) -> Cli {
-        Cli { name: "cursor-agent", package: "", version: "2026.10.01-standin" }
+        let (name, version) = ("cursor-agent", "2026.10.01-standin");
+        Cli { name, package: "", version, before: None }
     }
 
     fn provider(&self) -> &'static str {
         "cursor"
     }
 
-    fn prepare(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]) -> bool {
+    fn prepare_at(
+        &self,
+        _: Cli,
+        sandbox: &mut Sandbox,
+        server: &ModelServer,
+        workdirs: &[&Path],
+    ) -> bool {
         sandbox.link(self.cli().name, Path::new(self.program));
         self.configure(sandbox, server, workdirs);
         true

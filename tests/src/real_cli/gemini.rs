@@ -17,7 +17,7 @@ pub struct Gemini;
 
 impl RealCli for Gemini {
     fn cli(&self) -> Cli {
-        npm::GEMINI
+        npm::GEMINI.or_named()
     }
 
     fn configure(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]) {

@@ -43,7 +43,7 @@ pub struct Answer {
 
 /// A real provider CLI.
 pub trait RealCli: Sync {
-    /// Returns its program and pinned version.
+    /// Returns its program and version: its pin, unless the environment names another.
     fn cli(&self) -> Cli;
 
     /// Returns the id of its provider in sessd.
@@ -57,6 +57,24 @@ pub trait RealCli: Sync {
 
     /// Returns the arguments of a one-shot run: a new session, or one more turn of an old one.
     fn one_shot_arguments(&self, resumed: Option<&str>, prompt: &str) -> Vec<String>;
+
+    /// Returns the arguments of a one-shot run that streams its events.
+    fn stream_arguments(&self, prompt: &str) -> Vec<String> {
+        let arguments = self.one_shot_arguments(None, prompt).into_iter();
+        arguments
+            .map(|it| it.replace("--output-format=json", "--output-format=stream-json"))
+            .collect()
+    }
+
+    /// Returns the arguments of a one-shot run in a copy of a session, if it has an option for that.
+    fn fork_arguments(&self, _id: &str, _prompt: &str) -> Option<Vec<String>> {
+        None
+    }
+
+    /// Returns the commands whose help matters to sessd, each as words.
+    fn commands_with_help(&self) -> &'static [&'static [&'static str]] {
+        &[&[]]
+    }
 
     /// Parses the output of a one-shot run; `None` if the run failed.
     fn parse(&self, stdout: &str) -> Option<Answer>;
@@ -76,7 +94,17 @@ pub trait RealCli: Sync {
     /// Installs it and makes it run in the sandbox without a question, in these directories.
     /// False if it cannot be installed here; the test must then end, as skipped.
     fn prepare(&self, sandbox: &mut Sandbox, server: &ModelServer, workdirs: &[&Path]) -> bool {
-        let cli = self.cli();
+        self.prepare_at(self.cli(), sandbox, server, workdirs)
+    }
+
+    /// The same at one of its versions.
+    fn prepare_at(
+        &self,
+        cli: Cli,
+        sandbox: &mut Sandbox,
+        server: &ModelServer,
+        workdirs: &[&Path],
+    ) -> bool {
         let Some(installed) = npm::install(&cli) else { return false };
         sandbox.link(cli.name, &installed.program);
         self.configure(sandbox, server, workdirs);

@@ -20,7 +20,7 @@ pub const KILO: OpenCode = OpenCode(npm::KILO);
 
 impl RealCli for OpenCode {
     fn cli(&self) -> Cli {
-        self.0
+        self.0.or_named()
     }
 
     fn configure(&self, sandbox: &mut Sandbox, server: &ModelServer, _: &[&Path]) {
@@ -53,6 +53,16 @@ impl RealCli for OpenCode {
         let words = ["run".to_owned(), "--format=json".to_owned(), session];
         // An argument with a blank in it would be put in quotes.
         words.into_iter().chain(prompt.split(' ').map(str::to_owned)).collect()
+    }
+
+    fn fork_arguments(&self, id: &str, prompt: &str) -> Option<Vec<String>> {
+        let mut words = self.one_shot_arguments(Some(id), prompt);
+        words.insert(1, "--fork".to_owned());
+        Some(words)
+    }
+
+    fn commands_with_help(&self) -> &'static [&'static [&'static str]] {
+        &[&[], &["run"]]
     }
 
     fn parse(&self, stdout: &str) -> Option<Answer> {

@@ -15,7 +15,7 @@ pub struct Qwen;
 
 impl RealCli for Qwen {
     fn cli(&self) -> Cli {
-        npm::QWEN
+        npm::QWEN.or_named()
     }
 
     fn configure(&self, sandbox: &mut Sandbox, server: &ModelServer, _workdirs: &[&Path]) {
@@ -42,6 +42,12 @@ impl RealCli for Qwen {
             None => format!("--session-id={}", Uuid::new_v4()),
         };
         vec!["--output-format=json".to_owned(), session, format!("--prompt={prompt}")]
+    }
+
+    fn fork_arguments(&self, id: &str, prompt: &str) -> Option<Vec<String>> {
+        let (session, prompt) = (format!("--resume={id}"), format!("--prompt={prompt}"));
+        let words = ["--output-format=json", &session, "--fork-session", &prompt];
+        Some(words.map(str::to_owned).into())
     }
 
     fn parse(&self, stdout: &str) -> Option<Answer> {
