@@ -5,6 +5,7 @@
 //! and its id stays a selector.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde_json::json;
@@ -55,9 +56,8 @@ pub fn names(
 ) -> Result<Vec<Merged>> {
     let mut by_location: HashMap<i64, HashMap<String, i64>> = HashMap::new();
     for name in pairs.iter().flat_map(|(kept, other)| [kept, other]) {
-        if !by_location.contains_key(&name.home_id) {
-            let bound = bindings::by_location(connection, name.home_id)?;
-            by_location.insert(name.home_id, bound);
+        if let Entry::Vacant(home) = by_location.entry(name.home_id) {
+            home.insert(bindings::by_location(connection, name.home_id)?);
         }
     }
     let binding = |name: &Name| by_location.get(&name.home_id)?.get(&name.location).copied();

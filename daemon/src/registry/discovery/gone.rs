@@ -113,7 +113,8 @@ impl Discovery {
         let has_changed = before.trouble.is_some() || before.gaps != gaps;
         let now_hidden = gaps.clone();
         self.homes.update(known.id, |state| (state.trouble, state.gaps) = (trouble, gaps));
-        if !is_well || !had_any || !(has_changed || !self.has_swept()) {
+        let is_due = has_changed || !self.has_swept();
+        if !(is_well && had_any && is_due) {
             return Ok(());
         }
         let home_id = known.id;
