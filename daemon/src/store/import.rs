@@ -7,7 +7,7 @@ use sessd_proto::{EventType, Facts, Reason, Status, Timestamp, TrashReason};
 
 use super::merge::Name;
 use super::sessions::is_past_ttl;
-use super::{Result, events, files, trash};
+use super::{Result, events, moved, trash};
 
 /// One session as a sweep has found it.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -139,10 +139,10 @@ impl<'a> Import<'a> {
             return self.create(&FoundSession { id: stone.session_id, ..found.clone() });
         }
         if let Some(name) = &found.moved_from {
-            self.follow_move(name, found)?;
+            moved::follow(connection, name, found)?;
         }
         let known = match (self.known(key)?, &found.earlier_scope) {
-            (None, Some(earlier)) => self.move_scope(key, earlier)?,
+            (None, Some(earlier)) => moved::change_scope(connection, key, earlier)?,
             (known, _) => known,
         };
         match known {
@@ -172,38 +172,6 @@ impl<'a> Import<'a> {
         Ok(statement.query_row(key, known).optional()?)
     }
 
-    /// Gives the session whose transcript has moved its new name, unless another one has it.
-    fn follow_move(&self, from: &Name, found: &FoundSession) -> Result<()> {
-        let mut statement = self.connection.prepare_cached(
-            "UPDATE OR IGNORE bindings SET home_id = ?1, scope = ?2, location = ?3
-             WHERE home_id = ?4 AND location = ?5 AND provider_session_id = ?6 AND current = 1",
-        )?;
-        let Facts { scope, provider_session_id, .. } = &found.facts;
-        let new = (found.home_id, scope, &found.location);
-        statement.execute((
-            new.0,
-            new.1,
-            new.2,
-            from.home_id,
-            &from.location,
-            provider_session_id,
-        ))?;
-        files::forget(self.connection, from.home_id, &from.location)
-    }
-
-    /// Moves a binding from the scope that it had earlier.
-    fn move_scope(&self, key: Key<'_>, earlier: &str) -> Result<Option<Known>> {
-        let mut statement = self.connection.prepare_cached(
-            "UPDATE bindings SET scope = ?2
-             WHERE home_id = ?1 AND scope = ?4 AND provider_session_id = ?3
-             RETURNING session_id, current",
-        )?;
-        let known = |row: &Row<'_>| {
-            Ok(Known { id: row.get("session_id")?, is_current: row.get("current")? })
-        };
-        Ok(statement.query_row((key.0, key.1, key.2, earlier), known).optional()?)
-    }
-
     fn has_registered(&mut self, home_id: i64) -> Result<bool> {
         if let Some(has) = self.registered.get(&home_id) {
             return Ok(*has);
@@ -217,21 +185,9 @@ impl<'a> Import<'a> {
         Ok(has)
     }
 
-    /// Returns our id of the session it was forked from, which may have got another one.
-    fn parent_id(&self, found: &FoundSession) -> Result<Option<String>> {
-        let Some(parent) = &found.parent else { return Ok(found.parent_id.clone()) };
-        let mut statement = self.connection.prepare_cached(
-            "SELECT session_id FROM bindings
-             WHERE home_id = ?1 AND scope = ?2 AND provider_session_id = ?3",
-        )?;
-        let known = statement
-            .query_row((found.home_id, &found.facts.scope, parent), |row| row.get("session_id"));
-        Ok(known.optional()?.or_else(|| found.parent_id.clone()))
-    }
-
     fn create(&mut self, found: &FoundSession) -> Result<()> {
         let project_id = self.project(&found.project)?;
-        let parent_id = self.parent_id(found)?;
+        let parent_id = moved::parent_id(self.connection, found)?;
         let agent = unless_empty(&found.agent).unwrap_or(&found.provider);
         self.statements.create.execute(params![
             found.id,
@@ -305,7 +261,7 @@ impl<'a> Import<'a> {
             ":comes_back": comes_back,
             ":created_at": found.facts.created_at.0, ":last_activity": found.facts.last_activity.0,
             ":at": found.at.0, ":expires_at": found.expires_at.map(|at| at.0),
-            ":parent_id": self.parent_id(found)?,
+            ":parent_id": moved::parent_id(connection, found)?,
         })?;
         let mut statement = connection.prepare_cached(
             "UPDATE bindings SET location = ?1
@@ -370,7 +326,7 @@ impl<'a> Import<'a> {
 }
 
 /// A unique key of a provider's session: home, scope, id.
-type Key<'a> = (i64, &'a str, &'a str);
+pub(super) type Key<'a> = (i64, &'a str, &'a str);
 
 /// The columns of a known session that decide how it is updated.
 struct Old {
@@ -397,9 +353,9 @@ impl Old {
 }
 
 /// A session that is bound to a provider's id, or was.
-struct Known {
-    id: String,
-    is_current: bool,
+pub(super) struct Known {
+    pub(super) id: String,
+    pub(super) is_current: bool,
 }
 
 fn unless_empty(text: &str) -> Option<&str> {

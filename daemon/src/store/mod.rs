@@ -44,6 +44,7 @@ pub mod keys;
 pub mod leases;
 pub mod merge;
 mod migrations;
+mod moved;
 pub mod page;
 pub mod rebind;
 mod reserve;

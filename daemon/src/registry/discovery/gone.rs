@@ -132,8 +132,7 @@ impl Discovery {
     }
 }
 
-/// True if a loss raises doubt: one that was predicted, or of a session that nobody resumes, does
-/// not.
+/// True if a loss raises doubt: one that was predicted, or of a subagent's transcript, does not.
 fn is_surprising(row: &Stored) -> bool {
     row.session.status != Status::Expired
         && row.session.kind != Kind::Subagent
