@@ -111,7 +111,7 @@ fn failed_calls_of_gemini_are_told_and_change_nothing() {
 #[test]
 fn failed_calls_of_qwen_are_told_and_change_nothing() {
     let cases = [
-        case("[[broken off]]", &["without a finish reason"], None, "send the prompt again"),
+        case("[[broken off]]", &["terminated"], None, "send the prompt again"),
         case("[[broken garbage]]", &["without a finish reason"], None, "send the prompt again"),
     ];
     // It connects again for minutes after a reset.

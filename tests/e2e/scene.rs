@@ -214,7 +214,8 @@ impl Scene {
 pub(crate) const QUICK: &[&str] = &["claude", "codex", "cursor"];
 
 /// True if the present test runs with this CLI: in the long suite always, else if it is one of
-/// those that represent the others. A run about one provider has all of its rows, and no others. What does not run is reported.
+/// those that represent the others. A run about one provider has all of its rows, and no others.
+/// A row that does not run is reported.
 pub(crate) fn runs(cli: &dyn RealCli, representatives: &[&str]) -> bool {
     let provider = cli.provider();
     if let Some(only) = only() {

@@ -1,5 +1,5 @@
-//! The real provider CLIs at their pinned versions, installed once into the shared cache, where each
-//! version has a directory of its own. Does not know how they are used.
+//! The real provider CLIs at their pinned versions, installed once into the shared cache, where
+//! each version has a directory of its own. Does not know how they are used.
 
 use std::env;
 use std::fs::{self, File};

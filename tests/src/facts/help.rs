@@ -76,18 +76,16 @@ mod tests {
 
     #[test]
     fn help_is_cut_to_options_and_choices() {
-        let commander = "Options:\n  -p, --print   Print it\n  --mode <mode>   Which mode\n          \
-            to use (choices: \"plan\",\n          \"auto\")\nCommands:\n  mcp   Servers\n";
+        let commander = "Options:\n  -p, --print   Print it\n  --mode <mode>   Which\n    \
+            mode (choices: \"plan\",\n    \"auto\")\nCommands:\n  mcp   Servers\n";
         let found = options(commander);
         assert_eq!(found["-p, --print"], "");
         assert_eq!(found["--mode <mode>"], "plan auto");
         assert_eq!(commands(commander, "cli"), "mcp");
-        assert_eq!(
-            commands("commands:\n  cli run [x]  words\n  cli mcp  words\n", "cli"),
-            "run mcp"
-        );
-        let clap = "  -s, --sandbox <MODE>\n          Which\n\n          Possible values:\n          \
-            - read-only: words\n          - full: words\n";
+        let yargs = "commands:\n  cli run [x]  words\n  cli mcp  words\n";
+        assert_eq!(commands(yargs, "cli"), "run mcp");
+        let clap = "  -s, --sandbox <MODE>\n    Which\n\n    Possible values:\n    \
+            - read-only: words\n    - full: words\n";
         assert_eq!(options(clap)["-s, --sandbox <MODE>"], "read-only full");
     }
 }

@@ -1,6 +1,6 @@
-//! What one version of a CLI does by itself, as a sheet of facts that can be compared with that of
-//! another version: everything that sessd is built on. Runs the CLI against the model server. A
-//! sheet has no text of a vendor, nothing secret and nothing of the machine. Knows nothing of sessd.
+//! The facts of one version of a CLI that sessd is built on, as a sheet that can be compared with
+//! that of another version. Runs the CLI against the model server. A sheet has no text of a vendor,
+//! nothing secret and nothing of the machine. Knows nothing of sessd.
 
 mod changes;
 mod files;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// What is shown of a version, each with the modules of `tests/e2e` that prove it.
+/// The columns of the page, each with the modules of `tests/e2e` that prove it.
 const COLUMNS: [(&str, &[&str]); 6] = [
     ("found", &["discover", "list"]),
     ("verdicts", &["verdicts", "resume_refused", "free_checks", "gone"]),
@@ -23,8 +23,8 @@ const HEAD: &str = "# Providers
 
 What is proven with which version of each provider's CLI, by running that CLI. This page and the
 sheets in `tests/facts/` are written by `cargo run -p sessd-tests --bin drift`, see
-`CONTRIBUTING.md`. A cell says how many tests passed of those that promise something there; `–`: not
-run with this version. A premise is what a test takes for granted of the CLI itself.
+`CONTRIBUTING.md`. A cell says how many tests passed of those that promise something there; `–`:
+not run with this version. A premise is what a test takes for granted of the CLI itself.
 
 ";
 

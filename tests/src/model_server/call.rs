@@ -29,7 +29,7 @@ impl Dialect {
             Self::Chat => ("messages", "\"role\":\"tool\""),
             Self::Gemini => ("contents", "functionResponse"),
         };
-        let last = body[history].as_array()?.last()?.to_string();
+        let last = last(&body[history]);
         if last.contains(result) && !last.contains(LOADED) {
             return None;
         }
@@ -60,7 +60,9 @@ impl Dialect {
     /// their names, as Claude Code does with those of MCP servers.
     pub(super) fn load(self, request: &Recorded, tools: &str) -> Option<Response> {
         let body = &request.body;
-        let loads = matches!(self, Self::Messages) && is_offered(body, SEARCH);
+        let loads = matches!(self, Self::Messages)
+            && is_offered(body, SEARCH)
+            && !last(&body["messages"]).contains("\"tool_result\"");
         let named = if loads { body["messages"].to_string() } else { String::new() };
         let is_named = |tool: &&str| named.contains(&format!("\\n{tool}\\n"));
         let tools: Vec<_> = tools.split(',').filter(|tool| !is_offered(body, tool)).collect();
@@ -83,6 +85,13 @@ const BRIDGE: &str = "tool_call";
 
 /// A word of the result of the first.
 const LOADED: &str = "\"tool_reference\"";
+
+/// Returns the last message, without the notes of the CLI that may follow it.
+fn last(history: &Value) -> String {
+    let messages = history.as_array().map(Vec::as_slice).unwrap_or_default();
+    let last = messages.iter().rfind(|message| message["role"] != "system");
+    last.map(Value::to_string).unwrap_or_default()
+}
 
 fn is_offered(body: &Value, tool: &str) -> bool {
     body["tools"].to_string().contains(&format!("\"name\":\"{tool}\""))

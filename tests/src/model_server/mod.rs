@@ -53,7 +53,8 @@ impl Recorded {
 /// HTTP failure, to which `[[retry S]]` adds the time to try again, `[[broken reset]]` resets the
 /// connection, `[[broken garbage]]` sends a response that no CLI understands, and
 /// `[[call TOOL JSON]]` first calls a tool that the request offers, with these arguments if there
-/// are any, and `[[load TOOL,TOOL]]` first asks for those of which it has only the names. A request of a CLI on its own behalf, such as for a title, gets the last prompt back.
+/// are any, and `[[load TOOL,TOOL]]` first asks for those of which it has only the names. A request
+/// of a CLI on its own behalf, such as for a title, gets the last prompt back.
 pub struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,

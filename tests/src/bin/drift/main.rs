@@ -1,5 +1,5 @@
-//! `drift claude[@VERSION]… | all [--facts]`: installs a version of a provider's CLI (the newest by
-//! default), runs that provider's end-to-end tests with it, and says what they promised and saw,
+//! `drift claude[@VERSION]… | all [--facts]`: installs a version of a provider's CLI (the newest
+//! by default), runs that provider's end-to-end tests with it, and says what they promised and saw,
 //! which premises fell, and which facts changed since the last sheet. Writes the new sheet, and
 //! `docs/providers.md`. With `--facts` no tests are run.
 #![expect(
