@@ -32,6 +32,8 @@ vocabulary! {
         LineageMissing = "lineage_missing",
         /// The session was forked from one whose transcript is damaged or shorter than it was.
         LineageBroken = "lineage_broken",
+        /// The settings no longer have the service that the session was made with.
+        ModelProviderMissing = "model_provider_missing",
         /// The provider has started another conversation under the same id.
         BegunAnew = "begun_anew",
         /// The launch directory does not exist.
@@ -84,6 +86,7 @@ impl Reason {
             | Self::OtherDirectory
             | Self::LineageMissing
             | Self::LineageBroken
+            | Self::ModelProviderMissing
             | Self::BegunAnew
             | Self::DirectoryMissing => Status::Invalid,
             Self::Starting

@@ -278,9 +278,6 @@ fn has_it_at_a_terminal(scene: &Scene, ways: &Ways, id: &str) -> usize {
         scene.cli.prompt(&terminal, &prompt);
         terminal.wait_for_text(&format!("last='{prompt}'"), DEADLINE);
         let requests = &scene.server.turn_requests()[turns..];
-        for r in requests {
-            eprintln!("DEBUG {:?}", missing(scene, ways, r));
-        }
         requests.iter().any(|it| missing(scene, ways, it).is_empty()).then_some(())
     });
     scene.cli.quit(&mut terminal);

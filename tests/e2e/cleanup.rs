@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use sessd_proto::Timestamp;
 use sessd_tests::sandbox::Sandbox;
 use sessd_tests::shifted_clock::ShiftedClock;
 use sessd_tests::wait::{DEADLINE, wait_until};
@@ -111,11 +112,12 @@ fn cleanup_needs_two_runs_and_restores_what_is_used_again() {
     let undeleted = sandbox.json(&["undelete", &ttl]);
     let session = &undeleted["sessions"][0];
     assert_eq!((&session["status"], &session["ttl_ms"]), (&json!("active"), &Value::Null));
-    sandbox.json(&["delete", &ttl]);
-    let later =
-        "{\"at\":\"2100-01-01T00:00:00Z\",\"cwd\":\"/\",\"role\":\"user\",\"text\":\"x\"}\n";
+    let deleted = sandbox.json(&["delete", &ttl]);
+    let trashed_at = deleted["sessions"][0]["trashed_at"].as_str().unwrap();
+    let soon = Timestamp::parse(trashed_at).unwrap().plus_ms(1_000);
+    let later = json!({ "at": soon, "cwd": "/", "role": "user", "text": "x" });
     let path = transcript(&sandbox, &ttl);
-    fs::write(&path, fs::read_to_string(&path).unwrap() + later).unwrap();
+    fs::write(&path, fs::read_to_string(&path).unwrap() + &format!("{later}\n")).unwrap();
     sandbox.json(&["jobs", "run", "discovery"]);
     assert!(sandbox.ids().contains(&ttl));
 }

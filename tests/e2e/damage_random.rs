@@ -111,7 +111,7 @@ fn is_text(copy: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// The present version of the schema.
-const VERSION: u32 = 3;
+const VERSION: u32 = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -258,7 +258,7 @@ fn judge(sandbox: &Sandbox, ids: &BTreeSet<String>, image: &Image, verdict: Verd
         }
         Verdict::Newer => {
             assert!(faults.iter().all(|code| *code == FaultCode::RegistryNewer), "{what}");
-            assert!(problems[0].contains("of version"), "{what}: {problems:?}");
+            assert!(problems[0].contains("schema version"), "{what}: {problems:?}");
             assert!(Image::of(&main).main == image.main, "{what}: it was changed");
         }
         Verdict::Damaged => {

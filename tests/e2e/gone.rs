@@ -98,7 +98,7 @@ impl Home {
         let report: DoctorReport = serde_json::from_str(&output.stdout).unwrap();
         let home = self.sandbox.home().join(".claude").display().to_string();
         let is_it = |message: &String| message.contains(&home);
-        let problems = report.findings.into_iter().filter(|f| f.level == Level::Problem);
+        let problems = report.findings.into_iter().filter(|f| f.level != Level::Ok);
         problems.map(|finding| finding.message).find(is_it)
     }
 }
@@ -130,24 +130,20 @@ fn gone_is_not_what_is_in_a_missing_home() {
     }
 }
 
-/// Modes do not keep root out, so the store gets a link to a disk that is not there.
+/// Modes do not keep root out, so a part of the store becomes a link to a disk that is not there.
 #[test]
-fn gone_is_not_what_is_in_an_unreadable_home() {
+fn gone_is_not_what_is_below_an_unreadable_part() {
     let home = Home::with(3);
-    let transcripts = home.transcripts();
-    let kept = home.sandbox.dir("kept");
-    for path in &transcripts[..2] {
-        fs::rename(path, kept.join(path.file_name().unwrap())).unwrap();
+    let (folder, kept) = (home.projects().join(folder(&home.sandbox)), home.sandbox.dir("kept"));
+    for (part, reason) in [(folder, "part_unreadable"), (home.projects(), "home_unreadable")] {
+        fs::rename(&part, kept.join("part")).unwrap();
+        symlink("/nowhere/at/all", &part).unwrap();
+        home.assert_nothing_is_concluded(reason);
+        assert!(home.problem().unwrap().contains("cannot be read"));
+        fs::remove_file(&part).unwrap();
+        fs::rename(kept.join("part"), &part).unwrap();
+        home.assert_as_before();
     }
-    let link = home.projects().join("on-another-disk");
-    symlink("/nowhere/at/all", &link).unwrap();
-    home.assert_nothing_is_concluded("home_unreadable");
-    assert!(home.problem().unwrap().contains("cannot be read"));
-    fs::remove_file(link).unwrap();
-    for path in &transcripts[..2] {
-        fs::rename(kept.join(path.file_name().unwrap()), path).unwrap();
-    }
-    home.assert_as_before();
     assert_eq!(home.problem(), None);
 }
 

@@ -137,9 +137,9 @@ pub trait Discovery: Send + Sync {
     }
 
     /// Returns whether the CLI itself would resume this session now. Where versions of it differ,
-    /// [`Verdict::lifted_by`] says so. Must agree with the verdict of [`Discovery::read`]. `Expired`
-    /// only if the part of the store that would hold the session could be listed, and the session
-    /// is not in it.
+    /// [`Verdict::lifted_by`] says so. Must agree with the verdict of [`Discovery::read`].
+    /// `Expired` only if the part of the store that would hold the session could be listed, and the
+    /// session is not in it.
     fn check(&self, home: &Home, bound: &Bound) -> Verdict;
 
     /// True if the CLI has silently started another conversation under the id of this one.

@@ -187,10 +187,11 @@ impl<'a> Import<'a> {
 
     fn create(&mut self, found: &FoundSession) -> Result<()> {
         let project_id = self.project(&found.project)?;
+        let id = moved::free_id(self.connection, &found.id)?;
         let parent_id = moved::parent_id(self.connection, found)?;
         let agent = unless_empty(&found.agent).unwrap_or(&found.provider);
         self.statements.create.execute(params![
-            found.id,
+            id,
             project_id,
             found.provider,
             agent,
@@ -210,7 +211,7 @@ impl<'a> Import<'a> {
             found.facts.last_prompt,
             found.at.0,
         ])?;
-        let FoundSession { home_id, location, id, .. } = found;
+        let FoundSession { home_id, location, .. } = found;
         let Facts { scope, provider_session_id, .. } = &found.facts;
         let provider_session_id = unless_empty(provider_session_id);
         self.statements.bind.execute((home_id, scope, provider_session_id, location, id))?;

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use sessd_proto::Facts;
+use uuid::Uuid;
 
 use super::import::{FoundSession, Key, Known};
 use super::merge::Name;
@@ -24,6 +25,12 @@ pub(super) fn follow(connection: &Connection, from: &Name, found: &FoundSession)
         provider_session_id,
     ))?;
     files::forget(connection, from.home_id, &from.location)
+}
+
+/// Returns the id for a new session: its own, unless that has become another one's by a merge.
+pub(super) fn free_id(connection: &Connection, id: &str) -> Result<String> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM aliases WHERE id = ?1")?;
+    Ok(if statement.exists([id])? { Uuid::new_v4().to_string() } else { id.to_owned() })
 }
 
 /// Moves a binding from the scope that it had earlier.

@@ -66,7 +66,7 @@ pub trait RealCli: Sync {
             .collect()
     }
 
-    /// Returns the arguments of a one-shot run in a copy of a session, if it has an option for that.
+    /// Returns the arguments of a one-shot run in a copy of a session, if it has such options.
     fn fork_arguments(&self, _id: &str, _prompt: &str) -> Option<Vec<String>> {
         None
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::Reason;
 use uuid::Uuid;
 
+use super::model_providers::ModelProviders;
 use super::names::{self, Names};
 use super::rollout::{self, Base, Rollout};
 use super::{Codex, live};
@@ -48,13 +49,13 @@ impl Discovery for Codex {
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        read(home, location, &Names::read(home))
+        read(home, location, &Names::read(home), &ModelProviders::read(home))
     }
 
-    /// Reads the names of sessions once for all of them.
+    /// Reads the names of sessions and the settings once for all of them.
     fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
-        let names = Names::read(home);
-        locations.iter().map(|location| read(home, location, &names)).collect()
+        let (names, services) = (Names::read(home), ModelProviders::read(home));
+        locations.iter().map(|location| read(home, location, &names, &services)).collect()
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -68,7 +69,7 @@ impl Discovery for Codex {
             Err(error) => return error.into(),
         };
         match rollout::open(Path::new(&location)) {
-            Ok(rollout) => judge(home, &location, &rollout),
+            Ok(rollout) => judge(home, &location, &rollout, &ModelProviders::read(home)),
             Err(_) => Verdict::UNREADABLE,
         }
     }
@@ -78,9 +79,9 @@ impl Discovery for Codex {
     }
 }
 
-fn read(home: &Home, location: &str, names: &Names) -> Option<Found> {
+fn read(home: &Home, location: &str, names: &Names, services: &ModelProviders) -> Option<Found> {
     let rollout = rollout::open(Path::new(location)).ok()?;
-    let verdict = judge(home, location, &rollout);
+    let verdict = judge(home, location, &rollout, services);
     let id = match &rollout.meta {
         Some(meta) => meta.id.clone(),
         None => id_in_name(location)?.to_owned(),
@@ -123,7 +124,7 @@ fn rollout_of<'a>(rollouts: &'a [Listed], id: &str) -> Option<&'a Listed> {
 }
 
 /// Applies the rules of the CLI, in its order.
-fn judge(home: &Home, location: &str, rollout: &Rollout) -> Verdict {
+fn judge(home: &Home, location: &str, rollout: &Rollout, services: &ModelProviders) -> Verdict {
     if let Some(fault) = rollout.fault {
         return Verdict::of(fault);
     }
@@ -139,6 +140,10 @@ fn judge(home: &Home, location: &str, rollout: &Rollout) -> Verdict {
     }
     if Path::new(location).starts_with(home.path.join(ARCHIVED)) {
         return Verdict::of(Reason::ArchivedByProvider);
+    }
+    let service = rollout.meta.as_ref().and_then(|meta| meta.model_provider.as_deref());
+    if service.is_some_and(|name| services.lack(name)) {
+        return Verdict::of(Reason::ModelProviderMissing);
     }
     Verdict::ACTIVE
 }

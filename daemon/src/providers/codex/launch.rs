@@ -1,8 +1,10 @@
 //! Command lines of Codex for a terminal.
 
+use std::path::Path;
+
 use sessd_proto::{Environment, LaunchPlan};
 
-use super::{Codex, flags, other_servers, turns};
+use super::{Codex, flags, model_providers, other_servers, rollout, turns};
 use crate::providers::{Accepts, Bound, Forks, Home, Launch, Launcher, Provider, TurnSpec};
 
 /// A Codex daemon would keep the session locked after the user has left.
@@ -33,6 +35,7 @@ impl Launcher for Codex {
         launch: &Launch,
     ) -> LaunchPlan {
         let mut args = interactive(&["resume", NO_DAEMON], launch);
+        args.extend(service(bound));
         if let Some(cwd) = cwd {
             // Without it the CLI asks which of the two directories is meant.
             args.extend(["-C".to_owned(), cwd.to_owned()]);
@@ -56,6 +59,7 @@ impl Forks for Codex {
         launch: &Launch,
     ) -> LaunchPlan {
         let mut args = interactive(&["fork", NO_DAEMON, "-C", cwd], launch);
+        args.extend(service(bound));
         args.push(bound.provider_session_id.clone());
         plan(home, cwd, args, launch)
     }
@@ -63,6 +67,12 @@ impl Forks for Codex {
     fn plan_turn(&self, home: &Home, spec: &TurnSpec) -> LaunchPlan {
         turns::plan(home, spec, "fork")
     }
+}
+
+/// Returns the argument that chooses the service that the session began with: the CLI refuses to go
+/// on with another one, which the settings may name by now.
+pub(super) fn service(bound: &Bound) -> Option<String> {
+    rollout::model_provider(Path::new(&bound.location)).map(|name| model_providers::choose(&name))
 }
 
 /// Returns these words, then what the launch asks for.

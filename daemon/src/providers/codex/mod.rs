@@ -11,6 +11,7 @@ mod discovery;
 mod flags;
 mod launch;
 mod live;
+mod model_providers;
 mod names;
 mod other_servers;
 mod rollout;

@@ -8,10 +8,10 @@ use toml::{Table, Value};
 
 use crate::providers::{Home, Launch, file};
 
-const SETTINGS: &str = "config.toml";
+pub(super) const SETTINGS: &str = "config.toml";
 
 /// The folder with the settings of all users.
-const SYSTEM: &str = "/etc/codex";
+pub(super) const SYSTEM: &str = "/etc/codex";
 
 /// The prefix of the arguments with the servers of a launch. An override of the whole table must
 /// precede them: they then complete it.

@@ -69,6 +69,7 @@ struct MetaPayload<'a> {
     #[serde(borrow)]
     source: Option<&'a RawValue>,
     cwd: Option<String>,
+    model_provider: Option<String>,
     #[serde(borrow)]
     git: Option<&'a RawValue>,
 }
@@ -98,6 +99,8 @@ struct Context {
 pub(super) struct Meta {
     pub(super) id: String,
     pub(super) base: Option<Base>,
+    /// The service that was asked for a model.
+    pub(super) model_provider: Option<String>,
     parent: Option<String>,
     kind: Kind,
     cwd: Option<String>,
@@ -191,6 +194,12 @@ impl Rollout {
     }
 }
 
+/// Returns the service that the session began with, from the head of its rollout alone.
+pub(super) fn model_provider(path: &Path) -> Option<String> {
+    let ends = HeadTail::read(path, SIDE_BYTES).ok()?;
+    heads(&ends).find_map(|record| meta(&record))?.model_provider
+}
+
 fn heads(ends: &HeadTail) -> impl Iterator<Item = Record<'_>> {
     ends.head().flat_map(records).inspect(|record: &Record<'_>| KINDS.note(&record.of))
 }
@@ -224,6 +233,7 @@ fn meta(record: &Record<'_>) -> Option<Meta> {
     Some(Meta {
         id: payload.id,
         base: part(payload.history_base),
+        model_provider: payload.model_provider,
         parent: payload.forked_from_id.or(spawner),
         kind,
         cwd: payload.cwd,

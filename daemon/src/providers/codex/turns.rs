@@ -23,6 +23,7 @@ pub(super) fn plan(home: &Home, spec: &TurnSpec, verb: &str) -> LaunchPlan {
     args.extend(spec.resume.as_ref().map(|_| verb.to_owned()));
     args.extend(["--json", "--skip-git-repo-check"].map(str::to_owned));
     args.extend(flags::arguments(&spec.launch));
+    args.extend(spec.resume.as_ref().and_then(launch::service));
     args.push("--".to_owned());
     args.extend(spec.resume.as_ref().map(|bound| bound.provider_session_id.clone()));
     // `-` stands for standard input.

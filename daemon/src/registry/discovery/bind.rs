@@ -44,13 +44,12 @@ impl Discovery {
         let doubt = match self.homes.trouble(home_id) {
             // A store that never existed is made with the first transcript.
             Some(Trouble::Missing) if !self.store.read(had_transcripts).await? => None,
-            doubt => doubt,
+            _ => self.homes.doubt(home_id),
         };
-        if let Some(trouble) = doubt {
+        if let Some(doubt) = doubt {
             let what = format!(
-                "cannot tell now whether the session {} was started: {}",
+                "cannot tell now whether the session {} was started: {doubt}",
                 session.short_id(),
-                trouble.describe()
             );
             return Err(Fault::new(FaultCode::StatusUnknown, what)
                 .hint("what the daemon sees: `sessctl doctor`"));
@@ -165,12 +164,22 @@ pub(crate) fn bind(
 ) -> crate::store::Result<bool> {
     let other = match bindings::bound_to(tx, row.home_id, scope, id)? {
         Some((other, _)) if other == row.session.id => return Ok(true),
-        Some((_, since)) if since < row.session.created_at => return Ok(false),
+        Some((other, since)) if since < row.session.created_at && !is_copy(tx, row, &other)? => {
+            return Ok(false);
+        }
         None if bindings::was_bound(tx, row.home_id, scope, id)? => return Ok(false),
         found => found.map(|(other, _)| other),
     };
     bindings::bind_provider_id(tx, row, other.as_deref(), id, now())?;
     Ok(true)
+}
+
+/// True if a session that a sweep has found may be the copy that `row` waits for. A copy begins with
+/// the records of the original, and so before the copy was asked for.
+fn is_copy(tx: &Transaction<'_>, row: &Stored, other: &str) -> crate::store::Result<bool> {
+    let Some(original) = &row.session.parent_id else { return Ok(false) };
+    let found = sessions::by_id(tx, other)?;
+    Ok(original != other && found.is_some_and(|found| found.seq > row.seq))
 }
 
 /// True if the provider has not yet said which session this is, or has only announced an id that

@@ -249,6 +249,13 @@ impl Homes {
         self.state(home_id).trouble
     }
 
+    /// Returns why a session that a home does not show may be in it all the same, in words for
+    /// people; `None` if the last sweep has seen the whole home.
+    pub(crate) fn doubt(&self, home_id: i64) -> Option<String> {
+        let State { trouble, gaps, .. } = self.state(home_id);
+        trouble.map(|trouble| trouble.describe()).or_else(|| describe(&gaps))
+    }
+
     /// Returns a copy of the state of a home.
     pub(crate) fn state(&self, home_id: i64) -> State {
         self.states().get(&home_id).cloned().unwrap_or_default()
@@ -288,6 +295,7 @@ impl Homes {
     /// Describes a home for `providers` and `doctor`.
     pub(crate) fn info(&self, known: &KnownHome) -> HomeInfo {
         let State { trouble, gaps, .. } = self.state(known.id);
+        let detail = self.doubt(known.id);
         let state = match trouble {
             None if gaps.is_empty() => HomeState::Ok,
             None => HomeState::Incomplete,
@@ -295,11 +303,7 @@ impl Homes {
             Some(Trouble::Unreadable(_) | Trouble::Hung) => HomeState::Unreadable,
             Some(Trouble::Held { .. }) => HomeState::Held,
         };
-        HomeInfo {
-            path: known.home.path.to_string_lossy().into_owned(),
-            state,
-            detail: trouble.map(|trouble| trouble.describe()).or_else(|| describe(&gaps)),
-        }
+        HomeInfo { path: known.home.path.to_string_lossy().into_owned(), state, detail }
     }
 
     /// Returns the parts of all homes that cannot be read now, at most 100.

@@ -1,5 +1,6 @@
-//! In-memory turn queues, one per session, or per transcript if that has two: the waiting turns, the running one, and the signal that
-//! stops it early. Runs nothing and stores nothing.
+//! In-memory turn queues, one per session, or per transcript if two sessions share one: the
+//! waiting turns, the running one, and the signal that stops it early.
+//! Runs nothing and stores nothing.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
