@@ -174,7 +174,7 @@ pub(crate) fn bind(
     Ok(true)
 }
 
-/// True if a session that a sweep has found may be the copy that `row` waits for. A copy begins with
+/// True if a session that a sweep has found may be the copy that `row` waits for. It begins with
 /// the records of the original, and so before the copy was asked for.
 fn is_copy(tx: &Transaction<'_>, row: &Stored, other: &str) -> crate::store::Result<bool> {
     let Some(original) = &row.session.parent_id else { return Ok(false) };
