@@ -105,7 +105,10 @@ impl Home {
 
 /// The folder of the project's transcripts.
 fn folder(sandbox: &Sandbox) -> String {
-    let project = sandbox.home().join("project");
+    folder_of(&sandbox.home().join("project"))
+}
+
+fn folder_of(project: &Path) -> String {
     project.to_str().unwrap().replace(|c: char| !c.is_ascii_alphanumeric(), "-")
 }
 
@@ -114,7 +117,7 @@ fn write_session(sandbox: &Sandbox, project: &Path) -> PathBuf {
         "type": "user", "message": {"role": "user", "content": "a question"},
         "timestamp": "2026-11-21T08:00:00.000Z", "cwd": project, "entrypoint": "cli",
     });
-    let name = format!(".claude/projects/{}/{}.jsonl", folder(sandbox), Uuid::new_v4());
+    let name = format!(".claude/projects/{}/{}.jsonl", folder_of(project), Uuid::new_v4());
     sandbox.write(&name, format!("{record}\n"))
 }
 
@@ -169,6 +172,25 @@ fn gone_is_not_what_a_home_lost_with_more_than_half() {
     }
     home.assert_as_before();
     assert_eq!(home.problem(), None);
+}
+
+/// The rest of a home in doubt tells nothing about a folder that still has most of its sessions.
+#[test]
+fn gone_from_its_own_folder_is_proven_in_a_held_home() {
+    let home = Home::with(3);
+    let other = home.sandbox.dir("other");
+    let lost: Vec<PathBuf> = (0..5).map(|_| write_session(&home.sandbox, &other)).collect();
+    run_job(&home.sandbox, "discovery");
+    let one = &home.transcripts()[0];
+    lost.iter().chain([one]).for_each(|path| fs::remove_file(path).unwrap());
+    run_job(&home.sandbox, "discovery");
+    let active = |session: &Session| session.status == Status::Active;
+    assert!(home.sessions().values().all(active), "a sweep concludes nothing");
+    let id = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let of_lost = check(&home.sandbox, &id(&lost[0]));
+    assert_eq!(verdict(&of_lost), (Status::Unknown, Some("home_held")));
+    let of_one = check(&home.sandbox, &id(one));
+    assert_eq!(verdict(&of_one), (Status::Expired, Some("transcript_missing")));
 }
 
 #[test]

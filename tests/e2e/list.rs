@@ -162,6 +162,7 @@ fn a_list_shows_what_its_provider_deletes_soon() {
     list.args(["list", "--sort", "expires"]);
     let mut terminal = Terminal::spawn(list, 40, 120);
     assert!(terminal.wait_exit(DEADLINE).success());
+    terminal.wait_for_all(DEADLINE);
     let screen = terminal.screen();
     let expiry = |line: &str| line.split_whitespace().nth(3).map(str::to_owned);
     let shown: Vec<_> = screen.lines().filter_map(expiry).take(4).collect();

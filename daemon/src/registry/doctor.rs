@@ -13,8 +13,9 @@ use crate::clock::now;
 use crate::copies::Copy;
 use crate::providers::{self, Version};
 use crate::store::sessions;
+use crate::store::twins::{self, Pair};
 
-/// The most copies, and the most sessions in danger, that are listed.
+/// The most copies, sessions in danger, and pairs of sessions that are listed, of each.
 const FINDINGS_MAX: usize = 20;
 
 /// A clock before this time (2025-01-01) was never set.
@@ -38,6 +39,8 @@ impl Registry {
             .store
             .read_slowly(|c| sessions::with_reason(c, Reason::DeletedAtNextStart, FINDINGS_MAX));
         findings.extend(endangered.await?.iter().map(|row| danger_finding(&row.session)));
+        let pairs = self.store.read_slowly(|c| twins::pairs(c, FINDINGS_MAX)).await?;
+        findings.extend(pairs.iter().map(twins_finding));
         for info in self.providers().await?.providers {
             findings.push(program_finding(&info));
             findings.extend(records_finding(&info.name));
@@ -80,7 +83,18 @@ fn danger_finding(session: &Session) -> Finding {
     finding(Level::Warning, provider, message, Some(&hint))
 }
 
-/// Quotes a path for a shell.
+fn twins_finding(pair: &Pair) -> Finding {
+    let Pair { writer, other, key } = pair;
+    let message = format!(
+        "the sessions {writer} and {other} are one transcript under two names; both have keys, so \
+         both stay, and only one of them can run at a time"
+    );
+    let key = quoted(key);
+    let hint = format!("make one session of them: `sessctl key move {key} {writer}`");
+    finding(Level::Warning, "sessions", message, Some(&hint))
+}
+
+/// Quotes a word for a shell.
 fn quoted(path: &str) -> String {
     format!("'{}'", path.replace('\'', "'\\''"))
 }

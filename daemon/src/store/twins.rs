@@ -48,3 +48,32 @@ pub fn all(connection: &Connection) -> Result<HashMap<String, String>> {
     let rows = statement.query_map([], |row| row.try_into())?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
+
+/// Two sessions of one transcript.
+#[derive(Debug)]
+pub struct Pair {
+    /// The id of the session that names the writer of both.
+    pub writer: String,
+    /// The id of the other.
+    pub other: String,
+    /// A key of the other.
+    pub key: String,
+}
+
+/// Returns the first `limit` pairs, by their ids.
+///
+/// # Errors
+/// Fails if the registry cannot be read.
+pub fn pairs(connection: &Connection, limit: usize) -> Result<Vec<Pair>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT t.writer_id AS writer, t.session_id AS other, min(k.key) AS key
+         FROM twins t JOIN keys k ON k.session_id = t.session_id
+         WHERE t.session_id <> t.writer_id GROUP BY t.session_id
+         ORDER BY t.writer_id, t.session_id LIMIT ?1",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = statement.query_map([limit], |row| {
+        Ok(Pair { writer: row.get("writer")?, other: row.get("other")?, key: row.get("key")? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}

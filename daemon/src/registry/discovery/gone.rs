@@ -7,6 +7,7 @@
 //! and verdicts; lists nothing itself.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use sessd_proto::{Fault, Kind, Reason, Status, Timestamp};
@@ -14,7 +15,8 @@ use sessd_proto::{Fault, Kind, Reason, Status, Timestamp};
 use super::Discovery;
 use super::sweep::Sweep;
 use crate::clock::now;
-use crate::providers::{Gap, Verdict, hides};
+use crate::providers::{Gap, Verdict, file_of, hides};
+use crate::registry::homes::gate::LISTING_TIMEOUT;
 use crate::registry::homes::{HOME_REASONS, KnownHome, Trouble};
 use crate::store::sessions::Stored;
 use crate::store::{bindings, files, sessions};
@@ -60,14 +62,49 @@ impl Discovery {
             return Ok(Some(Trouble::Held { lost: surprising, of }));
         }
         sweep.lost = lost.len();
-        for row in lost {
-            let verdict = self.verdict_of(known, &row, None).await?;
-            self.store_verdict(&row, verdict).await?;
+        // A file that is replaced while its folder is listed may be missed by the listing. Only
+        // then is the provider asked: each of its checks of a missing transcript lists the home.
+        let files: Vec<_> = lost.iter().map(|row| file_of(&row.location).to_owned()).collect();
+        let exist = move |_: &KnownHome| -> Vec<bool> {
+            files.iter().map(|file| Path::new(file).symlink_metadata().is_ok()).collect()
+        };
+        let Some(exist) = self.homes.ask(known, LISTING_TIMEOUT, exist).await? else {
+            return Ok(self.homes.trouble(known.id));
+        };
+        for (row, exists) in lost.iter().zip(exist) {
+            let verdict =
+                if exists { self.verdict_of(known, row, None).await? } else { Verdict::EXPIRED };
+            self.store_verdict(row, verdict).await?;
         }
         self.store
             .write(move |tx| vanished.iter().try_for_each(|path| files::forget(tx, home_id, path)))
             .await?;
         Ok(None)
+    }
+
+    /// True if a session is gone from its folder or database, and that did not lose more than
+    /// half of what the last sweep saw in it: then the rest of the home tells nothing about it.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
+    pub(super) async fn is_gone_from_folder(
+        &self,
+        known: &KnownHome,
+        row: &Stored,
+    ) -> Result<bool, Fault> {
+        let home_id = known.id;
+        let seen = self.store.read_slowly(move |c| files::of_home(c, home_id)).await?;
+        let location = row.location.clone();
+        let is_gone = move |known: &KnownHome| {
+            let Ok(listing) = known.provider.discovery().list(&known.home) else { return false };
+            let folder = folder_of(&location);
+            let listed = listing.transcripts.iter().map(|it| &*it.location);
+            let there: HashSet<&str> = listed.filter(|it| folder_of(it) == folder).collect();
+            let of = seen.keys().filter(|it| folder_of(it) == folder);
+            let (kept, lost): (Vec<_>, Vec<_>) = of.partition(|it| there.contains(&***it));
+            !listing.hides(&location) && !there.contains(&*location) && lost.len() <= kept.len()
+        };
+        Ok(self.homes.ask(known, LISTING_TIMEOUT, is_gone).await?.unwrap_or(false))
     }
 
     /// Returns the sessions whose transcripts were last seen at these locations.
@@ -129,6 +166,14 @@ impl Discovery {
             self.store_verdict(&row, verdict).await?;
         }
         Ok(())
+    }
+}
+
+/// Returns the folder of the file at a location; of a database row, the database.
+fn folder_of(location: &str) -> &str {
+    match file_of(location) {
+        file if file.len() < location.len() => file,
+        file => file.rsplit_once('/').map_or("", |(folder, _)| folder),
     }
 }
 

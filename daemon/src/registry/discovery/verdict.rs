@@ -84,12 +84,18 @@ impl Discovery {
             let mut verdict = self.verdict_of(known, &row, path).await?;
             if verdict.status == Status::Expired && row.session.status != Status::Expired {
                 // Look through the whole home first: the session may have moved, or the home may
-                // be in doubt.
-                self.sweep_home(known).await?;
-                row = self.load(seq).await?;
-                verdict = self.verdict_of(known, &row, path).await?;
-                let held = matches!(self.homes.trouble(known.id), Some(Trouble::Held { .. }));
-                if verdict.status == Status::Expired && held && losses == Losses::Doubt {
+                // be in doubt. What a sweep has left in doubt already, the next one judges again.
+                let is_held = || matches!(self.homes.trouble(known.id), Some(Trouble::Held { .. }));
+                if !(is_held() && row.session.reason == Some(Reason::HomeHeld)) {
+                    self.sweep_home(known).await?;
+                    row = self.load(seq).await?;
+                    verdict = self.verdict_of(known, &row, path).await?;
+                }
+                if verdict.status == Status::Expired
+                    && losses == Losses::Doubt
+                    && is_held()
+                    && !self.is_gone_from_folder(known, &row).await?
+                {
                     verdict = Verdict::of(Reason::HomeHeld);
                 }
             }

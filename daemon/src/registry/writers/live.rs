@@ -80,11 +80,11 @@ impl Writers {
         let alive = leases.into_iter().filter(|lease| is_alive(lease, &boot_id));
         let mut leases: HashMap<_, _> =
             alive.map(|lease| (lease.session_id.clone(), lease)).collect();
+        let of_twin = |(id, writer)| Some((writer, leases.get(id)?.clone()));
+        let by_writer: HashMap<&String, _> = twins.iter().filter_map(of_twin).collect();
         for (id, writer) in &twins {
-            let mut group = twins.iter().filter(|(_, other)| *other == writer);
-            let lease = group.find_map(|(twin, _)| leases.get(twin).cloned());
-            if let Some(lease) = lease {
-                leases.entry(id.clone()).or_insert(lease);
+            if let Some(lease) = by_writer.get(writer) {
+                leases.entry(id.clone()).or_insert_with(|| lease.clone());
             }
         }
         // Concurrently: one home that hangs must not delay the others.
