@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::vocabulary::vocabulary;
-use crate::{Json, Reason, Timestamp};
+use crate::{Environment, Json, Reason, Timestamp};
 
 /// One conversation. What is unknown is `null`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -189,10 +189,14 @@ pub struct ListRequest {
     pub limit: u32,
     /// The `next` of the previous page.
     pub after: Option<String>,
+    /// The caller's environment, as `environment` names it: homes that it selects are looked
+    /// through first if they are new.
+    pub environment: Environment,
 }
 
 vocabulary! {
-    /// The order of a list.
+    /// The order of a list. To read all pages of a list as a whole, take `created`: in another
+    /// order a session may move past the cursor between two pages.
     pub enum Sort, default Activity {
         /// By last activity, newest first.
         Activity = "activity",

@@ -37,6 +37,7 @@ mod hung_disk;
 mod keys;
 mod limits;
 mod list;
+mod list_whole;
 mod live;
 mod lost_at_start;
 mod mid_answer;

@@ -1,7 +1,11 @@
 //! `sessctl list`.
 
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
-use sessd_proto::session::{ListRequest, Sort, UnreadablePart};
+use sessd_proto::client::Client;
+use sessd_proto::session::{ListRequest, SessionPage, Sort, UnreadablePart};
 use sessd_proto::{Fault, Kind, LiveState, Session, Status, Timestamp};
 
 use super::resume::quoted;
@@ -55,8 +59,8 @@ pub(crate) struct Args {
     /// Continue after the page that ended with this cursor
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
-    /// Print every session, however many there are
-    #[arg(long)]
+    /// Print every session, however many there are; waits for the first sweep after a start
+    #[arg(long, conflicts_with = "after")]
     all: bool,
 }
 
@@ -72,6 +76,9 @@ const DAY_MS: i64 = 24 * HOUR_MS;
 /// An expiry nearer than this is shown, in milliseconds.
 const EXPIRY_NEAR_MS: i64 = 3 * DAY_MS;
 
+/// How long `--all` waits for the first sweep.
+const FIRST_SWEEP_TIMEOUT: Duration = Duration::from_secs(120);
+
 /// The JSON output of `list` and `check`.
 #[derive(Serialize)]
 pub(super) struct Sessions {
@@ -86,7 +93,8 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     } else {
         args.project.map(|dir| absolute(&dir)).transpose()?
     };
-    let mut request = ListRequest {
+    let mut client = context.connect()?;
+    let request = ListRequest {
         project,
         provider: args.provider,
         agent: args.agent,
@@ -99,15 +107,10 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         sort: args.sort,
         limit: if args.all { 500 } else { args.limit },
         after: args.after,
+        environment: context.declared_environment(&mut client)?,
     };
-    let mut client = context.connect()?;
-    let mut page = client.list(request.clone())?;
-    let mut sessions = std::mem::take(&mut page.sessions);
-    while args.all && page.next.is_some() {
-        request.after = page.next.take();
-        page = client.list(request.clone())?;
-        sessions.append(&mut page.sessions);
-    }
+    let mut page = if args.all { whole(&mut client, request)? } else { client.list(request)? };
+    let sessions = std::mem::take(&mut page.sessions);
     note_discovering(context, page.discovering);
     note_unreadable(context, &page.unreadable);
     if context.output.is_json() {
@@ -125,6 +128,32 @@ pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
         context.output.note(&format!("more: `{}` (or --all)", next_page(&next)));
     }
     Ok(())
+}
+
+/// Returns all sessions in one page. The daemon is asked for them in the order of their creation:
+/// a session that moves to the front of the requested order meanwhile would be missed.
+fn whole(client: &mut Client, mut request: ListRequest) -> Result<SessionPage, Fault> {
+    let order = std::mem::replace(&mut request.sort, Sort::Created);
+    let deadline = Instant::now() + FIRST_SWEEP_TIMEOUT;
+    let mut all = client.list(request.clone())?;
+    while all.discovering && Instant::now() < deadline {
+        // Each call waits for the sweep for a while.
+        all = client.list(request.clone())?;
+    }
+    while let Some(next) = all.next.take() {
+        request.after = Some(next);
+        let mut page = client.list(request.clone())?;
+        all.sessions.append(&mut page.sessions);
+        all.next = page.next;
+    }
+    match order {
+        Sort::Activity => all.sessions.sort_by_key(|session| Reverse(session.last_activity)),
+        Sort::Created => {}
+        Sort::Expires => {
+            all.sessions.sort_by_key(|it| (it.expires_at.is_none(), it.expires_at));
+        }
+    }
+    Ok(all)
 }
 
 /// Notes that sessions may be missing while the first sweep is running.

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 use serde_json::{Value, json};
@@ -21,6 +21,9 @@ const DEBOUNCE: Duration = Duration::from_millis(150);
 /// Pause after a sweep, as a multiple of its duration: at most 9 % of the time is spent on homes
 /// that change all the time.
 const PAUSE_FACTOR: u32 = 10;
+
+/// The longest pause: a disk that hangs must not delay what happens on others.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Interval for looking for new directories to watch.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
@@ -66,11 +69,15 @@ pub(super) fn watch(registry: Arc<Registry>) {
             // Before the sweep, which finds files made in a directory before it is watched.
             let Some(refreshed) = refresh(&registry, watch).await else { return };
             watch = refreshed;
-            let started = Instant::now();
-            if let Err(fault) = registry.discovery.sweep().await {
-                tracing::warn!("sweep: {fault}");
-            }
-            tokio::time::sleep(started.elapsed() * PAUSE_FACTOR).await;
+            // Not the time that it waits for another sweep.
+            let took = match registry.discovery.sweep().await {
+                Ok(sweeps) => sweeps.iter().fold(Duration::ZERO, |sum, it| sum + it.duration()),
+                Err(fault) => {
+                    tracing::warn!("sweep: {fault}");
+                    PAUSE_MAX
+                }
+            };
+            tokio::time::sleep((took * PAUSE_FACTOR).min(PAUSE_MAX)).await;
         }
     });
 }

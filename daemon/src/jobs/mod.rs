@@ -83,22 +83,17 @@ impl Jobs {
         let (sweeps, others): (Vec<_>, Vec<_>) =
             self.table.iter().partition(|entry| entry.name == "discovery");
         // Discovery first: the other jobs rely on an up-to-date registry.
-        for entry in sweeps.into_iter().chain(others) {
-            let last = self.last_due(entry).await.unwrap_or_default();
-            // Even if it is not due, since files may have changed while no daemon was running.
-            let at_once = (entry.name == "discovery").then(now);
-            if let Some(due) = entry.schedule.missed(last, now()).or(at_once) {
-                self.fire(entry, due).await;
-            }
-        }
+        self.make_up_for(&sweeps).await;
         // Lists wait for the first sweep. If the run above has failed, try once more.
         if !self.registry.discovery.has_swept() {
             let swept = self.registry.discovery.sweep().await;
             let _ = swept.inspect_err(|fault| tracing::error!("first sweep: {fault}"));
         }
+        // Before the other jobs, which may take a while: a session that begins meanwhile is seen.
         if self.registry.config().discovery.watch {
             discovery::watch(Arc::clone(&self.registry));
         }
+        self.make_up_for(&others).await;
         let scheduler = JobScheduler::new().await.map_err(Fault::internal)?;
         for (index, entry) in self.table.iter().enumerate() {
             let jobs = Arc::clone(self);
@@ -114,6 +109,18 @@ impl Jobs {
             scheduler.add(job.map_err(Fault::internal)?).await.map_err(Fault::internal)?;
         }
         scheduler.start().await.map_err(Fault::internal)
+    }
+
+    /// Runs the jobs whose last run was missed. Discovery is always due: files may have changed
+    /// while no daemon was running.
+    async fn make_up_for(&self, entries: &[&Entry]) {
+        for entry in entries {
+            let last = self.last_due(entry).await.unwrap_or_default();
+            let at_once = (entry.name == "discovery").then(now);
+            if let Some(due) = entry.schedule.missed(last, now()).or(at_once) {
+                self.fire(entry, due).await;
+            }
+        }
     }
 
     /// Runs a job that is due; a failure is stored as its result and logged.

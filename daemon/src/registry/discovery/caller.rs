@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use sessd_proto::{Environment, Fault};
+use tokio::time::timeout;
 
-use super::Discovery;
+use super::{Discovery, FIRST_SWEEP_TIMEOUT};
 use crate::registry::homes::Remember;
 
 impl Discovery {
@@ -19,5 +20,20 @@ impl Discovery {
             tokio::spawn(async move { discovery.sweep().await.map(drop) });
         }
         Ok(())
+    }
+
+    /// Remembers the homes of a caller, and sweeps if one of them is new. Returns false if that
+    /// sweep takes so long that it goes on in the background.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read or written.
+    pub(crate) async fn find_homes(self: &Arc<Self>, env: &Environment) -> Result<bool, Fault> {
+        if !self.homes.remember(env, Remember::Existing).await? {
+            return Ok(true);
+        }
+        let discovery = Arc::clone(self);
+        let sweep = tokio::spawn(async move { discovery.sweep().await.map(drop) });
+        // A home that cannot be swept is named by the list.
+        Ok(timeout(FIRST_SWEEP_TIMEOUT, sweep).await.is_ok())
     }
 }

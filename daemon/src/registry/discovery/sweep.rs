@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::try_join_all;
 use serde::Serialize;
@@ -35,9 +35,16 @@ pub(crate) struct Sweep {
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
     unreadable: usize,
-    ms: u128,
+    ms: u64,
     #[serde(skip)]
     began: Timestamp,
+}
+
+impl Sweep {
+    /// Returns the time from the listing of the home to the end of its sweep.
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_millis(self.ms)
+    }
 }
 
 /// One home during a sweep.
@@ -226,7 +233,7 @@ impl Discovery {
         sweep.trouble = trouble.as_ref().map(Trouble::describe);
         sweep.unreadable = gaps.len();
         self.update_home(&known, trouble, gaps, had_any).await?;
-        sweep.ms = started.elapsed().as_millis();
+        sweep.ms = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
         Ok(sweep)
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use sessd_proto::Fault;
-use sessd_proto::session::{CheckRequest, ListRequest, SessionPage};
+use sessd_proto::session::{CheckRequest, ListRequest, SessionPage, Sort};
 
 use super::Sessions;
 use crate::registry::discovery::verdict::Losses;
@@ -22,8 +22,13 @@ impl Sessions {
     ) -> Result<SessionPage, Fault> {
         let (rows, next) = if request.selectors.is_empty() {
             self.discovery.wait_for_first_sweep().await;
-            let list =
-                ListRequest { limit: request.limit, after: request.after, ..Default::default() };
+            // In an order that does not change from page to page.
+            let list = ListRequest {
+                sort: Sort::Created,
+                limit: request.limit,
+                after: request.after,
+                ..Default::default()
+            };
             self.store.read(move |c| page::list(c, &list)).await?
         } else {
             let mut rows = Vec::new();

@@ -56,7 +56,8 @@ impl Sessions {
     /// # Errors
     /// Fails with `usage` for an invalid limit or cursor, or if the registry cannot be read.
     pub(crate) async fn list(self: &Arc<Self>, request: ListRequest) -> Result<SessionPage, Fault> {
-        let discovering = !self.discovery.wait_for_first_sweep().await;
+        let has_swept = self.discovery.wait_for_first_sweep().await;
+        let discovering = !(has_swept && self.discovery.find_homes(&request.environment).await?);
         let project = match &request.project {
             Some(dir) => Some(self.homes.directories.project_of(dir).await?),
             None => None,
