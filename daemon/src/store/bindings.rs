@@ -187,28 +187,46 @@ pub fn by_location(connection: &Connection, home_id: i64) -> Result<HashMap<Stri
 
 /// Recomputes the predicted expiry of all sessions of a home, after the provider's retention
 /// settings changed. `age_ms` counts from the file's modification or from the last activity.
+/// Announces the sessions that thereby expire within `lead_ms`; those that come so near later are
+/// announced by their checks.
 ///
 /// # Errors
 /// Fails if the registry cannot be written.
 pub fn predict_expiry(
     connection: &Connection,
     home_id: i64,
-    age_ms: Option<i64>,
-    by_modification: bool,
+    (age_ms, by_modification): (Option<i64>, bool),
+    (at, lead_ms): (Timestamp, i64),
 ) -> Result<()> {
     let basis = if by_modification {
         "(SELECT f.mtime_ns / 1000000 FROM files f
           WHERE f.home_id = b.home_id AND f.path = b.location)"
     } else {
-        "sessions.last_activity"
+        "s.last_activity"
     };
-    let sql = format!(
-        "UPDATE sessions SET expires_at = {basis} + ?2, revision = revision + 1
-         FROM bindings b
-         WHERE b.session_id = sessions.id AND b.current = 1 AND b.home_id = ?1
-           AND sessions.reason IS NOT 'deleted_at_next_start'
-           AND sessions.expires_at IS NOT {basis} + ?2"
+    let near = format!(
+        "SELECT s.id, {basis} + ?2 AS new FROM sessions s
+         JOIN bindings b ON b.session_id = s.id AND b.current = 1
+         WHERE b.home_id = ?1 AND s.reason IS NOT 'deleted_at_next_start'
+           AND s.status <> 'expired' AND s.kind <> 'subagent'
+           AND new < ?3 AND s.checked_at >= new - ?4
+           AND (s.expires_at IS NULL OR s.expires_at >= ?3)
+         ORDER BY s.seq"
     );
-    connection.execute(&sql, (home_id, age_ms))?;
+    let mut near = connection.prepare(&near)?;
+    let mut rows = near.query((home_id, age_ms, at.plus_ms(lead_ms).0, lead_ms))?;
+    while let Some(row) = rows.next()? {
+        let (id, new): (String, i64) = (row.get("id")?, row.get("new")?);
+        let data = serde_json::json!({ "expires_at": Timestamp(new) });
+        events::append(connection, at, EventType::Expiring, Some(&id), &data)?;
+    }
+    let update = format!(
+        "UPDATE sessions AS s SET expires_at = {basis} + ?2, revision = revision + 1
+         FROM bindings b
+         WHERE b.session_id = s.id AND b.current = 1 AND b.home_id = ?1
+           AND s.reason IS NOT 'deleted_at_next_start'
+           AND s.expires_at IS NOT {basis} + ?2"
+    );
+    connection.execute(&update, (home_id, age_ms))?;
     Ok(())
 }

@@ -290,9 +290,10 @@ impl Discovery {
         }
         if !is_new {
             let home_id = known.id;
-            let (age_ms, modified) = present.map_or((None, false), |(age, by)| (Some(age), by));
+            let rule = present.map_or((None, false), |(age, by)| (Some(age), by));
+            let warning = (now(), 1000 * i64::from(self.config.heartbeat.expiring_s));
             let predict = move |tx: &rusqlite::Transaction<'_>| {
-                bindings::predict_expiry(tx, home_id, age_ms, modified)
+                bindings::predict_expiry(tx, home_id, rule, warning)
             };
             self.store.write(predict).await?;
         }

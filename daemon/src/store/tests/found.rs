@@ -35,6 +35,25 @@ fn session_that_expires_soon_is_announced_when_it_is_found() {
 }
 
 #[test]
+fn session_that_new_settings_let_expire_soon_is_announced() {
+    let (connection, home) = with_home();
+    let at = found(home, 1).at;
+    import(&connection, &FoundSession { expires_at: Some(at.plus_ms(90_000)), ..found(home, 1) });
+    let last_activity = stored(&connection, &found(home, 1).id).session.last_activity;
+    let (new, lead_ms) = (at.plus_ms(2_000), 3_000);
+    let age_ms = new.0 - last_activity.0;
+    for (now, count) in [(at.plus_ms(-2_000), 0), (at, 1), (at, 1)] {
+        let rule = (Some(age_ms), false);
+        bindings::predict_expiry(&connection, home, rule, (now, lead_ms)).unwrap();
+        assert_eq!(announced(&connection), count, "{now}");
+        if count == 0 {
+            let later = (Some(age_ms + 90_000), false);
+            bindings::predict_expiry(&connection, home, later, (now, lead_ms)).unwrap();
+        }
+    }
+}
+
+#[test]
 fn session_whose_scope_has_changed_stays_the_same() {
     let (connection, home) = with_home();
     let in_scope = |id: &str, scope: &str, earlier: Option<&str>| {
@@ -77,7 +96,7 @@ fn session_in_danger_keeps_its_prediction() {
     };
     import::upsert(&connection, &danger).unwrap();
     import::upsert(&connection, &found(home, 2)).unwrap();
-    bindings::predict_expiry(&connection, home, Some(1_000), false).unwrap();
+    bindings::predict_expiry(&connection, home, (Some(1_000), false), (NEAR, 0)).unwrap();
     let expires_at = |id| stored(&connection, id).session.expires_at;
     assert_eq!(expires_at(&danger.id), Some(Timestamp(7)));
     assert_eq!(expires_at("id-0002"), Some(Timestamp(1_002)));

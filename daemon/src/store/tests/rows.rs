@@ -232,7 +232,8 @@ fn expiry_is_predicted_from_activity_or_from_the_file() {
     let seen = (1, 5_000_000, 1);
     files::remember(&connection, home, "/home/1.jsonl", seen).unwrap();
     let predicted = |age_ms, modified| {
-        bindings::predict_expiry(&connection, home, age_ms, modified).unwrap();
+        let rule = (age_ms, modified);
+        bindings::predict_expiry(&connection, home, rule, (Timestamp(0), 0)).unwrap();
         let Session { expires_at, revision, .. } = stored(&connection, "id-0001").session;
         (expires_at.map(|at| at.0), revision)
     };
