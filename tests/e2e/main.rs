@@ -43,6 +43,7 @@ mod lost_at_start;
 mod mid_answer;
 mod new;
 mod odd_disks;
+mod one_transcript;
 mod permissions_real;
 mod power_loss;
 mod private_files;
