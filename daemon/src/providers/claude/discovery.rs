@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use sessd_proto::Kind;
 
+use super::lineage::{Origin, Siblings};
 use super::transcript::Lineage;
-use super::{Claude, lineage, live, settings, transcript};
+use super::{Claude, live, settings, transcript};
 use crate::providers::munged::munged;
 use crate::providers::{
     Background, Bound, Discovery, Found, Home, Listing, LiveReader, RetentionReader,
@@ -30,23 +31,13 @@ impl Discovery for Claude {
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        let place = Place::of(home, location)?;
-        let (mut found, lineage) = transcript::read(Path::new(location))?;
-        // A copy in the folder of another project begins with the records of the first.
-        let last = found.facts.cwd.as_deref().filter(|cwd| munged(cwd) == place.scope);
-        if let Some(last) = last.filter(|_| munged(&found.facts.launch_dir) != place.scope) {
-            found.facts.launch_dir = last.to_owned();
-        }
-        found.facts.provider_session_id = place.stem;
-        found.facts.scope = place.scope;
-        if place.is_subagent {
-            found.facts.kind = Kind::Subagent;
-            found.parent = place.parent;
-            found.verdict = Verdict::SUBAGENT;
-        } else {
-            add_lineage(home, Path::new(location), lineage, &mut found);
-        }
-        Some(found)
+        read(home, location, &mut Siblings::default())
+    }
+
+    /// Compares the transcripts of a folder once for all copies in it.
+    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
+        let mut siblings = Siblings::default();
+        locations.iter().map(|location| read(home, location, &mut siblings)).collect()
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -85,13 +76,33 @@ impl Discovery for Claude {
     }
 }
 
+fn read(home: &Home, location: &str, siblings: &mut Siblings) -> Option<Found> {
+    let place = Place::of(home, location)?;
+    let (mut found, lineage) = transcript::read(Path::new(location))?;
+    // A copy in the folder of another project begins with the records of the first.
+    let last = found.facts.cwd.as_deref().filter(|cwd| munged(cwd) == place.scope);
+    if let Some(last) = last.filter(|_| munged(&found.facts.launch_dir) != place.scope) {
+        found.facts.launch_dir = last.to_owned();
+    }
+    found.facts.provider_session_id = place.stem;
+    found.facts.scope = place.scope;
+    if place.is_subagent {
+        found.facts.kind = Kind::Subagent;
+        found.parent = place.parent;
+        found.verdict = Verdict::SUBAGENT;
+    } else {
+        let Lineage { opening, continued_in } = lineage;
+        let (path, last_activity) = (Path::new(location), found.facts.last_activity);
+        let origin = opening.and_then(|it| siblings.origin(home, path, &it, last_activity));
+        add_lineage(origin, continued_in, &mut found);
+    }
+    Some(found)
+}
+
 /// Adds where a conversation came from and where it went on. Its title does not stand twice in a
 /// list: the conversation that a person is in keeps it, and any other is marked.
-fn add_lineage(home: &Home, path: &Path, lineage: Lineage, found: &mut Found) {
-    let Lineage { opening, continued_in } = lineage;
+fn add_lineage(origin: Option<Origin>, continued_in: Option<String>, found: &mut Found) {
     let id = found.facts.provider_session_id.clone();
-    let last_activity = found.facts.last_activity;
-    let origin = opening.and_then(|it| lineage::origin(home, path, &it, last_activity));
     let mark = match (&continued_in, &origin) {
         (Some(next), _) => Some(format!("continued in {}", next.get(..8).unwrap_or(next))),
         (None, Some(origin)) if !origin.goes_on => Some("copy".to_owned()),

@@ -2,6 +2,7 @@
 //! in it. A copy has the records of its original under their own ids, and names it nowhere; only
 //! the original may say where it goes on, and a file of the job that got the copy when it was made.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use sessd_proto::Timestamp;
 use super::transcript::{self, Opening};
 use crate::providers::{Home, Listing, file};
 
-/// Transcripts of one folder that are compared with a copy, the newest first.
+/// Transcripts of one folder that are compared with its copies, the newest first.
 const COMPARED_MAX: usize = 2_000;
 
 /// The origin of a copy.
@@ -44,35 +45,91 @@ fn read_job(home: &Path, job: &str) -> Option<Job> {
     serde_json::from_str(&file::settings(&path)?).ok()
 }
 
-/// Returns the origin of a transcript, if it is a copy of another one in its folder.
-pub(super) fn origin(
-    home: &Home,
-    path: &Path,
-    opening: &Opening,
-    last_activity: Timestamp,
-) -> Option<Origin> {
-    let stem = path.file_stem()?.to_str()?;
-    let job = read_job(&home.path, stem.get(..8)?).filter(|job| job.session_id == stem);
-    let created = job.as_ref().and_then(|job| Timestamp::parse(job.created_at.as_deref()?));
-    // A restored home has young files with old messages, too; a copy got messages afterwards.
-    let born = time_of_birth(path).filter(|born| last_activity >= *born);
-    let is_copy =
-        opening.is_copied || [created, born].into_iter().flatten().any(|at| opening.is_before(at));
-    if !is_copy {
-        return None;
+/// The transcripts that begin alike, by their folder and their first message. Each folder is listed
+/// once, and each of its transcripts read once, for any number of copies in it.
+#[derive(Default)]
+pub(super) struct Siblings {
+    folders: HashMap<PathBuf, HashMap<String, Vec<Sibling>>>,
+}
+
+/// One of the transcripts that begin alike.
+struct Sibling {
+    path: PathBuf,
+    born: Option<Timestamp>,
+    /// The session in which it goes on; `None` if that was not read yet.
+    continued_in: Option<Option<String>>,
+}
+
+impl Siblings {
+    /// Returns the origin of a transcript, if it is a copy of another one in its folder.
+    pub(super) fn origin(
+        &mut self,
+        home: &Home,
+        path: &Path,
+        opening: &Opening,
+        last_activity: Timestamp,
+    ) -> Option<Origin> {
+        let stem = path.file_stem()?.to_str()?;
+        let job = read_job(&home.path, stem.get(..8)?).filter(|job| job.session_id == stem);
+        let created = job.as_ref().and_then(|job| Timestamp::parse(job.created_at.as_deref()?));
+        let is_copied = opening.is_copied || created.is_some_and(|at| opening.is_before(at));
+        // A restored home has young files with old messages, too; a copy got messages afterwards.
+        let born = time_of_birth(path);
+        let is_young = born.is_some_and(|at| last_activity >= at && opening.is_before(at));
+        if !is_copied && !is_young {
+            return None;
+        }
+        let sharing = self.sharing(path, &opening.uuid)?;
+        let pointing = sharing
+            .iter_mut()
+            .position(|other| other.path != path && other.continued_in().as_deref() == Some(stem));
+        let goes_on = pointing.is_some() || job.is_some_and(|job| job.interactive_lineage);
+        let parent = match pointing {
+            Some(at) => &sharing[at].path,
+            None => &original(sharing, path, born, opening, is_copied)?.path,
+        };
+        Some(Origin { parent: parent.file_stem()?.to_str()?.to_owned(), goes_on })
     }
-    let sharing: Vec<PathBuf> = newest(path)
-        .into_iter()
-        .filter(|other| transcript::opening(other).is_some_and(|it| it.uuid == opening.uuid))
-        .collect();
-    let points_here = |other: &&PathBuf| transcript::continued_in(other).as_deref() == Some(stem);
-    let pointing = sharing.iter().find(points_here);
-    // Without a pointer: the one that was there first, of those that were there before.
-    let is_older = |other: &&PathBuf| time_of_birth(other) < time_of_birth(path);
-    let oldest = || sharing.iter().filter(is_older).min_by_key(|other| time_of_birth(other));
-    let parent = pointing.or_else(oldest)?.file_stem()?.to_str()?.to_owned();
-    let went_on = || job.as_ref().is_some_and(|job| job.interactive_lineage);
-    Some(Origin { parent, goes_on: pointing.is_some() || went_on() })
+
+    /// Returns the transcripts beside one that begin with this message.
+    fn sharing(&mut self, path: &Path, uuid: &str) -> Option<&mut Vec<Sibling>> {
+        let folder = path.parent()?;
+        if !self.folders.contains_key(folder) {
+            let mut by_opening: HashMap<String, Vec<Sibling>> = HashMap::new();
+            for path in newest(folder) {
+                if let Some(opening) = transcript::opening(&path) {
+                    let born = time_of_birth(&path);
+                    let sibling = Sibling { path, born, continued_in: None };
+                    by_opening.entry(opening.uuid).or_default().push(sibling);
+                }
+            }
+            self.folders.insert(folder.to_owned(), by_opening);
+        }
+        self.folders.get_mut(folder)?.get_mut(uuid)
+    }
+}
+
+impl Sibling {
+    fn continued_in(&mut self) -> &Option<String> {
+        self.continued_in.get_or_insert_with(|| transcript::continued_in(&self.path))
+    }
+}
+
+/// Returns the transcript that a copy was made of, where none says so itself: the one that was
+/// there first. If only its own youth makes a transcript a copy, the other must have been there
+/// when the first message was written: in a restored home the order of birth tells nothing.
+fn original<'s>(
+    sharing: &'s [Sibling],
+    path: &Path,
+    born: Option<Timestamp>,
+    opening: &Opening,
+    is_copied: bool,
+) -> Option<&'s Sibling> {
+    let is_possible = |other: &&Sibling| {
+        let was_there = other.born.is_some_and(|at| !opening.is_before(at));
+        other.path != path && other.born < born && (is_copied || was_there)
+    };
+    sharing.iter().filter(is_possible).min_by_key(|other| other.born)
 }
 
 fn time_of_birth(path: &Path) -> Option<Timestamp> {
@@ -81,15 +138,12 @@ fn time_of_birth(path: &Path) -> Option<Timestamp> {
     Some(Timestamp(i64::try_from(since.as_millis()).ok()?))
 }
 
-/// Returns the other transcripts in the folder of one, the newest first.
-fn newest(path: &Path) -> Vec<PathBuf> {
+/// Returns the transcripts in a folder, the newest first, at most [`COMPARED_MAX`].
+fn newest(folder: &Path) -> Vec<PathBuf> {
     let mut listing = Listing::default();
-    if let Some(folder) = path.parent() {
-        let entries = listing.entries(folder);
-        listing.walk(entries, 0, |name| name.ends_with(".jsonl"));
-    }
+    let entries = listing.entries(folder);
+    listing.walk(entries, 0, |name| name.ends_with(".jsonl"));
     let mut listed = listing.transcripts;
-    listed.retain(|it| Path::new(&it.location) != path);
     listed.sort_unstable_by_key(|it| std::cmp::Reverse(it.stamp.mtime_ns));
     listed.truncate(COMPARED_MAX);
     listed.into_iter().map(|it| it.location.into()).collect()
@@ -131,7 +185,12 @@ mod tests {
 
         fn origin(&self, id: &str) -> Option<Origin> {
             let home = Home { path: self.root.path().to_owned(), env: [].into() };
-            origin(&home, &self.path(id), &transcript::opening(&self.path(id))?, Timestamp(0))
+            let (path, mut siblings) = (self.path(id), Siblings::default());
+            // An older file would do as well, but none can be made.
+            if let Some(sharing) = siblings.sharing(&path, "u1") {
+                sharing.iter_mut().filter(|it| it.path != path).for_each(|it| it.born = None);
+            }
+            siblings.origin(&home, &path, &transcript::opening(&path)?, Timestamp(0))
         }
     }
 
@@ -143,7 +202,6 @@ mod tests {
     fn copy_has_the_first_message_of_its_original() {
         let scene = Scene::new();
         scene.write(OLD, &[], &[]);
-        std::thread::sleep(std::time::Duration::from_millis(20));
         scene.write(NEW, &[queued_later()], &[]);
         let origin = Origin { parent: OLD.to_owned(), goes_on: false };
         assert_eq!(scene.origin(NEW), Some(origin));
@@ -170,7 +228,6 @@ mod tests {
     fn job_of_a_person_makes_a_copy_the_continuation() {
         let scene = Scene::new();
         scene.write(OLD, &[], &[]);
-        std::thread::sleep(std::time::Duration::from_millis(20));
         scene.write(NEW, &[], &[]);
         let job = json!({ "sessionId": NEW, "createdAt": "2026-01-02T00:00:00Z",
             "interactiveLineage": true });
@@ -179,5 +236,26 @@ mod tests {
         let origin = Origin { parent: OLD.to_owned(), goes_on: true };
         assert_eq!(scene.origin(NEW), Some(origin));
         assert_eq!(session_of_job(scene.root.path(), "bbbbbbbb").as_deref(), Some(NEW));
+    }
+
+    #[test]
+    fn original_is_the_one_that_was_there_first() {
+        let opening = Opening { uuid: String::new(), at: Timestamp(0), is_copied: false };
+        let born = |name: &str, hours: i64| {
+            let born = Some(Timestamp(hours * 3_600_000));
+            Sibling { path: name.into(), born, continued_in: None }
+        };
+        let original = |sharing: &[Sibling], hours: i64, is_copied: bool| {
+            let own = Some(Timestamp(hours * 3_600_000));
+            let found = original(sharing, Path::new("own"), own, &opening, is_copied);
+            found.map(|found| found.path.to_string_lossy().into_owned())
+        };
+        let first = [born("own", 5), born("fork", 4), born("first", 0)];
+        assert_eq!(original(&first, 5, false).as_deref(), Some("first"));
+        // A home that was restored after the fork, in any order.
+        let restored = [born("own", 5), born("fork", 4)];
+        assert_eq!(original(&restored, 5, false), None);
+        assert_eq!(original(&restored, 5, true).as_deref(), Some("fork"));
+        assert_eq!(original(&restored, 3, true), None, "it was there before");
     }
 }

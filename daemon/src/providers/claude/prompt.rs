@@ -81,14 +81,20 @@ pub(super) fn of_message(content: Option<&RawValue>) -> Option<Prompt> {
 
 /// Returns the prompt in a text.
 pub(super) fn of_text(text: &str) -> Option<Prompt> {
-    if let Some(name) = title::element(text, "command-name") {
+    let start = text.trim_start();
+    // Not where a prompt only quotes them.
+    if start.starts_with("<command-")
+        && let Some(name) = title::element(text, "command-name")
+    {
         let words = title::element(text, "command-args").unwrap_or_default().trim();
         return of_command(name.trim(), words);
     }
-    match title::element(text, "bash-input") {
-        Some(command) => record::title(&format!("! {}", command.trim())).map(Prompt::Words),
-        None => NOISE.prompt(text),
+    if start.starts_with("<bash-input>")
+        && let Some(command) = title::element(text, "bash-input")
+    {
+        return record::title(&format!("! {}", command.trim())).map(Prompt::Words);
     }
+    NOISE.prompt(text)
 }
 
 /// Returns a command as the prompt it is; without words of its own it tells little.
@@ -129,6 +135,13 @@ mod tests {
         assert_eq!(command("/init", ""), substitute("/init"));
         assert_eq!(command("/model", "opus"), substitute("/model"));
         assert_eq!(of_text("<bash-input>ls -l</bash-input>"), words("! ls -l"));
+        for quoted in ["why <command-name>/a</command-name> here?", "<bash-input>, said he"] {
+            assert!(
+                of_text(quoted).is_some_and(|it| it == Prompt::Words(quoted.to_owned())
+                    || it == Prompt::Substitute(quoted.to_owned())),
+                "{quoted}"
+            );
+        }
     }
 
     #[test]

@@ -172,7 +172,7 @@ const SAME_MOMENT_MS: i64 = 2_000;
 pub(super) struct Opening {
     /// Its id, which it keeps in a copy.
     pub(super) uuid: String,
-    at: Timestamp,
+    pub(super) at: Timestamp,
     /// True if something before it is of a later time: it was written when the messages were
     /// copied.
     pub(super) is_copied: bool,
