@@ -10,35 +10,32 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use sessd_proto::{Fault, FaultCode};
+use sessd_proto::{Fault, FaultCode, LaunchPlan};
 
 use crate::providers::{Home, Launch, LaunchFile, Provider};
 
 /// The folder of all launch files, below our own state.
 pub(crate) const FOLDER: &str = "launch";
 
-/// Writes the files that a provider's plans for this launch name.
+/// Writes the files that a provider's plan for this launch names.
 ///
 /// # Errors
 /// Fails with `internal` if a file cannot be written.
-pub(crate) async fn write(
-    provider: &'static dyn Provider,
+pub(crate) fn write(
+    provider: &dyn Provider,
     home: &Home,
     launch: &Launch,
+    plan: &LaunchPlan,
 ) -> Result<(), Fault> {
-    let (home, launch) = (home.clone(), launch.clone());
-    let write_all = move || {
-        let files = provider.launcher().files(&home, &launch);
-        files.iter().try_for_each(|file| match file {
-            LaunchFile::Text(name, text) => replace(&launch.file(name), text),
-            LaunchFile::Link(name, target) => link(&launch.file(name), target),
-            LaunchFile::Folder(name, target) => {
-                private_folder(target)?;
-                link(&launch.file(name), target)
-            }
-        })
-    };
-    let written = tokio::task::spawn_blocking(write_all).await.map_err(Fault::internal)?;
+    let files = provider.launcher().files(home, launch, plan);
+    let written = files.iter().try_for_each(|file| match file {
+        LaunchFile::Text(name, text) => replace(&launch.file(name), text),
+        LaunchFile::Link(name, target) => link(&launch.file(name), target),
+        LaunchFile::Folder(name, target) => {
+            private_folder(target)?;
+            link(&launch.file(name), target)
+        }
+    });
     written.map_err(|error| {
         Fault::new(FaultCode::Internal, format!("cannot write the launch files: {error}"))
     })

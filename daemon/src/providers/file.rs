@@ -29,8 +29,15 @@ pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
 /// not trusted.
 /// `None` if it cannot be read as text.
 pub(super) fn settings(path: &Path) -> Option<String> {
+    try_settings(path).ok()
+}
+
+/// Like [`settings`], with the reason why it cannot be read.
+///
+/// # Errors
+/// Fails if it cannot be read as text.
+pub(super) fn try_settings(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let (file, _) = open(path).ok()?;
-    file.take(SETTINGS_BYTES_MAX).read_to_string(&mut text).ok()?;
-    Some(text)
+    open(path)?.0.take(SETTINGS_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -144,7 +144,7 @@ fn render_one(provider: &dyn Provider, home: &Home, location: &str) -> Value {
     let plan = provider.launcher().plan_resume(home, &bound, None, &Launch::default());
     let elsewhere =
         provider.launcher().plan_resume(home, &bound, Some("/else/where"), &Launch::default());
-    let has_home = !provider.launcher().files(home, &Launch::default()).is_empty();
+    let has_home = !provider.launcher().files(home, &Launch::default(), &plan).is_empty();
     assert!(plan.env == home.env || has_home, "{location}");
     json!({
         "id": found.facts.provider_session_id,

@@ -76,7 +76,7 @@ fn questions_are_skipped_only_with_permission_all() {
                 permission.is_none_or(|it| provider.launcher().accepts().permissions.contains(&it));
             let launch = Launch { permission, ..Launch::default() };
             for (name, plan) in plans(*provider, &launch, &home).iter().filter(|_| accepted) {
-                let found = skipping(plan, &provider.launcher().files(&home, &launch));
+                let found = skipping(plan, &provider.launcher().files(&home, &launch, plan));
                 let who = format!("{} {name} {permission:?}", provider.id());
                 assert!(found.is_empty(), "{who} skips by {found:?}");
             }
@@ -93,7 +93,7 @@ fn every_plan_skips_questions_with_permission_all() {
         let home = home();
         let launch = Launch { permission: Some(Permission::All), ..Launch::default() };
         for (name, plan) in plans(*provider, &launch, &home) {
-            let found = skipping(&plan, &provider.launcher().files(&home, &launch));
+            let found = skipping(&plan, &provider.launcher().files(&home, &launch, &plan));
             assert!(!found.is_empty(), "{} {name} does not skip", provider.id());
             seen += 1;
         }

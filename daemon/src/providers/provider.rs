@@ -228,10 +228,10 @@ pub trait Launcher: Send + Sync {
         None
     }
 
-    /// Returns the files that the plans for this launch name, by [`Launch::file`]. What is secret
+    /// Returns the files that a plan for this launch names, by [`Launch::file`]. What is secret
     /// must be in one of them and not in an argument, which every user of the machine can read.
     /// The registry writes them before the start.
-    fn files(&self, _home: &Home, _launch: &Launch) -> Vec<LaunchFile> {
+    fn files(&self, _home: &Home, _launch: &Launch, _plan: &LaunchPlan) -> Vec<LaunchFile> {
         Vec::new()
     }
 

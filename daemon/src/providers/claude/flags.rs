@@ -23,7 +23,7 @@ const MANUAL: Version = Version(2, 1, 332);
 /// Skips every question. The CLI refuses this to root outside a sandbox.
 const SKIP: &str = "--dangerously-skip-permissions";
 
-pub(super) fn arguments(launch: &Launch) -> Vec<String> {
+pub(super) fn arguments(launch: &Launch, cwd: &str) -> Vec<String> {
     let mut args = Vec::new();
     args.extend(launch.model.as_ref().map(|model| format!("--model={model}")));
     args.extend(launch.permission.map(|permission| {
@@ -42,7 +42,7 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
         args.push(format!("--mcp-config={}", launch.file(MCP_FILE).display()));
         args.push("--strict-mcp-config".to_owned());
     }
-    args.extend(settings::arguments(launch));
+    args.extend(settings::arguments(launch, cwd));
     args
 }
 
@@ -56,8 +56,8 @@ fn has(program: Option<Version>, since: Version) -> bool {
     program.is_some_and(|version| version >= since)
 }
 
-pub(super) fn files(launch: &Launch) -> Vec<LaunchFile> {
-    let mut files: Vec<_> = settings::file(launch).into_iter().collect();
+pub(super) fn files(launch: &Launch, cwd: &str) -> Vec<LaunchFile> {
+    let mut files: Vec<_> = settings::launch_file(launch, cwd).into_iter().collect();
     if !launch.mcp_servers.is_empty() {
         let servers = launch.mcp_servers.iter().map(|(name, server)| (name.clone(), form(server)));
         let text = json!({ "mcpServers": servers.collect::<Map<_, _>>() }).to_string();
@@ -98,7 +98,7 @@ mod tests {
     fn options_that_an_older_program_lacks_are_left_out() {
         let ask = |version: Option<Version>| {
             let launch = Launch { permission: Some(Permission::Ask), version, ..Launch::default() };
-            (arguments(&launch).swap_remove(0), headless(&launch))
+            (arguments(&launch, "/").swap_remove(0), headless(&launch))
         };
         let newest = ask(Some(Version(2, 1, 332)));
         assert_eq!(newest.0, "--permission-mode=manual");

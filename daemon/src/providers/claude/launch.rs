@@ -26,8 +26,8 @@ impl Launcher for Claude {
         flags::refuses(launch, env, rustix::process::geteuid().is_root())
     }
 
-    fn files(&self, _home: &Home, launch: &Launch) -> Vec<LaunchFile> {
-        flags::files(launch)
+    fn files(&self, _: &Home, launch: &Launch, plan: &LaunchPlan) -> Vec<LaunchFile> {
+        flags::files(launch, &plan.cwd)
     }
 
     fn plan_resume(
@@ -80,7 +80,7 @@ impl Forks for Claude {
 }
 
 pub(super) fn plan(home: &Home, cwd: &str, mut args: Vec<String>, launch: &Launch) -> LaunchPlan {
-    args.extend(flags::arguments(launch));
+    args.extend(flags::arguments(launch, cwd));
     let program = Claude.program().to_owned();
     LaunchPlan { program, args, cwd: cwd.to_owned(), env: home.env.clone() }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::Value;
 use sessd_proto::Timestamp;
 
-use crate::providers::{Basis, Home, Launch, LaunchFile, Retention, Stamp};
+use crate::providers::{Basis, Home, Launch, LaunchFile, Retention, Stamp, file};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -25,13 +25,13 @@ const OPTION: &str = "--settings";
 const FILE: &str = "settings.json";
 
 /// Returns the arguments of a launch with our settings.
-pub(super) fn arguments(launch: &Launch) -> Vec<String> {
+pub(super) fn arguments(launch: &Launch, cwd: &str) -> Vec<String> {
     let mut args = launch.args.clone();
     let Some((at, given)) = given(&args) else {
         let ours = ours(Value::Object(Default::default()));
         return ours.map(|ours| format!("{OPTION}={ours}")).into_iter().chain(args).collect();
     };
-    let merged = match (ours_with(&given), is_file(&given)) {
+    let merged = match (ours_with(&given, cwd), is_file(&given)) {
         (None, _) => return args,
         (Some(_), true) => launch.file(FILE).to_string_lossy().into_owned(),
         (Some(text), false) => text,
@@ -45,9 +45,9 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
 }
 
 /// Returns the file that [`arguments`] names, if it names one.
-pub(super) fn file(launch: &Launch) -> Option<LaunchFile> {
+pub(super) fn launch_file(launch: &Launch, cwd: &str) -> Option<LaunchFile> {
     let (_, given) = given(&launch.args).filter(|(_, given)| is_file(given))?;
-    Some(LaunchFile::Text(FILE.to_owned(), ours_with(&given)?))
+    Some(LaunchFile::Text(FILE.to_owned(), ours_with(&given, cwd)?))
 }
 
 /// Returns the position and value of the settings in a launch's own arguments; the last count.
@@ -63,15 +63,14 @@ fn is_file(given: &str) -> bool {
     !given.trim_start().starts_with('{')
 }
 
-/// Returns the given settings with ours; `None` if they cannot be read, as a relative path, or have
-/// a limit of their own.
-fn ours_with(given: &str) -> Option<String> {
-    let bytes = match is_file(given) {
-        true if Path::new(given).is_absolute() => fs::read(given).ok()?,
-        true => return None,
-        false => given.as_bytes().to_owned(),
+/// Returns the given settings with ours; `None` if they cannot be read, and the CLI refuses them
+/// too, or if they have a limit of their own. A path counts from the launch directory.
+fn ours_with(given: &str, cwd: &str) -> Option<String> {
+    let text = match is_file(given) {
+        true => file::settings(&Path::new(cwd).join(given))?,
+        false => given.to_owned(),
     };
-    ours(serde_json::from_slice(&bytes).ok()?)
+    ours(serde_json::from_str(&text).ok()?)
 }
 
 fn ours(mut settings: Value) -> Option<String> {
@@ -98,11 +97,11 @@ pub(super) fn retention(home: &Home) -> Option<Retention> {
 /// be predicted.
 fn cleanup_days(settings: &Path) -> Option<i64> {
     const DEFAULT: i64 = 30;
-    let bytes = match fs::read(settings) {
+    let text = match file::try_settings(settings) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(DEFAULT),
         read => read.ok()?,
     };
-    let settings: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    let settings: serde_json::Value = serde_json::from_str(&text).ok()?;
     match settings.get(LIMIT) {
         None => Some(DEFAULT),
         Some(days) => days.as_i64().filter(|days| *days > 0),
@@ -118,16 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn our_runs_delete_nothing_whatever_settings_they_have() {
+    fn our_runs_delete_nothing_unless_their_own_settings_say_so() {
         let ours = r#"--settings={"cleanupPeriodDays":3650}"#;
-        assert_eq!(arguments(&launch(&["--verbose"])), [ours, "--verbose"]);
+        assert_eq!(arguments(&launch(&["--verbose"]), "/"), [ours, "--verbose"]);
         let both = r#"--settings={"a":1,"cleanupPeriodDays":3650}"#;
         for given in [&[r#"--settings={"a":1}"#, "-x"][..], &["--settings", r#"{"a":1}"#, "-x"]] {
-            assert_eq!(arguments(&launch(given)), [both, "-x"]);
-            assert_eq!(file(&launch(given)), None);
+            assert_eq!(arguments(&launch(given), "/"), [both, "-x"]);
+            assert_eq!(launch_file(&launch(given), "/"), None);
         }
-        for own in [r#"--settings={"cleanupPeriodDays":7}"#, "--settings=x.json", "--settings={"] {
-            assert_eq!(arguments(&launch(&[own])), [own]);
+        for own in
+            [r#"--settings={"cleanupPeriodDays":7}"#, "--settings=missing.json", "--settings={"]
+        {
+            assert_eq!(arguments(&launch(&[own]), "/"), [own]);
         }
     }
 
@@ -136,13 +137,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let users = folder.path().join("users.json");
         fs::write(&users, r#"{"env":{"KEY":"secret"}}"#).unwrap();
-        let mut launch = launch(&["--settings", users.to_str().unwrap()]);
-        launch.files = folder.path().join("1");
-        let path = folder.path().join("1.settings.json");
-        assert_eq!(arguments(&launch), [format!("--settings={}", path.display())]);
-        let text = r#"{"cleanupPeriodDays":3650,"env":{"KEY":"secret"}}"#;
-        let written = file(&launch).unwrap();
-        assert_eq!(written, LaunchFile::Text(FILE.to_owned(), text.to_owned()));
+        let cwd = folder.path().to_str().unwrap();
+        for given in [users.to_str().unwrap(), "users.json"] {
+            let mut launch = launch(&["--settings", given]);
+            launch.files = folder.path().join("1");
+            let path = folder.path().join("1.settings.json");
+            assert_eq!(arguments(&launch, cwd), [format!("--settings={}", path.display())]);
+            let text = r#"{"cleanupPeriodDays":3650,"env":{"KEY":"secret"}}"#;
+            let written = launch_file(&launch, cwd).unwrap();
+            assert_eq!(written, LaunchFile::Text(FILE.to_owned(), text.to_owned()));
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use sessd_proto::LaunchPlan;
 
 use super::{groups, settings};
-use crate::providers::{Accepts, Home, Launch, LaunchFile, McpServer, Permission};
+use crate::providers::{Accepts, Home, Launch, LaunchFile, McpServer, Permission, file};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -57,19 +57,23 @@ pub(super) fn arguments(launch: &Launch) -> Vec<String> {
     args
 }
 
-fn needs_a_home(home: &Home, launch: &Launch) -> bool {
-    !launch.mcp_servers.is_empty() || launch.system_prompt.is_some() || groups::are_in(home)
-}
+const VARIABLE: &str = "GEMINI_CLI_HOME";
 
 pub(super) fn environment(home: &Home, launch: &Launch, plan: &mut LaunchPlan) {
-    if needs_a_home(home, launch) {
-        let ours = launch.file(OURS).to_string_lossy().into_owned();
-        plan.env.insert("GEMINI_CLI_HOME".to_owned(), Some(ours));
+    let is_needed =
+        !launch.mcp_servers.is_empty() || launch.system_prompt.is_some() || groups::are_in(home);
+    if is_needed {
+        plan.env.insert(VARIABLE.to_owned(), Some(our_home(launch)));
     }
 }
 
-pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
-    if !needs_a_home(home, launch) {
+fn our_home(launch: &Launch) -> String {
+    launch.file(OURS).to_string_lossy().into_owned()
+}
+
+/// Returns our home if the plan names it: whether it is needed may have changed since.
+pub(super) fn files(home: &Home, launch: &Launch, plan: &LaunchPlan) -> Vec<LaunchFile> {
+    if plan.env.get(VARIABLE).and_then(Option::as_deref) != Some(&*our_home(launch)) {
         return Vec::new();
     }
     let name = |file: &str| format!("{OURS}/.gemini/{file}");
@@ -84,7 +88,7 @@ pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
         files.push(LaunchFile::Text(POLICY.to_owned(), policy(launch)));
     }
     if let Some(text) = &launch.system_prompt {
-        let memory = fs::read_to_string(home.path.join(MEMORY)).unwrap_or_default();
+        let memory = file::settings(&home.path.join(MEMORY)).unwrap_or_default();
         files.push(LaunchFile::Text(name(MEMORY), format!("{memory}\n\n{text}\n")));
     }
     let entries = fs::read_dir(&home.path).into_iter().flatten().flatten();
@@ -160,6 +164,12 @@ fn form(server: &McpServer) -> Value {
 mod tests {
     use super::*;
 
+    fn files_of(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
+        let mut plan = LaunchPlan::default();
+        environment(home, launch, &mut plan);
+        files(home, launch, &plan)
+    }
+
     #[test]
     fn launch_beside_a_group_of_chats_deletes_nothing() {
         let folder = tempfile::tempdir().unwrap();
@@ -168,14 +178,15 @@ mod tests {
         fs::create_dir_all(&chats).unwrap();
         for (name, count) in [("session-1-aaaaaaaa.jsonl", 0), ("session-2-aaaaaaaa.jsonl", 4)] {
             fs::write(chats.join(name), "").unwrap();
-            let files = files(&home, &Launch::default());
+            let files = files_of(&home, &Launch::default());
             assert_eq!(files.len(), count, "{name}");
         }
+        let off = r#"{"general":{"sessionRetention":{"enabled":false}}}"#.to_owned();
         let mut plan = LaunchPlan::default();
         environment(&home, &Launch::default(), &mut plan);
-        assert!(plan.env.contains_key("GEMINI_CLI_HOME"));
-        let off = r#"{"general":{"sessionRetention":{"enabled":false}}}"#.to_owned();
-        let written = &files(&home, &Launch::default())[0];
+        // The other file of the group goes between the plan and its files.
+        fs::remove_file(chats.join("session-2-aaaaaaaa.jsonl")).unwrap();
+        let written = &files(&home, &Launch::default(), &plan)[0];
         assert_eq!(*written, LaunchFile::Text(format!("{OURS}/.gemini/{SETTINGS}"), off));
     }
 
@@ -191,7 +202,7 @@ mod tests {
                 format!("{OURS}/.gemini/{SETTINGS}"),
                 folder.path().join(SETTINGS),
             );
-            assert!(files(&home, &launch).contains(&link), "{odd}");
+            assert!(files_of(&home, &launch).contains(&link), "{odd}");
         }
     }
 
@@ -211,7 +222,7 @@ mod tests {
             mcp_servers: [("tickets".to_owned(), server)].into(),
             ..Launch::default()
         };
-        assert_eq!(files(&home, &Launch::default()), []);
+        assert_eq!(files_of(&home, &Launch::default()), []);
         let name = |file: &str| format!("home/.gemini/{file}");
         let store = |file: &str| LaunchFile::Folder(name(file), folder.path().join(file));
         let settings = json!({
@@ -224,7 +235,7 @@ mod tests {
         let policy = "[[rule]]\ntoolName = \"*\"\nmcpName = \"tickets\"\ndecision = \"ask_user\"\n\
                       priority = 150\nmodes = [\"default\", \"autoEdit\"]\n";
         assert_eq!(
-            files(&home, &launch),
+            files_of(&home, &launch),
             [
                 LaunchFile::Text(name(SETTINGS), settings.to_string()),
                 LaunchFile::Text("policy.toml".to_owned(), policy.to_owned()),

@@ -18,8 +18,8 @@ impl Launcher for Gemini {
         flags::ACCEPTS
     }
 
-    fn files(&self, home: &Home, launch: &Launch) -> Vec<LaunchFile> {
-        flags::files(home, launch)
+    fn files(&self, home: &Home, launch: &Launch, plan: &LaunchPlan) -> Vec<LaunchFile> {
+        flags::files(home, launch, plan)
     }
 
     /// In the launch directory only: elsewhere the CLI does not find the chat.

@@ -12,7 +12,7 @@ impl Launcher for Brand {
         flags::ACCEPTS
     }
 
-    fn files(&self, _home: &Home, launch: &Launch) -> Vec<LaunchFile> {
+    fn files(&self, _: &Home, launch: &Launch, _: &LaunchPlan) -> Vec<LaunchFile> {
         flags::files(launch)
     }
 

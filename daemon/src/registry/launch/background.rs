@@ -29,10 +29,14 @@ impl Launches {
         }
         let Some(background) = self.background(known, row).await? else { return Ok(None) };
         let launch = self.launch(row, &request.environment).await?;
+        // The one that it runs in may be gone; any other does as well.
+        let launch_dir = row.session.launch_dir.clone();
+        let exists = self.homes.directories.is_dir(&launch_dir).await? == Some(true);
+        let home = || known.home.path.to_string_lossy().into_owned();
         let plan = LaunchPlan {
             program: known.provider.program().to_owned(),
             args: background.attach,
-            cwd: row.session.launch_dir.clone(),
+            cwd: if exists { launch_dir } else { home() },
             env: known.home.env.clone(),
         };
         let plan = self.complete(known, &launch, plan).await?;

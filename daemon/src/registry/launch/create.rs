@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::Transaction;
 use sessd_proto::launch::{CreateRequest, CreateResponse, ResumeRequest};
-use sessd_proto::{Environment, Facts, Fault, FaultCode, Kind, LaunchPlan, Reason, Status};
+use sessd_proto::{
+    Environment, Facts, Fault, FaultCode, Kind, LaunchPlan, Reason, Session, Status,
+};
 use uuid::Uuid;
 
 use super::Launches;
@@ -284,11 +286,11 @@ pub(crate) fn first_home(provider: &dyn Provider, env: &Environment) -> Result<H
 /// Returns the launch plan of a session that is registered but was never started.
 pub(crate) fn plan_new(
     known: &KnownHome,
-    row: &Stored,
+    session: &Session,
     cwd: Option<&str>,
     launch: &Launch,
 ) -> LaunchPlan {
-    let id = row.session.provider_session_id.as_deref();
-    let cwd = cwd.unwrap_or(&row.session.launch_dir);
+    let id = session.provider_session_id.as_deref();
+    let cwd = cwd.unwrap_or(&session.launch_dir);
     known.provider.launcher().plan_new(&known.home, id, cwd, launch)
 }

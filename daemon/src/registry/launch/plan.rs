@@ -32,8 +32,27 @@ impl Launches {
         if let Some(program) = self.config.programs.get(known.provider.id()) {
             plan.program = program.to_string_lossy().into_owned();
         }
-        launch_files::write(known.provider, &known.home, launch).await?;
+        let (files, launch_of, named) = (known.clone(), launch.clone(), plan.clone());
+        let write = move || launch_files::write(files.provider, &files.home, &launch_of, &named);
+        let path = known.home.path.clone();
+        let written = self.homes.directories.pass(&path, CHECK_TIMEOUT, write).await?;
+        written.map_err(|_| disk_hangs(&path.to_string_lossy()))??;
         self.without_other_servers(known, launch, plan).await
+    }
+
+    /// Runs the planning of a provider, which may read its home, where a disk that hangs delays
+    /// nobody else.
+    ///
+    /// # Errors
+    /// Fails with `environment` if the disk of the home does not answer.
+    pub(crate) async fn ask_plan<T: Send + 'static>(
+        &self,
+        known: &KnownHome,
+        plan: impl FnOnce(&KnownHome) -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let (path, known) = (known.home.path.clone(), known.clone());
+        let planned = self.homes.directories.pass(&path, CHECK_TIMEOUT, move || plan(&known));
+        planned.await?.map_err(|_| disk_hangs(&path.to_string_lossy()))
     }
 
     /// Changes the plan of an agent with MCP servers of its own so that none of the servers in the

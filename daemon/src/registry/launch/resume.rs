@@ -47,12 +47,12 @@ impl Launches {
         let row = self.discovery.try_directories(&known, row, &named.collect::<Vec<_>>()).await?;
         // Its own directory is not another one.
         request.cwd = request.cwd.filter(|dir| *dir != row.session.launch_dir);
-        if let Some(attached) = self.attach(&known, &row, &request).await? {
-            return Ok(attached);
-        }
         let anywhere = known.provider.launcher().resume_anywhere();
         let admission = Admission::of_resume(&request, anywhere);
         admission.precheck(&row.session)?;
+        if let Some(attached) = self.attach(&known, &row, &request).await? {
+            return Ok(attached);
+        }
         // Before the check: a transcript that is being written may look damaged.
         if needs_lease {
             self.make_free(&row, &request, caller).await?;
@@ -110,22 +110,29 @@ impl Launches {
             return self.fork(known, &row, copy_id, request).await;
         }
         let launch = self.launch(&row, &request.environment).await?;
+        let (session, launch_of, cwd) =
+            (row.session.clone(), launch.clone(), cwd.map(str::to_owned));
         let plan = if let Some(original) = self.original(&row).await? {
-            let id = row.session.provider_session_id.as_deref();
             let original = self.homes.to_launch(&original).await?;
-            let cwd = cwd.unwrap_or(&row.session.launch_dir);
-            create::forks(known.provider, launch.version)?.plan(
-                &known.home,
-                &original,
-                id,
-                cwd,
-                &launch,
-            )
-        } else if is_unstarted(&row.session) {
-            create::plan_new(known, &row, cwd, &launch)
+            self.ask_plan(known, move |known| {
+                let forks = create::forks(known.provider, launch_of.version)?;
+                let cwd = cwd.as_deref().unwrap_or(&session.launch_dir);
+                let id = session.provider_session_id.as_deref();
+                Ok::<_, Fault>(forks.plan(&known.home, &original, id, cwd, &launch_of))
+            })
+            .await??
+        } else if is_unstarted(&session) {
+            let plan = move |known: &KnownHome| {
+                create::plan_new(known, &session, cwd.as_deref(), &launch_of)
+            };
+            self.ask_plan(known, plan).await?
         } else {
             let bound = self.homes.to_launch(&row).await?;
-            known.provider.launcher().plan_resume(&known.home, &bound, cwd, &launch)
+            let plan = move |known: &KnownHome| {
+                let launcher = known.provider.launcher();
+                launcher.plan_resume(&known.home, &bound, cwd.as_deref(), &launch_of)
+            };
+            self.ask_plan(known, plan).await?
         };
         Ok((row, self.complete(known, &launch, plan).await?))
     }

@@ -101,8 +101,11 @@ impl Launches {
             provider: known.provider.id().to_owned(),
             ..ToolsResponse::default()
         };
-        let Some((plan, input)) = known.provider.launcher().plan_tools(&known.home, &cwd, &launch)
-        else {
+        let (cwd_of, launch_of) = (cwd.clone(), launch.clone());
+        let plan = move |known: &KnownHome| {
+            known.provider.launcher().plan_tools(&known.home, &cwd_of, &launch_of)
+        };
+        let Some((plan, input)) = self.ask_plan(&known, plan).await? else {
             let servers = launch.mcp_servers.iter().map(|(name, server)| {
                 let env = self.environment(caller, &launch.env);
                 ask_server(name, server, &cwd, env)

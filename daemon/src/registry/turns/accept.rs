@@ -112,7 +112,8 @@ impl Turns {
         let (cwd, launch) = (new.found.facts.launch_dir.clone(), new.launch.clone());
         prompt::must_fit(new.provider, &request.prompt)?;
         let spec = TurnSpec { resume: None, new_id, cwd, launch };
-        match new.provider.turns().and_then(|turns| turns.plan(&new.home, &spec)) {
+        let known = KnownHome { id: 0, provider: new.provider, home: new.home.clone() };
+        match self.launches.ask_plan(&known, plan_of(spec)).await? {
             Some(_) => Ok(new),
             None => Err(cannot_send(new.provider.id())),
         }
@@ -189,11 +190,14 @@ impl Turns {
         let launch = self.launches.launch(row, environment).await?;
         let spec = turn_spec(row, self.homes.to_launch(row).await?, launch.clone());
         let plan = match self.launches.original(row).await? {
-            None => known.provider.turns().and_then(|turns| turns.plan(&known.home, &spec)),
+            None => self.launches.ask_plan(known, plan_of(spec)).await?,
             Some(original) => {
                 let resume = Some(self.homes.to_launch(&original).await?);
                 let spec = TurnSpec { resume, ..spec };
-                known.provider.forks().map(|forks| forks.plan_turn(&known.home, &spec))
+                let plan = move |known: &KnownHome| {
+                    Some(known.provider.forks()?.plan_turn(&known.home, &spec))
+                };
+                self.launches.ask_plan(known, plan).await?
             }
         };
         let plan = plan.ok_or_else(|| cannot_send(known.provider.id()))?;
@@ -343,6 +347,11 @@ pub(crate) fn turn_spec(row: &Stored, bound: Bound, launch: Launch) -> TurnSpec 
         resume: (!unstarted).then_some(bound),
         launch,
     }
+}
+
+/// Returns the planning of a turn; its result is `None` if the provider cannot run it.
+fn plan_of(spec: TurnSpec) -> impl FnOnce(&KnownHome) -> Option<LaunchPlan> {
+    move |known| known.provider.turns()?.plan(&known.home, &spec)
 }
 
 /// Returns the fault for a provider that takes no prompts.
