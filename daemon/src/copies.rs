@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use uuid::Uuid;
@@ -20,6 +21,9 @@ use crate::providers::Stamp;
 
 /// The folder of all copies, below our own state.
 const FOLDER: &str = "copies";
+
+/// The longest time that a copy may take for the edit to follow: a transcript may have gigabytes.
+pub(crate) const COPY_TIMEOUT: Duration = Duration::from_secs(110);
 
 /// The file beside a copy with the path of its original.
 const ORIGINAL: &str = "original";
@@ -37,6 +41,18 @@ pub(crate) struct Copy {
     pub(crate) path: PathBuf,
     /// The path of the file that was copied.
     pub(crate) original: PathBuf,
+}
+
+impl Copy {
+    /// True if putting the copy back loses nothing: the file is gone, or has got a line feed since
+    /// and nothing else.
+    pub(crate) fn is_newest(&self) -> bool {
+        match (fs::metadata(&self.path), fs::symlink_metadata(&self.original)) {
+            (Ok(copy), Ok(original)) => original.len() == copy.len() + 1,
+            (Ok(_), Err(error)) => error.kind() == ErrorKind::NotFound,
+            (Err(_), _) => false,
+        }
+    }
 }
 
 impl Copies {
@@ -65,15 +81,15 @@ impl Copies {
     /// # Errors
     /// Fails if the file or the copy cannot be read or written; the file is then unchanged.
     pub(crate) fn end_line(&self, original: &Path, seen: Stamp) -> io::Result<Option<Copy>> {
-        let Some(copy) = self.take(original, seen)? else { return Ok(None) };
-        let mut file = open(OpenOptions::new().append(true), original)?;
-        if Stamp::of(&file.metadata()?) != seen {
-            self.drop(&copy);
-            return Ok(None);
-        }
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        Ok(Some(copy))
+        self.edit(original, seen, || {
+            let mut file = open(OpenOptions::new().append(true), original)?;
+            if Stamp::of(&file.metadata()?) != seen {
+                return Ok(false);
+            }
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            Ok(true)
+        })
     }
 
     /// Removes a file after a copy of it. Does nothing and returns `None` if the file is no longer
@@ -82,13 +98,32 @@ impl Copies {
     /// # Errors
     /// Fails if the file cannot be copied or removed; it is then still there.
     pub(crate) fn remove(&self, original: &Path, seen: Stamp) -> io::Result<Option<Copy>> {
+        self.edit(original, seen, || {
+            if stamp(original)? != seen {
+                return Ok(false);
+            }
+            fs::remove_file(original)?;
+            Ok(true)
+        })
+    }
+
+    /// Copies a file, then makes an edit, which returns false if the file has changed meanwhile.
+    /// Without an edit no copy is kept. A copy that takes too long is not followed by the edit:
+    /// who asked for it is gone by then.
+    fn edit(
+        &self,
+        original: &Path,
+        seen: Stamp,
+        edit: impl FnOnce() -> io::Result<bool>,
+    ) -> io::Result<Option<Copy>> {
+        let started = Instant::now();
         let Some(copy) = self.take(original, seen)? else { return Ok(None) };
-        if stamp(original)? != seen {
+        let is_late = started.elapsed() > COPY_TIMEOUT;
+        let edited = if is_late { Err(ErrorKind::TimedOut.into()) } else { edit() };
+        if !matches!(edited, Ok(true)) {
             self.drop(&copy);
-            return Ok(None);
         }
-        fs::remove_file(original)?;
-        Ok(Some(copy))
+        Ok(edited?.then_some(copy))
     }
 
     /// Copies a file; `None` if it is not as `seen`.

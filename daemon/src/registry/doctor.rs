@@ -12,6 +12,7 @@ use super::Registry;
 use crate::clock::now;
 use crate::copies::Copy;
 use crate::providers::{self, Version};
+use crate::registry::homes::gate::LIVE_TIMEOUT;
 use crate::store::sessions;
 use crate::store::twins::{self, Pair};
 
@@ -55,7 +56,13 @@ impl Registry {
         let all = tokio::task::spawn_blocking(move || copies.all()).await;
         let all = all.map_err(Fault::internal)?;
         let more = all.len().saturating_sub(FINDINGS_MAX);
-        let mut findings: Vec<_> = all.iter().take(FINDINGS_MAX).map(copy_finding).collect();
+        let mut findings = Vec::new();
+        for copy in all.into_iter().take(FINDINGS_MAX) {
+            let (path, asked) = (copy.original.clone(), copy.clone());
+            let look = move || asked.is_newest();
+            let is_newest = self.homes.directories.pass(&path, LIVE_TIMEOUT, look).await?;
+            findings.push(copy_finding(&copy, is_newest == Ok(true)));
+        }
         if more > 0 {
             let message = format!("{more} older copies of provider files are not listed");
             findings.push(finding(Level::Ok, "copies", message, None));
@@ -64,10 +71,14 @@ impl Registry {
     }
 }
 
-fn copy_finding(copy: &Copy) -> Finding {
+fn copy_finding(copy: &Copy, is_newest: bool) -> Finding {
     let [copy, original] = [&copy.path, &copy.original].map(|path| quoted(&path.to_string_lossy()));
     let message = format!("{original} was copied before it was changed");
-    let hint = format!("put it back as it was: `cp {copy} {original}`");
+    let hint = if is_newest {
+        format!("put it back as it was: `cp {copy} {original}`")
+    } else {
+        format!("more was written since, which the copy does not have: `diff {copy} {original}`")
+    };
     finding(Level::Ok, "copies", message, Some(&hint))
 }
 

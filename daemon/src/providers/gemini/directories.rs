@@ -9,23 +9,23 @@
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 
-use crate::providers::{Home, Listed, listing};
+use crate::providers::{Home, Listed, file, listing};
 
 /// The directories that a home knows, read once.
 pub(super) struct Directories<'a> {
     home: &'a Home,
     by_hash: OnceCell<HashMap<String, String>>,
+    by_slug: OnceCell<HashMap<String, String>>,
 }
 
 impl<'a> Directories<'a> {
     pub(super) fn of(home: &'a Home) -> Self {
-        Self { home, by_hash: OnceCell::new() }
+        Self { home, by_hash: OnceCell::new(), by_slug: OnceCell::new() }
     }
 
     /// Returns the directory of a folder of chats. Older homes name it only in the list of
@@ -38,8 +38,11 @@ impl<'a> Directories<'a> {
             let by_hash = self.by_hash.get_or_init(|| by_hash(self.home));
             return by_hash.get(name).cloned();
         }
-        let projects = keys(&self.home.path.join("projects.json"), "/projects");
-        projects.into_iter().find(|(_, slug)| slug.as_deref() == Some(name)).map(|(dir, _)| dir)
+        let by_slug = self.by_slug.get_or_init(|| {
+            let projects = keys(&self.home.path.join("projects.json"), "/projects");
+            projects.into_iter().filter_map(|(dir, slug)| Some((slug?, dir))).collect()
+        });
+        by_slug.get(name).cloned()
     }
 
     /// Returns the old folder that has this chat too: its directory's, if that has a file of the
@@ -107,13 +110,13 @@ fn by_hash(home: &Home) -> HashMap<String, String> {
 
 /// Returns the directory that is written into a folder of chats.
 fn marked(folder: &Path) -> Option<String> {
-    let text = fs::read_to_string(folder.join(".project_root")).ok()?;
+    let text = file::settings(&folder.join(".project_root"))?;
     Some(text.trim().to_owned()).filter(|path| !path.is_empty())
 }
 
 /// Returns the keys of an object in a file, and the values that are text.
 fn keys(path: &PathBuf, pointer: &str) -> Vec<(String, Option<String>)> {
-    let value = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    let value = file::settings(path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let object = value.as_ref().and_then(|value| value.pointer(pointer)?.as_object());
     let pair = |(key, value): (&String, &Value)| (key.clone(), value.as_str().map(str::to_owned));
     object.into_iter().flatten().map(pair).collect()
@@ -133,6 +136,8 @@ fn hash(directory: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::providers::{FileId, Stamp};
 

@@ -61,7 +61,9 @@ impl Discovery for Gemini {
     /// A file in the old format is one record, and no turn is appended to it.
     fn appends_to(&self) -> Option<TranscriptFinder> {
         Some(|home, bound| {
-            let (path, _) = locate(home, bound).ok()??;
+            // Only a transcript that has moved needs to be looked for, which reads all of them.
+            let known = PathBuf::from(&bound.location);
+            let path = if known.is_file() { known } else { locate(home, bound).ok()??.0 };
             (path.extension()? == "jsonl").then_some(path)
         })
     }

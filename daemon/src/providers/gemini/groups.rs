@@ -40,28 +40,42 @@ fn ending(path: &Path) -> Option<&str> {
     is_short_id.then_some(ending)
 }
 
-/// Folders and the groups of files in them, each folder read once.
+/// Folders and the groups of files in them, each folder and each file read once.
 #[derive(Default)]
 pub(super) struct Groups {
-    folders: RefCell<HashMap<PathBuf, HashMap<String, Vec<PathBuf>>>>,
+    folders: RefCell<HashMap<PathBuf, HashMap<String, Group>>>,
+}
+
+/// The files of a folder whose names end alike.
+struct Group {
+    files: Vec<PathBuf>,
+    /// Those that the CLI deletes; `None` if they were not read yet.
+    deleted: Option<Vec<PathBuf>>,
 }
 
 impl Groups {
-    /// Returns the other files that the CLI deletes together with this one.
-    fn others(&self, path: &Path) -> Vec<PathBuf> {
-        let (Some(folder), Some(ending)) = (path.parent(), ending(path)) else { return Vec::new() };
-        let mut folders = self.folders.borrow_mut();
-        let groups = folders.entry(folder.to_owned()).or_insert_with(|| groups_of(folder));
-        let group = groups.get(ending).into_iter().flatten();
-        group.filter(|other| *other != path).cloned().collect()
-    }
-
     /// True if the CLI deletes this chat at its next start, since it deletes another file of its
     /// group.
     pub(super) fn are_fatal_to(&self, path: &Path) -> bool {
-        self.others(path).iter().any(|other| match Chat::read(other) {
-            Ok(chat) => !chat.has_header || chat.is_subagent || !chat.has_content(),
-            Err(_) => other.exists(),
+        let (Some(folder), Some(ending)) = (path.parent(), ending(path)) else { return false };
+        let mut folders = self.folders.borrow_mut();
+        let groups = folders.entry(folder.to_owned()).or_insert_with(|| {
+            let groups = groups_of(folder).into_iter();
+            groups.map(|(name, files)| (name, Group { files, deleted: None })).collect()
+        });
+        let group = groups.get_mut(ending).filter(|group| group.files.len() > 1);
+        group.is_some_and(|group| group.deleted().iter().any(|other| other != path))
+    }
+}
+
+impl Group {
+    fn deleted(&mut self) -> &[PathBuf] {
+        self.deleted.get_or_insert_with(|| {
+            let is_deleted = |file: &&PathBuf| match Chat::read(file) {
+                Ok(chat) => !chat.has_header || chat.is_subagent || !chat.has_content(),
+                Err(_) => file.exists(),
+            };
+            self.files.iter().filter(is_deleted).cloned().collect()
         })
     }
 }
@@ -115,6 +129,9 @@ pub(super) fn stubs(home: &Home, bound: &Bound) -> Vec<PathBuf> {
     let folder = known.map_or_else(scope, Path::to_owned);
     let short: String = bound.provider_session_id.chars().take(SHORT_ID_CHARS).collect();
     let named = groups_of(&folder).remove(&short).unwrap_or_default();
+    if named.len() < 2 {
+        return Vec::new();
+    }
     let own = |path: PathBuf| {
         let chat = Chat::read(&path).ok()?;
         let is_own = chat.session_id.as_deref() == Some(&*bound.provider_session_id);

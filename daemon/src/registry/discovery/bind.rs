@@ -90,9 +90,12 @@ impl Discovery {
                 .unzip();
             let starts: Vec<Start> = starts.into_iter().flatten().collect();
             let discovery = known.provider.discovery();
-            let shown = shown.unwrap_or_else(|| discovery.started_by(&known.home, &starts));
+            let mut sessions = shown.sessions;
+            if !shown.is_whole {
+                sessions.extend(discovery.started_by(&known.home, &starts));
+            }
             let seen = leased.into_iter();
-            seen.filter_map(|lease| Some((find_shown(&shown, lease.pid)?.clone(), lease)))
+            seen.filter_map(|lease| Some((find_shown(&sessions, lease.pid)?.clone(), lease)))
                 .collect::<Vec<_>>()
         };
         let seen = self.homes.ask(known, LIVE_TIMEOUT, look).await?.unwrap_or_default();

@@ -54,6 +54,15 @@ pub(crate) struct KnownHome {
     pub(crate) home: Home,
 }
 
+/// The sessions of a home that processes show to have open.
+#[derive(Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) sessions: Vec<LiveSession>,
+    /// True if every process shows what it has open: those of the version that the daemon finds do.
+    /// What a newer program shows counts all the same.
+    pub(crate) is_whole: bool,
+}
+
 /// The state of a home as the last sweep found it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct State {
@@ -224,20 +233,20 @@ impl Homes {
         Ok(answer.ok())
     }
 
-    /// Returns the sessions of a home that are open in processes; `None` if they are not shown.
+    /// Returns the sessions of a home that are open in processes, as far as they are shown.
     ///
     /// # Errors
     /// Fails if the call panics.
-    pub(crate) async fn ask_live(
-        &self,
-        known: &KnownHome,
-    ) -> Result<Option<Vec<LiveSession>>, Fault> {
-        let version = match known.provider.discovery().live_since() {
+    pub(crate) async fn ask_live(&self, known: &KnownHome) -> Result<Shown, Fault> {
+        let discovery = known.provider.discovery();
+        let Some(read) = discovery.live() else { return Ok(Shown::default()) };
+        let version = match discovery.live_since() {
             Some(_) => self.version(known.provider, None).await?,
             None => None,
         };
-        let Some(read) = known.provider.live_of(version) else { return Ok(None) };
-        Ok(self.ask(known, LIVE_TIMEOUT, move |known| read(&known.home)).await?.flatten())
+        let shown = self.ask(known, LIVE_TIMEOUT, move |known| read(&known.home)).await?.flatten();
+        let is_whole = shown.is_some() && known.provider.live_of(version).is_some();
+        Ok(Shown { sessions: shown.unwrap_or_default(), is_whole })
     }
 
     fn gate(&self, home_id: i64) -> Arc<Gate> {

@@ -9,7 +9,7 @@ use super::Writers;
 use super::leases::{is_alive, live_of};
 use crate::process;
 use crate::providers::LiveSession;
-use crate::registry::homes::{KnownHome, known_home};
+use crate::registry::homes::{KnownHome, Shown, known_home};
 use crate::store::leases::{self, Lease};
 use crate::store::sessions::{self as rows, Stored};
 use crate::store::{bindings, selector, twins};
@@ -18,7 +18,7 @@ use crate::store::{bindings, selector, twins};
 #[derive(Debug, Default)]
 struct Running {
     leases: HashMap<String, Lease>,
-    homes: HashMap<i64, Option<Vec<LiveSession>>>,
+    homes: HashMap<i64, Shown>,
 }
 
 impl Writers {
@@ -50,7 +50,7 @@ impl Writers {
     pub(crate) async fn running(&self) -> Result<Vec<Stored>, Fault> {
         let running = self.snapshot(|_| true).await?;
         let mut ids: Vec<String> = running.leases.keys().cloned().collect();
-        let shown = running.homes.values().flatten().flatten();
+        let shown = running.homes.values().flat_map(|shown| &shown.sessions);
         ids.extend(shown.map(|live| live.provider_session_id.clone()));
         let mut found = self
             .store
@@ -101,13 +101,14 @@ impl Running {
     /// Returns the live state of a session. The view of the provider is finer than our lease, so it
     /// wins; the lease is the fallback.
     fn of(&self, row: &Stored) -> Live {
-        let shown = self.homes.get(&row.home_id).and_then(Option::as_ref);
+        let shown = self.homes.get(&row.home_id);
         let id = row.session.provider_session_id.as_deref();
         let is_it = |live: &&LiveSession| {
             id == Some(&*live.provider_session_id)
                 && live.scope.as_ref().is_none_or(|scope| *scope == row.scope)
         };
-        let found = shown.into_iter().flatten().find(is_it).map(|found| &found.live);
+        let mut sessions = shown.into_iter().flat_map(|shown| &shown.sessions);
+        let found = sessions.find(is_it).map(|found| &found.live);
         if let Some(found) = found.filter(|live| live.blocks()) {
             return found.clone();
         }
@@ -117,7 +118,7 @@ impl Running {
             }
             Some(lease) => live_of(lease),
             // A process that is out of sight may have it: then the state is `unknown`.
-            None if shown.is_some() && found.is_none() => {
+            None if shown.is_some_and(|shown| shown.is_whole) && found.is_none() => {
                 Live { state: LiveState::None, ..Live::default() }
             }
             None => Live::default(),

@@ -17,7 +17,7 @@ use sessd_proto::{EventType, Fault, FaultCode};
 use super::Writers;
 use super::leases::busy;
 use crate::clock::now;
-use crate::copies::{self, Copy};
+use crate::copies::{self, COPY_TIMEOUT, Copy};
 use crate::providers::Stamp;
 use crate::registry::homes::gate::CHECK_TIMEOUT;
 use crate::registry::homes::{KnownHome, bound, known_home};
@@ -32,8 +32,9 @@ pub(crate) const QUIET_PERIOD: Duration = Duration::from_secs(10);
 /// Interval for checking whether a torn transcript has changed.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Timeout for an edit with its copy: a transcript may have gigabytes.
-const EDIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Timeout for an edit with its copy: a little more than that of the copy, so that an edit that
+/// nobody waits for is not made.
+const EDIT_TIMEOUT: Duration = COPY_TIMEOUT.saturating_add(Duration::from_secs(10));
 
 impl Writers {
     /// Prepares the files of a session for a run: removes its stubs, and ends a torn last line.
