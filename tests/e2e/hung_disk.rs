@@ -67,22 +67,16 @@ fn pipe(path: &Path) {
     rustix::fs::mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
 }
 
-/// Releases the readers of the pipe and takes it away.
-fn release(path: &Path) {
-    drop(File::options().read(true).write(true).open(path).unwrap());
-    fs::remove_file(path).unwrap();
-}
-
 #[test]
 fn a_hung_home_delays_neither_sweeps_nor_checks_of_others() {
     let homes = Homes::new();
-    let (sandbox, settings) = (&homes.sandbox, homes.hanging.join("settings.json"));
+    let sandbox = &homes.sandbox;
     let known = homes.of(&homes.hanging);
     assert_eq!(known.len(), 2);
-    pipe(&settings);
     let lost = fs::read_dir(homes.hanging.join("projects/folder")).unwrap().flatten().next();
     fs::remove_file(lost.unwrap().path()).unwrap();
     homes.write_session(&homes.well);
+    let Some(disk) = HungDisk::mount(&homes.hanging.join("projects")) else { return };
 
     let started = Instant::now();
     run_job(sandbox, "discovery");
@@ -107,7 +101,7 @@ fn a_hung_home_delays_neither_sweeps_nor_checks_of_others() {
         assert_eq!(session.status, Status::Active);
     }
 
-    release(&settings);
+    drop(disk);
     wait_until("the home as it is", DEADLINE, || {
         run_job(sandbox, "discovery");
         let mut found: Vec<_> = homes.of(&homes.hanging).iter().map(|s| s.status).collect();
@@ -121,7 +115,7 @@ fn a_hung_home_delays_neither_lists_nor_the_daemons_end() {
     let homes = Homes::new();
     assert_eq!(homes.of(&homes.hanging).len(), 2);
     fs::create_dir_all(homes.well.join("sessions")).unwrap();
-    pipe(&homes.hanging.join("settings.json"));
+    let Some(_disk) = HungDisk::mount(&homes.hanging.join("projects")) else { return };
     run_job(&homes.sandbox, "discovery");
     for session in homes.of(&homes.hanging) {
         assert_eq!(session.live.state, LiveState::Unknown);
@@ -131,17 +125,25 @@ fn a_hung_home_delays_neither_lists_nor_the_daemons_end() {
     }
     let stopped = homes.sandbox.sessctl(&["daemon", "stop"]);
     assert_eq!(stopped.status, 0, "{stopped:?}");
-    release(&homes.hanging.join("settings.json"));
 }
 
 #[test]
 fn check_all_during_a_hung_first_sweep_says_more_may_come() {
     let homes = Homes::new();
-    pipe(&homes.hanging.join("settings.json"));
+    let Some(_disk) = HungDisk::mount(&homes.hanging.join("projects")) else { return };
     let output = homes.sandbox.sessctl(&["check", "--all"]);
     assert_eq!(output.status, 0, "{output:?}");
     assert!(output.stderr.contains("the first sweep is still running"), "{output:?}");
-    release(&homes.hanging.join("settings.json"));
+}
+
+/// A provider's settings may be anything, and are read by every sweep and start.
+#[test]
+fn a_pipe_in_the_place_of_settings_hangs_nothing() {
+    let homes = Homes::new();
+    pipe(&homes.hanging.join("settings.json"));
+    assert_eq!(homes.of(&homes.hanging).len(), 2);
+    let doctor = homes.sandbox.sessctl(&["doctor"]);
+    assert!(!doctor.stdout.contains("does not answer"), "{doctor:?}");
 }
 
 #[test]

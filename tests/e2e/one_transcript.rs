@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sessd_proto::doctor::Finding;
 use sessd_proto::{FaultCode, LiveState, Status};
 use sessd_tests::sandbox::Sandbox;
-use sessd_tests::wait::DEADLINE;
+use sessd_tests::wait::{DEADLINE, wait_until};
 
 use crate::BINARIES;
 use crate::odd_disks::{claude, findings, found, id, munged, sandbox, write_claude};
@@ -176,6 +176,8 @@ fn rows_of_one_transcript_have_one_lease_and_one_queue() {
     for (key, id) in ["@one", "@two"].iter().zip(&twins.ids) {
         answer(sandbox, &["key", "bind", key, id]);
     }
+    // What cannot be read tells nothing about what can.
+    symlink("/nowhere/at/all", sandbox.home().join(".claude/projects/-dangling")).unwrap();
     twins.join();
     sandbox.link("claude", &sandbox.script("claude", "#!/bin/sh\nexec sleep 1000\n"));
     let turn = |key| detach(sandbox, &[key, "hello"]);
@@ -187,6 +189,30 @@ fn rows_of_one_transcript_have_one_lease_and_one_queue() {
         let refused = fault(sandbox, &["resume", key], 4);
         assert_eq!(refused.code, FaultCode::Busy, "{refused:?}");
     }
+}
+
+/// A row that goes while its session runs has one queue with the other until it is free.
+#[test]
+fn rows_of_one_transcript_merge_when_no_turn_runs() {
+    let twins = Twins::new();
+    let (sandbox, [first, second]) = (&twins.sandbox, &twins.ids);
+    answer(sandbox, &["key", "bind", "@kept", first]);
+    sandbox.link("claude", &sandbox.script("claude", "#!/bin/sh\nexec sleep 1000\n"));
+    let running = detach(sandbox, &[second, "hello"]);
+    wait_for_state(sandbox, &running, "running");
+    twins.join();
+    assert_eq!(all_sessions(sandbox).len(), 2);
+    let waiting = detach(sandbox, &["@kept", "hello"]);
+    assert_eq!(sandbox.json(&["turns", "show", &waiting])["state"], "queued");
+    for turn in [&waiting, &running] {
+        answer(sandbox, &["turns", "cancel", turn]);
+    }
+    wait_until("one session", DEADLINE, || {
+        run_job(sandbox, "discovery");
+        (all_sessions(sandbox).len() == 1).then_some(())
+    });
+    assert_eq!(&show(sandbox, second).id, first);
+    assert_eq!(sandbox.json(&["turns", "--session", first])["turns"].as_array().unwrap().len(), 2);
 }
 
 /// A project that was renamed together with its folder of transcripts.

@@ -62,8 +62,8 @@ pub use provider::{
     TranscriptFinder, Turns,
 };
 pub use types::{
-    Background, Basis, Bound, FileId, Found, Gap, Home, Listed, Listing, LiveSession, Retention,
-    Stamp, Start, TurnSpec, Unreadable, Verdict, file_of, hides,
+    Background, Basis, Bound, FileId, Found, Gap, Hidden, Home, Listed, Listing, LiveSession,
+    Retention, Stamp, Start, TurnSpec, Unreadable, Verdict, file_of,
 };
 pub use version::Version;
 

@@ -1,7 +1,7 @@
 //! The types that providers and their callers exchange: homes, listings, metadata, verdicts.
 //! Plain data; knows no provider.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -30,7 +30,7 @@ pub struct Listing {
 }
 
 /// A part of a store that cannot be read, e.g. a link that leads nowhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Gap {
     /// The file or folder that cannot be read.
     pub path: PathBuf,
@@ -52,14 +52,26 @@ impl Listing {
     /// True if a transcript that was at this location may be in a part that could not be read.
     #[must_use]
     pub fn hides(&self, location: &str) -> bool {
-        hides(&self.gaps, location)
+        Hidden::by(&self.gaps).has(location)
     }
 }
 
-/// True if a transcript that was at this location may be in one of these parts of a store.
-#[must_use]
-pub fn hides(gaps: &[Gap], location: &str) -> bool {
-    gaps.iter().any(|gap| Path::new(location).starts_with(&gap.hides))
+/// The parts of a store that are hidden, however many, for many questions.
+#[derive(Debug)]
+pub struct Hidden<'g>(HashSet<&'g Path>);
+
+impl<'g> Hidden<'g> {
+    /// Collects what these gaps hide.
+    #[must_use]
+    pub fn by(gaps: &'g [Gap]) -> Self {
+        Self(gaps.iter().map(|gap| &*gap.hides).collect())
+    }
+
+    /// True if a transcript that was at this location may be in one of the parts.
+    #[must_use]
+    pub fn has(&self, location: &str) -> bool {
+        !self.0.is_empty() && Path::new(location).ancestors().any(|part| self.0.contains(part))
+    }
 }
 
 /// Returns the path of the file at a location: of a database row, that of the database.

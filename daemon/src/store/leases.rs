@@ -1,7 +1,7 @@
 //! Leases: exclusive rights to run a session. Each belongs to a process; the registry decides
 //! whether that process still lives.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, Row};
 use sessd_proto::{EventType, LeaseKind, Timestamp};
 
 use super::{Result, events};
@@ -23,18 +23,20 @@ pub struct Lease {
     pub since: Timestamp,
 }
 
-/// Returns the lease of a session or of a twin of it, even if its process has ended.
+/// Returns the leases of a session and of its twins, its own first, even if their processes have
+/// ended.
 ///
 /// # Errors
 /// Fails if the registry cannot be read.
-pub fn of_session(connection: &Connection, session_id: &str) -> Result<Option<Lease>> {
+pub fn of_session(connection: &Connection, session_id: &str) -> Result<Vec<Lease>> {
     let mut statement = connection.prepare_cached(
         "SELECT * FROM leases WHERE session_id = ?1 OR session_id IN (
              SELECT other.session_id FROM twins t JOIN twins other USING (writer_id)
              WHERE t.session_id = ?1)
-         ORDER BY session_id <> ?1 LIMIT 1",
+         ORDER BY session_id <> ?1",
     )?;
-    Ok(statement.query_row([session_id], lease).optional()?)
+    let found = statement.query_map([session_id], lease)?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Returns all leases.

@@ -4,14 +4,11 @@
 //! Nothing of the dropped row is lost: its tags, pin, keys, turns and children move to the other,
 //! and its id stays a selector.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
 use rusqlite::{Connection, OptionalExtension, named_params};
 use serde_json::json;
 use sessd_proto::{EventType, Timestamp};
 
-use super::{Result, bindings, columns, events};
+use super::{Result, columns, events};
 
 /// The name of a transcript: where it is in which home.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +19,24 @@ pub struct Name {
     pub location: String,
 }
 
+/// Two names of one transcript, and the row number of the current binding of each.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The name that stays.
+    pub kept: (Name, i64),
+    /// The name that goes.
+    pub other: (Name, i64),
+}
+
 /// The result of a merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merged {
-    /// There is one row now, or there was one before.
+    /// There is one row now.
     One,
-    /// Both rows have to stay. Their ids, if that is because both have keys: they are twins.
-    Apart(Option<[String; 2]>),
+    /// Both rows have to stay for now: they are twins. Their ids.
+    Apart([String; 2]),
+    /// One of them has another transcript by now.
+    Changed,
 }
 
 /// A row with what decides whether it is kept.
@@ -45,42 +53,29 @@ struct Candidate {
 
 /// Makes one row of each pair of names of one transcript. It gets the first name of the pair. The
 /// row with a key, a lease or turns to run is kept, else the one that is not in the trash, else the
-/// older.
+/// older. Its transcript is read again by the next import, since it may be that of the other row.
 ///
 /// # Errors
 /// Fails if the registry cannot be read or written.
-pub fn names(
-    connection: &Connection,
-    pairs: &[(Name, Name)],
-    at: Timestamp,
-) -> Result<Vec<Merged>> {
-    let mut by_location: HashMap<i64, HashMap<String, i64>> = HashMap::new();
-    for name in pairs.iter().flat_map(|(kept, other)| [kept, other]) {
-        if let Entry::Vacant(home) = by_location.entry(name.home_id) {
-            home.insert(bindings::by_location(connection, name.home_id)?);
-        }
-    }
-    let binding = |name: &Name| by_location.get(&name.home_id)?.get(&name.location).copied();
-    let merge = |(kept, other): &(Name, Name)| {
-        let [kept_row, other_row] = [kept, other].map(|name| match binding(name) {
-            Some(binding) => candidate(connection, binding),
-            None => Ok(None),
-        });
-        let merged = match (kept_row?, other_row?) {
-            (Some(kept), Some(other)) if kept.id != other.id => {
-                merge_candidates(connection, &kept, &other, at)?
-            }
-            _ => Merged::One,
-        };
+pub fn names(connection: &Connection, pairs: &[Pair], at: Timestamp) -> Result<Vec<Merged>> {
+    let merge = |Pair { kept, other }: &Pair| {
+        let rows = (candidate(connection, kept)?, candidate(connection, other)?);
+        let (Some(kept_row), Some(other_row)) = rows else { return Ok(Merged::Changed) };
+        let merged = merge_candidates(connection, &kept_row, &other_row, at)?;
         if merged == Merged::One {
-            super::files::forget(connection, other.home_id, &other.location)?;
+            for (Name { home_id, location }, _) in [kept, other] {
+                super::files::forget(connection, *home_id, location)?;
+            }
         }
         Ok(merged)
     };
     pairs.iter().map(merge).collect()
 }
 
-fn candidate(connection: &Connection, binding: i64) -> Result<Option<Candidate>> {
+fn candidate(
+    connection: &Connection,
+    (Name { home_id, location }, binding): &(Name, i64),
+) -> Result<Option<Candidate>> {
     let mut statement = connection.prepare_cached(
         "SELECT s.id, s.seq, s.trashed_at,
              EXISTS (SELECT 1 FROM keys WHERE session_id = s.id) AS has_keys,
@@ -88,13 +83,13 @@ fn candidate(connection: &Connection, binding: i64) -> Result<Option<Candidate>>
                  OR EXISTS (SELECT 1 FROM turns WHERE session_id = s.id
                      AND +state IN ('queued', 'running')) AS is_in_use
          FROM bindings b JOIN sessions s ON s.id = b.session_id
-         WHERE b.seq = ?1 AND b.current = 1",
+         WHERE b.seq = ?1 AND b.current = 1 AND b.home_id = ?2 AND b.location = ?3",
     )?;
-    let found = statement.query_row([binding], |row| {
+    let found = statement.query_row((binding, home_id, location), |row| {
         Ok(Candidate {
             id: row.get("id")?,
             seq: row.get("seq")?,
-            binding,
+            binding: *binding,
             has_keys: row.get("has_keys")?,
             is_in_use: row.get("is_in_use")?,
             trashed_at: row.get("trashed_at")?,
@@ -110,13 +105,19 @@ fn merge_candidates(
     other: &Candidate,
     at: Timestamp,
 ) -> Result<Merged> {
+    // The one in use names the writer: its turns wait in its queue already.
+    let apart = |first: &Candidate, second: &Candidate| {
+        let (first, second) =
+            if second.is_in_use && !first.is_in_use { (second, first) } else { (first, second) };
+        Ok(Merged::Apart([first.id.clone(), second.id.clone()]))
+    };
     if kept.has_keys && other.has_keys {
-        return Ok(Merged::Apart(Some([kept.id.clone(), other.id.clone()])));
+        return apart(kept, other);
     }
     let rank = |row: &Candidate| (!row.has_keys, !row.is_in_use, row.trashed_at.is_some(), row.seq);
     let (stays, goes) = if rank(kept) < rank(other) { (kept, other) } else { (other, kept) };
     if goes.is_in_use {
-        return Ok(Merged::Apart(None));
+        return apart(kept, other);
     }
     rows(connection, &stays.id, &goes.id)?;
     connection.execute("DELETE FROM bindings WHERE seq = ?1", [other.binding])?;

@@ -1,12 +1,16 @@
 //! Homes that a caller's environment selects. Knows nothing of the call itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sessd_proto::{Environment, Fault};
 use tokio::time::timeout;
 
 use super::{Discovery, FIRST_SWEEP_TIMEOUT};
 use crate::registry::homes::Remember;
+
+/// Interval for checking whether a new home was swept.
+const SWEEP_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 impl Discovery {
     /// Remembers the homes of a caller, and sweeps in the background if one of them is new.
@@ -22,18 +26,19 @@ impl Discovery {
         Ok(())
     }
 
-    /// Remembers the homes of a caller, and sweeps if one of them is new. Returns false if that
-    /// sweep takes so long that it goes on in the background.
+    /// Remembers the homes of a caller, and waits until each of them was swept once. Returns false
+    /// if that takes so long that it goes on in the background.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
     pub(crate) async fn find_homes(self: &Arc<Self>, env: &Environment) -> Result<bool, Fault> {
-        if !self.homes.remember(env, Remember::Existing).await? {
-            return Ok(true);
-        }
-        let discovery = Arc::clone(self);
-        let sweep = tokio::spawn(async move { discovery.sweep().await.map(drop) });
-        // A home that cannot be swept is named by the list.
-        Ok(timeout(FIRST_SWEEP_TIMEOUT, sweep).await.is_ok())
+        self.remember_caller(env).await?;
+        let swept = async {
+            while !self.homes.are_swept(env).await? {
+                tokio::time::sleep(SWEEP_POLL_INTERVAL).await;
+            }
+            Ok(true)
+        };
+        timeout(FIRST_SWEEP_TIMEOUT, swept).await.unwrap_or(Ok(false))
     }
 }

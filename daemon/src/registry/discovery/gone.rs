@@ -15,7 +15,7 @@ use sessd_proto::{Fault, Kind, Reason, Status, Timestamp};
 use super::Discovery;
 use super::sweep::Sweep;
 use crate::clock::now;
-use crate::providers::{Gap, Verdict, file_of, hides};
+use crate::providers::{Gap, Hidden, Verdict, file_of};
 use crate::registry::homes::gate::LISTING_TIMEOUT;
 use crate::registry::homes::{HOME_REASONS, KnownHome, Trouble};
 use crate::store::sessions::Stored;
@@ -24,10 +24,14 @@ use crate::store::{bindings, files, sessions};
 /// Sessions that must vanish at once before the half rule applies; one is not a pattern.
 const LOSS_MIN: usize = 2;
 
+/// The most new unreadable parts of a home that one sweep logs.
+const GAPS_LOGGED_MAX: usize = 20;
+
 impl Discovery {
     /// Concludes that sessions are gone, unless so many vanished that the home is in doubt.
-    /// `swept_at` is when the provider itself last deleted sessions and left some: its deletions
-    /// since the last listing raise no doubt, by whatever settings it made them.
+    /// `swept_at` is when the provider itself last deleted sessions: its deletions since the last
+    /// listing raise no doubt, by whatever settings it made them, in the folders (`kept`) where it
+    /// left some. A folder that is empty or gone may be a disk that is not mounted.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
@@ -35,11 +39,12 @@ impl Discovery {
         &self,
         known: &KnownHome,
         (vanished, gaps): (HashSet<String>, &[Gap]),
-        swept_at: Option<Timestamp>,
+        (swept_at, kept): (Option<Timestamp>, &HashSet<String>),
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
+        let parts = Hidden::by(gaps);
         let (hidden, vanished): (HashSet<_>, HashSet<_>) =
-            vanished.into_iter().partition(|location| hides(gaps, location));
+            vanished.into_iter().partition(|location| parts.has(location));
         for row in self.rows_at(known, hidden).await? {
             if row.session.reason != Some(Reason::PartUnreadable) {
                 self.store_verdict(&row, Verdict::HIDDEN).await?;
@@ -56,6 +61,7 @@ impl Discovery {
         let was_swept = |row: &&Stored| {
             let seen_at = listed_at.or(row.session.checked_at);
             swept_at.is_some_and(|swept| seen_at.is_some_and(|seen| seen < swept))
+                && kept.contains(folder_of(&row.location))
         };
         let surprising = lost.iter().filter(|row| is_surprising(row) && !was_swept(row)).count();
         if surprising >= LOSS_MIN && surprising * 2 > of {
@@ -143,13 +149,19 @@ impl Discovery {
         {
             tracing::warn!("{provider} home {home}: {}", trouble.describe());
         }
-        for gap in gaps.iter().filter(|gap| !before.gaps.contains(gap)) {
+        let known_gaps: HashSet<&Gap> = before.gaps.iter().collect();
+        let mut new = gaps.iter().filter(|gap| !known_gaps.contains(gap));
+        for gap in new.by_ref().take(GAPS_LOGGED_MAX) {
             tracing::warn!("{provider} home {home}: {}: {}", gap.path.display(), gap.error);
         }
+        if let more @ 1.. = new.count() {
+            tracing::warn!("{provider} home {home}: {more} more parts cannot be read");
+        }
         let is_well = trouble.is_none();
-        let has_changed = before.trouble.is_some() || before.gaps != gaps;
-        let now_hidden = gaps.clone();
-        self.homes.update(known.id, |state| (state.trouble, state.gaps) = (trouble, gaps));
+        let has_changed = before.trouble.is_some() || *before.gaps != *gaps;
+        let gaps: Arc<[Gap]> = gaps.into();
+        let of_state = Arc::clone(&gaps);
+        self.homes.update(known.id, |state| (state.trouble, state.gaps) = (trouble, of_state));
         let is_due = has_changed || !self.has_swept();
         if !(is_well && had_any && is_due) {
             return Ok(());
@@ -158,8 +170,9 @@ impl Discovery {
         let held = self.store.read_slowly(move |c| {
             sessions::by_seqs(c, sessions::held_back(c, home_id, HOME_REASONS)?)
         });
+        let hidden = Hidden::by(&gaps);
         for row in held.await? {
-            if hides(&now_hidden, &row.location) {
+            if hidden.has(&row.location) {
                 continue;
             }
             let verdict = self.verdict_of(known, &row, None).await?;
@@ -170,7 +183,7 @@ impl Discovery {
 }
 
 /// Returns the folder of the file at a location; of a database row, the database.
-fn folder_of(location: &str) -> &str {
+pub(super) fn folder_of(location: &str) -> &str {
     match file_of(location) {
         file if file.len() < location.len() => file,
         file => file.rsplit_once('/').map_or("", |(folder, _)| folder),

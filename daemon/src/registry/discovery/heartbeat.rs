@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::Discovery;
 use super::verdict::Losses;
 use crate::clock::now;
-use crate::providers::Verdict;
+use crate::providers::{Hidden, Verdict};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::gate::LISTING_TIMEOUT;
 use crate::store::sessions::{self, Stored};
@@ -76,8 +76,8 @@ impl Discovery {
                 here.map(|row| (row, row.location.clone())).unzip();
             let is_there = move |known: &KnownHome| {
                 let listed = known.provider.discovery().list(&known.home).ok()?;
-                let is_hidden = |path: &String| listed.hides(path);
-                let hidden: Vec<bool> = paths.iter().map(is_hidden).collect();
+                let parts = Hidden::by(&listed.gaps);
+                let hidden: Vec<bool> = paths.iter().map(|path| parts.has(path)).collect();
                 let there: HashSet<_> =
                     listed.transcripts.into_iter().map(|entry| entry.location).collect();
                 let in_doubt = paths.iter().zip(hidden);

@@ -6,7 +6,7 @@
 //! homes and writers; knows nothing of selectors, launches and turns.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -41,12 +41,15 @@ pub(crate) struct Discovery {
     env: Arc<DaemonEnvironment>,
     homes: Arc<Homes>,
     writers: Arc<Writers>,
-    /// Held during a sweep of one home: two sweeps would import the same transcripts twice.
+    /// Held during a sweep of the homes of one provider: two sweeps would import the same
+    /// transcripts twice.
     sweeping: Arc<tokio::sync::Mutex<()>>,
     /// Transcripts that the first sweep has seen, by home, to be stored after it.
     imported: Mutex<HashMap<i64, Vec<Listed>>>,
     /// Conversations that went on in another session, until both are in the registry.
     successions: Mutex<Vec<Succession>>,
+    /// The providers with several homes: true if no transcript has names in two of them.
+    apart: Mutex<HashMap<&'static str, bool>>,
     swept: watch::Sender<bool>,
 }
 
@@ -68,8 +71,13 @@ impl Discovery {
             sweeping: Arc::default(),
             imported: Mutex::default(),
             successions: Mutex::default(),
+            apart: Mutex::default(),
             swept: watch::Sender::new(false),
         })
+    }
+
+    fn apart(&self) -> MutexGuard<'_, HashMap<&'static str, bool>> {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// True once every home was swept since the start.

@@ -12,15 +12,18 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sessd_proto::Fault;
 
 use super::Discovery;
 use super::sweep::Scan;
 use crate::clock::now;
-use crate::providers::{FileId, file_of, hides};
-use crate::store::merge::{self, Merged, Name};
+use crate::providers::{FileId, Hidden, file_of};
+use crate::registry::homes::KnownHome;
+use crate::registry::homes::gate::CHECK_TIMEOUT;
+use crate::store::bindings;
+use crate::store::merge::{self, Merged, Name, Pair};
 
 /// Pairs of names that one transaction merges.
 const MERGE_BATCH: usize = 100;
@@ -49,35 +52,51 @@ impl Moves {
 
 impl Discovery {
     /// Leaves one name of every transcript in the scans. Rows that turn out to be of one
-    /// transcript are merged; where both have keys they stay, with one queue and one lease.
+    /// transcript are merged; those that have to stay apart get one queue and one lease. `is_whole`
+    /// is false if another home of the provider could not be scanned.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
-    pub(super) async fn merge_names(&self, scans: &mut [Scan]) -> Result<(), Fault> {
-        let doubles = doubles(scans);
+    pub(super) async fn merge_names(
+        &self,
+        scans: &mut [Scan],
+        is_whole: bool,
+    ) -> Result<(), Fault> {
+        let groups = groups(scans);
+        self.note_crossing(scans, &groups);
+        let rows = self.rows_of(scans, &groups).await?;
         let mut dropped: HashSet<Position> = HashSet::new();
-        let (known, new): (Vec<_>, Vec<_>) =
-            doubles.into_iter().partition(|(_, other)| is_seen(scans, *other));
-        dropped.extend(new.into_iter().map(|(_, other)| other));
+        let mut pairs = Vec::new();
+        for group in &groups {
+            let kept = self.kept(scans, group, &rows).await?;
+            for other in group.iter().filter(|other| **other != kept) {
+                match (rows.get(&kept), rows.get(other)) {
+                    (Some(row), Some(other_row)) => pairs.push((kept, *row, *other, *other_row)),
+                    _ => _ = dropped.insert(*other),
+                }
+            }
+        }
         let mut twins = Vec::new();
-        for batch in known.chunks(MERGE_BATCH) {
-            let pairs = batch.iter().map(|(kept, other)| (name(scans, *kept), name(scans, *other)));
-            let pairs: Vec<_> = pairs.collect();
-            let merged = self.store.write_durable(move |tx| merge::names(tx, &pairs, now()));
-            for ((kept, other), merged) in batch.iter().zip(merged.await?) {
+        for batch in pairs.chunks(MERGE_BATCH) {
+            let named = |position: Position, row: i64| (name(scans, position), row);
+            let asked = batch.iter().map(|(kept, row, other, other_row)| Pair {
+                kept: named(*kept, *row),
+                other: named(*other, *other_row),
+            });
+            let asked: Vec<_> = asked.collect();
+            let merged = self.store.write_durable(move |tx| merge::names(tx, &asked, now()));
+            for ((kept, _, other, _), merged) in batch.iter().zip(merged.await?) {
                 match merged {
-                    Merged::Apart(pair) => {
-                        twins.extend(pair);
-                        continue;
+                    Merged::Apart(pair) => twins.push(pair),
+                    Merged::Changed => {}
+                    Merged::One => {
+                        dropped.insert(*other);
+                        for (home, entry) in [*kept, *other] {
+                            let location = scans[home].listed[entry].location.clone();
+                            scans[home].seen.remove(&location);
+                        }
                     }
-                    Merged::One => {}
                 }
-                for position in [kept, other] {
-                    let location = scans[position.0].listed[position.1].location.clone();
-                    // The kept one is read again.
-                    scans[position.0].seen.remove(&location);
-                }
-                dropped.insert(*other);
             }
         }
         for (home, scan) in scans.iter_mut().enumerate() {
@@ -85,11 +104,63 @@ impl Discovery {
             let mut next = || position.next().unwrap_or_default();
             scan.listed.retain(|_| !dropped.contains(&(home, next())));
         }
-        if scans.iter().all(|scan| scan.is_complete()) {
-            let homes: Vec<i64> = scans.iter().map(|scan| scan.known.id).collect();
-            self.writers.set_twins(homes, twins).await?;
+        // What cannot be read now may still be a name of one of them.
+        let is_whole = is_whole && scans.iter().all(|scan| scan.is_complete());
+        let homes = scans.iter().map(|scan| scan.known.id).filter(|_| is_whole).collect();
+        self.writers.set_twins(twins, homes).await
+    }
+
+    /// Notes whether a transcript has names in several homes of the provider.
+    fn note_crossing(&self, scans: &[Scan], groups: &[Vec<Position>]) {
+        let Some(provider) = scans.first().map(|scan| scan.known.provider.id()) else { return };
+        let is_crossing = groups.iter().any(|group| group.iter().any(|it| it.0 != group[0].0));
+        if scans.len() > 1 {
+            self.apart().insert(provider, !is_crossing);
         }
-        Ok(())
+    }
+
+    /// Returns the row numbers of the current bindings of all names in the groups.
+    async fn rows_of(
+        &self,
+        scans: &[Scan],
+        groups: &[Vec<Position>],
+    ) -> Result<HashMap<Position, i64>, Fault> {
+        let mut rows = HashMap::new();
+        for (home, scan) in scans.iter().enumerate() {
+            let in_home = || groups.iter().flatten().filter(|position| position.0 == home);
+            if in_home().next().is_none() {
+                continue;
+            }
+            let home_id = scan.known.id;
+            let by_location = self.store.read_slowly(move |c| bindings::by_location(c, home_id));
+            let by_location = by_location.await?;
+            let row = |position: &Position| {
+                Some((*position, *by_location.get(&scan.listed[position.1].location)?))
+            };
+            rows.extend(in_home().filter_map(row));
+        }
+        Ok(rows)
+    }
+
+    /// Returns the name of a group that stays: one with a row, else one without a link in it.
+    async fn kept(
+        &self,
+        scans: &[Scan],
+        group: &[Position],
+        rows: &HashMap<Position, i64>,
+    ) -> Result<Position, Fault> {
+        if let Some(known) = group.iter().find(|position| rows.contains_key(position)) {
+            return Ok(*known);
+        }
+        for position in group {
+            let Name { location, .. } = name(scans, *position);
+            let known = &scans[position.0].known;
+            let look = move |_: &KnownHome| is_real(Path::new(file_of(&location)));
+            if self.homes.ask(known, CHECK_TIMEOUT, look).await? == Some(true) {
+                return Ok(*position);
+            }
+        }
+        Ok(group[0])
     }
 }
 
@@ -98,13 +169,8 @@ fn name(scans: &[Scan], (home, entry): Position) -> Name {
     Name { home_id: scan.known.id, location: scan.listed[entry].location.clone() }
 }
 
-fn is_seen(scans: &[Scan], (home, entry): Position) -> bool {
-    let scan = &scans[home];
-    scan.seen.contains_key(&scan.listed[entry].location)
-}
-
-/// Returns the surplus names of transcripts, each with the name that is kept.
-fn doubles(scans: &[Scan]) -> Vec<(Position, Position)> {
+/// Returns the names of each transcript that has several.
+fn groups(scans: &[Scan]) -> Vec<Vec<Position>> {
     let mut first: HashMap<(FileId, u64), Position> = HashMap::new();
     let mut groups: HashMap<Position, Vec<Position>> = HashMap::new();
     for (home, scan) in scans.iter().enumerate() {
@@ -121,34 +187,14 @@ fn doubles(scans: &[Scan]) -> Vec<(Position, Position)> {
             }
         }
     }
-    let mut real = RealFolders::default();
-    let mut doubles = Vec::new();
-    for names in groups.into_values() {
-        let rank = |position: &Position| {
-            let location = &scans[position.0].listed[position.1].location;
-            (!is_seen(scans, *position), !real.is_real(location), *position, location)
-        };
-        let mut ranked: Vec<_> = names.iter().map(rank).collect();
-        ranked.sort_unstable();
-        let kept = ranked[0].2;
-        doubles.extend(ranked[1..].iter().map(|rank| (kept, rank.2)));
-    }
-    doubles
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_unstable();
+    groups
 }
 
-/// Tells paths without a link in them from others, and looks at every folder once.
-#[derive(Default)]
-struct RealFolders {
-    seen: HashMap<PathBuf, bool>,
-}
-
-impl RealFolders {
-    fn is_real(&mut self, location: &str) -> bool {
-        let path = Path::new(file_of(location));
-        let Some(folder) = path.parent() else { return true };
-        let is_real = || folder.canonicalize().is_ok_and(|real| real == folder);
-        *self.seen.entry(folder.to_owned()).or_insert_with(is_real) && !path.is_symlink()
-    }
+/// True if there is no link in a path.
+fn is_real(path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|real| real == path)
 }
 
 /// Returns the transcripts whose old name is gone and that have exactly one new name.
@@ -157,8 +203,9 @@ pub(super) fn moves(scans: &[Scan]) -> Moves {
     let mut gone: HashMap<&str, Vec<Name>> = HashMap::new();
     for scan in scans.iter().filter(|scan| scan.is_listed()) {
         let listed: HashSet<&str> = scan.listed.iter().map(|it| &*it.location).collect();
+        let hidden = Hidden::by(&scan.gaps);
         for location in scan.seen.keys() {
-            if !listed.contains(&**location) && !hides(&scan.gaps, location) {
+            if !listed.contains(&**location) && !hidden.has(location) {
                 let name = Name { home_id: scan.known.id, location: location.clone() };
                 gone.entry(scan.known.provider.discovery().name_in(location))
                     .or_default()

@@ -7,15 +7,16 @@
 //! A sweep also moves the leases of processes that have changed their session: before the listing,
 //! and again after it, when it is known which announced ids were never written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::try_join_all;
+use futures::future::join_all;
 use serde::Serialize;
 use sessd_proto::{Fault, Timestamp};
 
 use super::Discovery;
+use super::gone::folder_of;
 use super::names::{self, Moves};
 use crate::clock::now;
 use crate::providers::{Basis, Gap, Listed, Listing, Retention, Unreadable};
@@ -99,7 +100,8 @@ impl Discovery {
         let mut sweeps = Vec::new();
         let mut failed = None;
         for homes in by_provider.into_values() {
-            for sweep in self.sweep_together(homes).await? {
+            let swept = self.sweep_together(homes).await;
+            for sweep in swept.unwrap_or_else(|fault| vec![Err(fault)]) {
                 match sweep {
                     Ok(sweep) => sweeps.push(sweep),
                     Err(fault) => _ = failed.get_or_insert(fault),
@@ -120,13 +122,19 @@ impl Discovery {
         failed.map_or(Ok(sweeps), Err)
     }
 
-    /// Sweeps one home, and those of the same provider that it may be linked with.
+    /// Sweeps one home, and those of the same provider unless the last sweep of all of them has
+    /// found that they have no transcript in common.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written.
     pub(crate) async fn sweep_home(self: &Arc<Self>, known: &KnownHome) -> Result<Sweep, Fault> {
         let mut homes = self.homes.known().await?;
-        homes.retain(|other| other.provider.id() == known.provider.id());
+        let provider = known.provider.id();
+        let is_apart = self.apart().get(provider).copied().unwrap_or_default();
+        homes.retain(|other| match is_apart {
+            true => other.id == known.id,
+            false => other.provider.id() == provider,
+        });
         let position = homes.iter().position(|other| other.id == known.id);
         let mut sweeps = self.sweep_together(homes).await?;
         let no_home = || Fault::internal("a home that is not known");
@@ -148,7 +156,9 @@ impl Discovery {
             let _one_at_a_time = one_at_a_time;
             let sweeps = discovery.sweep_now(homes.clone()).await?;
             for known in &homes {
-                discovery.find_directories(known).await?;
+                let found = discovery.find_directories(known).await;
+                let _ =
+                    found.inspect_err(|fault| tracing::error!("search for a directory: {fault}"));
             }
             Ok(sweeps)
         };
@@ -160,13 +170,15 @@ impl Discovery {
         self: &Arc<Self>,
         homes: Vec<KnownHome>,
     ) -> Result<Vec<Result<Sweep, Fault>>, Fault> {
-        for known in &homes {
-            self.remember_imported(known.id).await?;
-            self.follow_leases(known, false).await?;
+        let scanned = join_all(homes.into_iter().map(|known| self.scan(known))).await;
+        let (mut scans, mut failed) = (Vec::new(), Vec::new());
+        for (position, scan) in scanned.into_iter().enumerate() {
+            match scan {
+                Ok(scan) => scans.push(scan),
+                Err(fault) => failed.push((position, fault)),
+            }
         }
-        let scans = homes.into_iter().map(|known| self.scan(known));
-        let mut scans = try_join_all(scans).await?;
-        self.merge_names(&mut scans).await?;
+        self.merge_names(&mut scans, failed.is_empty()).await?;
         let moves = names::moves(&scans);
         let mut sweeps = Vec::new();
         for scan in scans {
@@ -177,11 +189,17 @@ impl Discovery {
             }
             sweeps.push(sweep);
         }
+        for (position, fault) in failed {
+            tracing::error!("sweep: {fault}");
+            sweeps.insert(position, Err(fault));
+        }
         Ok(sweeps)
     }
 
-    /// Lists a home.
-    async fn scan(&self, known: KnownHome) -> Result<Scan, Fault> {
+    /// Lists a home, after its leases have followed their processes.
+    async fn scan(self: &Arc<Self>, known: KnownHome) -> Result<Scan, Fault> {
+        self.remember_imported(known.id).await?;
+        self.follow_leases(&known, false).await?;
         let (started, began) = (Instant::now(), now());
         let scan = self.homes.ask(&known, LISTING_TIMEOUT, |known| {
             let discovery = known.provider.discovery();
@@ -249,7 +267,10 @@ impl Discovery {
     ) -> Result<Option<Trouble>, Fault> {
         let began = sweep.began;
         let is_new = seen.is_empty();
-        let listed_any = !listed.is_empty();
+        let swept_at = retention.and_then(|it| it.swept_at);
+        let folders = listed.iter().filter(|_| swept_at.is_some());
+        let kept: HashSet<String> =
+            folders.map(|entry| folder_of(&entry.location).to_owned()).collect();
         let mut changed = Vec::new();
         for entry in listed {
             let stamp = &entry.stamp;
@@ -268,8 +289,7 @@ impl Discovery {
         }
         self.predict(known, retention, is_new).await?;
         let vanished = seen.into_keys().filter(|location| !moves.are_from(location)).collect();
-        let swept_at = retention.and_then(|it| it.swept_at).filter(|_| listed_any);
-        let trouble = self.conclude_gone(known, (vanished, gaps), swept_at, sweep).await?;
+        let trouble = self.conclude_gone(known, (vanished, gaps), (swept_at, &kept), sweep).await?;
         if trouble.is_none() {
             self.homes.update(known.id, |state| state.listed_at = Some(began));
         }

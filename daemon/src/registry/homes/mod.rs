@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sessd_proto::provider::{HomeInfo, HomeState};
-use sessd_proto::session::UnreadablePart;
 use sessd_proto::{Environment, Fault, Reason, Timestamp};
 
 use crate::launch_files;
@@ -20,14 +19,13 @@ use crate::store::sessions::Stored;
 use directories::Directories;
 use gate::{Gate, LISTING_TIMEOUT, LIVE_TIMEOUT, Unanswered};
 use programs::Programs;
+pub(crate) use trouble::Trouble;
 
 pub(crate) mod directories;
 pub(crate) mod gate;
 pub(crate) mod programs;
 mod renamed;
-
-/// The most unreadable parts of homes that one response names.
-const PARTS_MAX: usize = 100;
+mod trouble;
 
 /// Reasons of verdicts that say something about a home, not about a session.
 pub(crate) const HOME_REASONS: &[Reason] =
@@ -69,19 +67,10 @@ pub(crate) struct State {
     gate: Arc<Gate>,
     pub(crate) trouble: Option<Trouble>,
     /// The parts that could not be read.
-    pub(crate) gaps: Vec<Gap>,
+    pub(crate) gaps: Arc<[Gap]>,
     pub(crate) retention: Option<Option<(i64, bool)>>,
     /// The start of the last sweep that listed the home and believed what it saw.
     pub(crate) listed_at: Option<Timestamp>,
-}
-
-/// The trouble with a home: while it lasts, a session that is not shown is not gone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    Missing,
-    Unreadable(String),
-    Hung,
-    Held { lost: usize, of: usize },
 }
 
 /// The choice of homes, among those that an environment selects, to remember.
@@ -107,8 +96,12 @@ impl Homes {
     pub(crate) async fn remember(&self, env: &Environment, which: Remember) -> Result<bool, Fault> {
         let mut is_new = false;
         let known = self.known().await?;
+        // A caller may spell out the path of a known home: that is the same home.
         let is_known = |provider: &dyn Provider, home: &Home| {
-            known.iter().any(|k| k.provider.id() == provider.id() && k.home == *home)
+            known.iter().any(|it| {
+                let is_it = it.provider.id() == provider.id() && it.home.path == home.path;
+                is_it && (which == Remember::Existing || it.home.env == home.env)
+            })
         };
         for provider in providers::ALL {
             for home in provider.homes(env) {
@@ -129,6 +122,22 @@ impl Homes {
             }
         }
         Ok(is_new)
+    }
+
+    /// True if every known home that an environment selects was swept since the start, or cannot
+    /// be.
+    ///
+    /// # Errors
+    /// Fails if the registry cannot be read.
+    pub(crate) async fn are_swept(&self, env: &Environment) -> Result<bool, Fault> {
+        let is_selected = |known: &KnownHome| {
+            known.provider.homes(env).iter().any(|home| home.path == known.home.path)
+        };
+        let is_swept = |known: &KnownHome| {
+            let State { trouble, listed_at, .. } = self.state(known.id);
+            trouble.is_some() || listed_at.is_some()
+        };
+        Ok(self.known().await?.iter().filter(|known| is_selected(known)).all(is_swept))
     }
 
     /// True if a directory exists and its disk answers.
@@ -258,13 +267,6 @@ impl Homes {
         self.state(home_id).trouble
     }
 
-    /// Returns why a session that a home does not show may be in it all the same, in words for
-    /// people; `None` if the last sweep has seen the whole home.
-    pub(crate) fn doubt(&self, home_id: i64) -> Option<String> {
-        let State { trouble, gaps, .. } = self.state(home_id);
-        trouble.map(|trouble| trouble.describe()).or_else(|| describe(&gaps))
-    }
-
     /// Returns a copy of the state of a home.
     pub(crate) fn state(&self, home_id: i64) -> State {
         self.states().get(&home_id).cloned().unwrap_or_default()
@@ -313,54 +315,6 @@ impl Homes {
             Some(Trouble::Held { .. }) => HomeState::Held,
         };
         HomeInfo { path: known.home.path.to_string_lossy().into_owned(), state, detail }
-    }
-
-    /// Returns the parts of all homes that cannot be read now, at most 100.
-    ///
-    /// # Errors
-    /// Fails if the registry cannot be read.
-    pub(crate) async fn unreadable(&self) -> Result<Vec<UnreadablePart>, Fault> {
-        let mut parts = Vec::new();
-        for known in self.known().await? {
-            let State { trouble, gaps, .. } = self.state(known.id);
-            let part = |path: &Path, error: String| UnreadablePart {
-                provider: known.provider.id().to_owned(),
-                home: known.home.path.to_string_lossy().into_owned(),
-                path: path.to_string_lossy().into_owned(),
-                error,
-            };
-            let of_home = trouble.filter(|it| matches!(it, Trouble::Unreadable(_) | Trouble::Hung));
-            parts.extend(of_home.map(|trouble| part(&known.home.path, trouble.describe())));
-            parts.extend(gaps.into_iter().map(|gap| part(&gap.path, gap.error)));
-        }
-        parts.truncate(PARTS_MAX);
-        Ok(parts)
-    }
-}
-
-/// Describes the parts of a home that cannot be read, in words for people; `None` without any.
-fn describe(gaps: &[Gap]) -> Option<String> {
-    let [first, others @ ..] = gaps else { return None };
-    let first = format!("{}: {}", first.path.display(), first.error);
-    let more = match others.len() {
-        0 => String::new(),
-        count => format!(", and {count} more"),
-    };
-    Some(format!("a part of its store cannot be read: {first}{more}"))
-}
-
-impl Trouble {
-    /// Describes the trouble in words for people.
-    pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::Missing => "its store does not exist".to_owned(),
-            Self::Unreadable(why) => format!("its store cannot be read: {why}"),
-            Self::Hung => "it does not answer".to_owned(),
-            Self::Held { lost, of } => format!(
-                "{lost} of its {of} sessions disappeared at once; treating this as a problem \
-                 with the disk, not as deletions"
-            ),
-        }
     }
 }
 

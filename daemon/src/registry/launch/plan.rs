@@ -40,8 +40,8 @@ impl Launches {
         self.without_other_servers(known, launch, plan).await
     }
 
-    /// Runs the planning of a provider, which may read its home, where a disk that hangs delays
-    /// nobody else.
+    /// Runs the planning of a provider, which may read its home, where a disk that hangs delays no
+    /// other call.
     ///
     /// # Errors
     /// Fails with `environment` if the disk of the home does not answer.

@@ -16,8 +16,8 @@ use crate::failpoint;
 use crate::process;
 use crate::registry::discovery::verdict::is_unstarted;
 use crate::registry::homes::KnownHome;
-use crate::registry::writers::leases::has_turns;
-use crate::store::leases::{self, Lease};
+use crate::registry::writers::leases::{has_turns, living};
+use crate::store::leases::Lease;
 use crate::store::sessions::Stored;
 
 /// Interval for checking whether a session has become free.
@@ -175,7 +175,7 @@ impl Launches {
             return Ok(None);
         };
         let id = row.session.id.clone();
-        let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
+        let held = self.store.read(move |c| living(c, &id)).await?;
         let runs = held.filter(|lease| lease.kind == LeaseKind::Turn);
         Ok(runs.filter(|lease| !process::is_below(caller, lease.pid)).map(|_| turn_id))
     }

@@ -8,8 +8,7 @@ use sessd_proto::service::STEAL_MS;
 use sessd_proto::{Fault, FaultCode, LeaseKind, Status};
 
 use super::Launches;
-use crate::registry::writers::leases::is_alive;
-use crate::store::leases;
+use crate::registry::writers::leases::living;
 use crate::store::sessions::Stored;
 use crate::{process, system};
 
@@ -39,12 +38,10 @@ impl Launches {
     /// Fails with `busy` if it is still running after 10 s.
     pub(crate) async fn steal(self: &Arc<Self>, row: &Stored, caller: u32) -> Result<(), Fault> {
         let id = row.session.id.clone();
-        let held = self.store.read(move |c| leases::of_session(c, &id)).await?;
+        let held = self.store.read(move |c| living(c, &id)).await?;
         // The caller's own lease comes from an earlier try of the same request.
         let held = held.filter(|lease| lease.kind == LeaseKind::Interactive && lease.pid != caller);
-        let Some(lease) = held.filter(|lease| is_alive(lease, &process::boot_id())) else {
-            return Ok(());
-        };
+        let Some(lease) = held else { return Ok(()) };
         self.wait_until_whole(row).await?;
         process::ask_to_end(lease.pid);
         let limit = Duration::from_millis(STEAL_MS);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use sessd_proto::{Fault, FaultCode, LeaseKind, Live, LiveState, Session, Timestamp};
 
 use super::Writers;
@@ -37,7 +37,7 @@ impl Writers {
                     (held.pid, held.start_ticks) != (wanted.pid, wanted.start_ticks)
                         && is_alive(held, &wanted.boot_id)
                 };
-                match held.filter(other) {
+                match held.into_iter().find(other) {
                     Some(held) => Err(busy(&shown, &live_of(&held)).into()),
                     None if turns::is_running(tx, &wanted.session_id)? => {
                         Err(has_turns(&shown).into())
@@ -130,8 +130,7 @@ pub(crate) fn lease_of(session: &Session, pid: u32, kind: LeaseKind) -> Result<L
 /// # Errors
 /// Fails with `busy` if one has, or if the registry cannot be read.
 pub(crate) fn must_be_free(tx: &Transaction<'_>, session: &Session) -> store::Result<()> {
-    let held = leases::of_session(tx, &session.id)?;
-    match held.filter(|lease| is_alive(lease, &process::boot_id())) {
+    match living(tx, &session.id)? {
         Some(held) => Err(busy(session, &live_of(&held)).into()),
         None => Ok(()),
     }
@@ -150,8 +149,16 @@ pub(crate) fn has_turns(session: &Session) -> Fault {
 /// # Errors
 /// Fails if the registry cannot be read.
 pub(crate) fn is_leased(tx: &Transaction<'_>, row: &Stored) -> store::Result<bool> {
-    let held = leases::of_session(tx, &row.session.id)?;
-    Ok(held.is_some_and(|lease| is_alive(&lease, &process::boot_id())))
+    Ok(living(tx, &row.session.id)?.is_some())
+}
+
+/// Returns the lease of a session or of a twin of it, if its process is alive.
+///
+/// # Errors
+/// Fails if the registry cannot be read.
+pub(crate) fn living(c: &Connection, session_id: &str) -> store::Result<Option<Lease>> {
+    let (held, boot_id) = (leases::of_session(c, session_id)?, process::boot_id());
+    Ok(held.into_iter().find(|lease| is_alive(lease, &boot_id)))
 }
 
 /// Returns the live state that a lease stands for.

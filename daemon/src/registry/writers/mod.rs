@@ -50,21 +50,23 @@ impl Writers {
         Ok(())
     }
 
-    /// Sets which sessions of these homes are twins: one transcript, so one queue and one lease.
+    /// Adds sessions that are twins: one transcript, so one queue and one lease. With `only_in`
+    /// homes, all other pairs in these are twins no more.
     ///
     /// # Errors
     /// Fails if the registry cannot be written.
     pub(crate) async fn set_twins(
         &self,
-        homes: Vec<i64>,
         pairs: Vec<[String; 2]>,
+        only_in: Vec<i64>,
     ) -> Result<(), Fault> {
         let known = self.store.read(twins::all).await?;
-        if known.is_empty() && pairs.is_empty() {
-            return Ok(());
+        if !known.is_empty() || !pairs.is_empty() {
+            let set = move |tx: &rusqlite::Transaction<'_>| twins::set(tx, &pairs, &only_in);
+            self.store.write_durable(set).await?;
         }
-        let set = move |tx: &rusqlite::Transaction<'_>| twins::set(tx, &homes, &pairs);
-        if self.store.write_durable(set).await? {
+        // Also if nothing has changed: a queue that was in use then may be free now.
+        if !known.is_empty() || self.queues.have_twins() {
             self.recover_twins().await?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 //! waiting turns, the running one, and the signal that stops it early.
 //! Runs nothing and stores nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -91,9 +91,24 @@ impl Queues {
         self.by_session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets the sessions that share a queue, each with the one that names it.
-    pub(crate) fn set_twins(&self, twins: HashMap<String, String>) {
-        *self.twins.lock().unwrap_or_else(PoisonError::into_inner) = twins;
+    /// Sets the sessions that share a queue, each with the one that names it. A session whose turns
+    /// wait or run stays in the queue that they are in, until this is called again.
+    pub(crate) fn set_twins(&self, mut twins: HashMap<String, String>) {
+        let queues = self.queues();
+        let mut before = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: HashSet<String> = before.keys().chain(twins.keys()).cloned().collect();
+        for id in known {
+            let old = before.get(&id).unwrap_or(&id);
+            if queues.contains_key(old) && twins.get(&id).unwrap_or(&id) != old {
+                twins.insert(id.clone(), old.clone());
+            }
+        }
+        *before = twins;
+    }
+
+    /// True if any sessions share a queue.
+    pub(crate) fn have_twins(&self) -> bool {
+        !self.twins.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Returns the name of the queue of a session.

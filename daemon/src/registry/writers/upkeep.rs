@@ -32,8 +32,8 @@ pub(crate) const QUIET_PERIOD: Duration = Duration::from_secs(10);
 /// Interval for checking whether a torn transcript has changed.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Timeout for an edit with its copy: a little more than that of the copy, so that an edit that
-/// nobody waits for is not made.
+/// Timeout for an edit with its copy, a little longer than that of the copy: no edit is made after
+/// it.
 const EDIT_TIMEOUT: Duration = COPY_TIMEOUT.saturating_add(Duration::from_secs(10));
 
 impl Writers {
