@@ -112,7 +112,7 @@ fn failed_calls_of_gemini_are_told_and_change_nothing() {
 fn failed_calls_of_qwen_are_told_and_change_nothing() {
     let cases = [
         case("[[broken off]]", &["terminated"], None, "send the prompt again"),
-        case("[[broken garbage]]", &["without a finish reason"], None, "send the prompt again"),
+        case("[[broken garbage]]", &["non-SSE response"], None, "send the prompt again"),
     ];
     // It connects again for minutes after a reset.
     let reset = case("[[broken reset]]", TOO_LONG, Some(true), "longer: --timeout");

@@ -119,7 +119,11 @@ impl Scene {
 
     /// True if the CLI shows which process has a session.
     pub(crate) fn shows_use(&self) -> bool {
-        matches!(self.provider(), "claude" | "codex" | "cursor")
+        match self.provider() {
+            // Since the version after its pin before.
+            "qwen" => self.version == self.cli.cli().version,
+            provider => matches!(provider, "claude" | "codex" | "cursor"),
+        }
     }
 
     /// True if the CLI resumes a session in any directory.

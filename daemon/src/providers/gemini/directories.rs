@@ -115,7 +115,7 @@ fn marked(folder: &Path) -> Option<String> {
 }
 
 /// Returns the keys of an object in a file, and the values that are text.
-fn keys(path: &PathBuf, pointer: &str) -> Vec<(String, Option<String>)> {
+fn keys(path: &Path, pointer: &str) -> Vec<(String, Option<String>)> {
     let value = file::settings(path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
     let object = value.as_ref().and_then(|value| value.pointer(pointer)?.as_object());
     let pair = |(key, value): (&String, &Value)| (key.clone(), value.as_str().map(str::to_owned));

@@ -216,7 +216,7 @@ fn a_lease_ends_only_for_its_own_process() {
         since: Timestamp(7),
     };
     leases::put(&connection, &lease).unwrap();
-    assert_eq!(leases::of_session(&connection, "id-0001").unwrap(), [lease.clone()]);
+    assert_eq!(leases::of_session(&connection, "id-0001").unwrap(), std::slice::from_ref(&lease));
     leases::end(&connection, &Lease { start_ticks: 1, ..lease.clone() }).unwrap();
     leases::end(&connection, &Lease { pid: 1, ..lease.clone() }).unwrap();
     assert_eq!(leases::all(&connection).unwrap(), std::slice::from_ref(&lease));

@@ -26,15 +26,17 @@ pub(super) fn run(cli: &dyn RealCli, version: Cli) -> Value {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stdout.contains("test result: "), "no test was run: {stderr}");
-    let passed: BTreeSet<&str> = results(&stdout, "ok").collect();
-    let failed: BTreeSet<&str> = results(&stdout, "FAILED").collect();
+    // A result is not on the line of its test's name if the test has printed something.
+    let failed: BTreeSet<&str> = failures(&stdout).collect();
     let notes = fs::read_to_string(seen.path()).unwrap_or_default();
     let notes: Vec<Vec<&str>> = notes.lines().map(|line| line.split('\t').collect()).collect();
     // A test without a row of this provider has promised nothing of it.
-    let with_row: BTreeSet<&str> =
-        notes.iter().filter(|note| note[0] == "row").map(|note| note[3]).collect();
+    let rows = notes.iter().filter(|note| note[0] == "row").map(|note| note[3]);
+    // The other threads of a test have no name.
+    let with_row: BTreeSet<&str> = rows.filter(|name| !name.is_empty()).collect();
     let promised: BTreeSet<&str> = with_row.union(&failed).copied().collect();
-    let held = passed.intersection(&promised).count();
+    let passed: BTreeSet<&str> = promised.difference(&failed).copied().collect();
+    let held = passed.len();
     println!("promised: {}", promised.len());
     println!("seen: {held}");
     for name in &failed {
@@ -71,12 +73,13 @@ fn names(provider: &str) -> Vec<String> {
     names
 }
 
-fn results<'a>(stdout: &'a str, wanted: &'a str) -> impl Iterator<Item = &'a str> {
-    let result = move |line: &'a str| {
-        let (name, result) = line.strip_prefix("test ")?.split_once(" ... ")?;
-        (result == wanted).then_some(name)
-    };
-    stdout.lines().filter_map(result)
+/// Returns the names in the list of failures at the end.
+fn failures(stdout: &str) -> impl Iterator<Item = &str> {
+    let list = stdout.rsplit_once("\nfailures:\n").map_or("", |it| it.1);
+    list.lines()
+        .take_while(|line| !line.starts_with("test result"))
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
 }
 
 /// Returns the message of a test's panic.
