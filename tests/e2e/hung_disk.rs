@@ -1,7 +1,7 @@
 //! Promise: a disk that does not answer holds up nothing but what is on it, and nothing on it is
 //! called gone. A pipe without a writer hangs every reader, like a dead network disk.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
