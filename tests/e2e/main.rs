@@ -41,6 +41,7 @@ mod live;
 mod lost_at_start;
 mod mid_answer;
 mod new;
+mod odd_inputs;
 mod permissions_real;
 mod power_loss;
 mod private_files;
