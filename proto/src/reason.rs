@@ -34,6 +34,17 @@ vocabulary! {
         LineageBroken = "lineage_broken",
         /// The settings no longer have the service that the session was made with.
         ModelProviderMissing = "model_provider_missing",
+        /// The last record of the transcript lacks what the provider needs to continue after it.
+        LastRecordBroken = "last_record_broken",
+        /// The transcript contains bytes that are not text.
+        NotText = "not_text",
+        /// The records of the transcript are of another session than its file's name says.
+        OtherSession = "other_session",
+        /// The provider follows the transcript's link, and refuses the name that it leads to.
+        LinkRefused = "link_refused",
+        /// The index that the provider keeps beside its transcripts is damaged. Moved away, it is
+        /// made again.
+        IndexBroken = "index_broken",
         /// The provider has started another conversation under the same id.
         BegunAnew = "begun_anew",
         /// The launch directory does not exist.
@@ -64,6 +75,9 @@ vocabulary! {
         /// damaged or empty file beside it whose name ends alike. A prompt or a resume by sessctl
         /// removes that file if it belongs to the same session.
         DeletedAtNextStart = "deleted_at_next_start",
+        /// The transcript, or the database that it is in, has the format of a newer version of the
+        /// provider than sessd knows.
+        NewerFormat = "newer_format",
         /// A reason that this version does not know, stored by another one.
         Unrecognized = "unrecognized",
     }
@@ -87,6 +101,11 @@ impl Reason {
             | Self::LineageMissing
             | Self::LineageBroken
             | Self::ModelProviderMissing
+            | Self::LastRecordBroken
+            | Self::NotText
+            | Self::OtherSession
+            | Self::LinkRefused
+            | Self::IndexBroken
             | Self::BegunAnew
             | Self::DirectoryMissing => Status::Invalid,
             Self::Starting
@@ -98,6 +117,7 @@ impl Reason {
             | Self::DirectoryUnreadable
             | Self::DependsOnVersion
             | Self::DirectoryUnknown
+            | Self::NewerFormat
             | Self::Unrecognized => Status::Unknown,
         }
     }

@@ -26,6 +26,7 @@ mod claude;
 mod codex;
 mod gemini;
 mod lines;
+mod opencode;
 mod qwen;
 
 use case::{Case, Input};
@@ -93,21 +94,26 @@ fn compare(scene: Option<Scene>, tool: &str, lists: &[&[Input]]) {
             wrong += &format!("{}: {}: listed {rows} times\n", input.kind, input.name);
         }
         for (how, judged) in [("listed", &found[at]), ("checked", &again[at])] {
-            if outcome.goes_on() != is_active(judged) {
+            if !agree(input, *outcome, judged) {
                 wrong += &disagreement(input, *outcome, how, judged);
             }
         }
         // A session whose id is in no row that was known then was not checked.
         let known = &checked[at];
-        if known.is_some() && outcome.goes_on() != is_active(known) {
+        if known.is_some() && !agree(input, *outcome, known) {
             wrong += &disagreement(input, *outcome, "checked when it was known", known);
         }
     }
     assert!(wrong.is_empty(), "{} and its verdicts disagree:\n{wrong}", scene.provider());
 }
 
-fn is_active(judged: &Judged) -> bool {
-    judged.as_ref().is_some_and(|(status, _)| *status == Status::Active)
+/// True if a verdict is what the CLI did.
+fn agree(input: &Input, outcome: Outcome, judged: &Judged) -> bool {
+    if let Some(reason) = input.although {
+        return *judged == Some((reason.status(), Some(reason.as_str().to_owned())));
+    }
+    let is_active = judged.as_ref().is_some_and(|(status, _)| *status == Status::Active);
+    outcome.goes_on() == is_active
 }
 
 fn disagreement(input: &Input, outcome: Outcome, how: &str, judged: &Judged) -> String {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use sessd_proto::Session;
+use sessd_proto::{Reason, Session};
 
 /// Damages a conversation.
 pub(super) type Change = fn(&mut Case);
@@ -15,11 +15,23 @@ pub(super) struct Input {
     pub(super) kind: &'static str,
     pub(super) name: &'static str,
     pub(super) change: Change,
+    /// The reason for which it is not active although the CLI goes on.
+    pub(super) although: Option<Reason>,
 }
 
 /// Returns an input.
 pub(super) const fn input(kind: &'static str, name: &'static str, change: Change) -> Input {
-    Input { kind, name, change }
+    Input { kind, name, change, although: None }
+}
+
+/// Returns an input that the CLI of the test goes on with, but that must not be called active.
+pub(super) const fn although(
+    reason: Reason,
+    kind: &'static str,
+    name: &'static str,
+    change: Change,
+) -> Input {
+    Input { kind, name, change, although: Some(reason) }
 }
 
 /// A conversation in a home of its own.

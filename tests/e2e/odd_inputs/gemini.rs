@@ -138,6 +138,7 @@ const INPUTS: &[Input] = &[
     }),
     input("older", "one object with the newer name", |it| it.write(older(it))),
     input("older", "in a folder named by a hash", |it| {
+        it.id = OTHER.to_owned();
         let hash = hash_in(it);
         let chats = it.home.join("tmp").join(hash).join("chats");
         fs::create_dir_all(&chats).unwrap();
