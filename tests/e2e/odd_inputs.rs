@@ -37,6 +37,9 @@ const WORKERS: usize = 2;
 /// The prompts of the conversation; a tool is called in the second.
 const PROMPTS: [&str; 3] = ["alpha question", "gamma question", "omega question"];
 
+/// What the tool reads.
+const NOTES: &str = "remember the milk";
+
 /// What a CLI did when it was asked to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
@@ -85,10 +88,11 @@ fn compare(scene: Option<Scene>, tool: &str, lists: &[&[Input]]) {
         cases.iter().map(|case| self::checked(&scene, &listed, case)).collect();
     tree_hash(&root).assert_same_as(&before);
 
-    let outcomes = ask_all(&scene, &cases);
+    let (outcomes, said): (Vec<Outcome>, Vec<String>) = ask_all(&scene, &cases).into_iter().unzip();
     report::figure(&table(&scene, &inputs, &outcomes, &found));
     let mut wrong = String::new();
     for (at, (input, outcome)) in inputs.iter().zip(&outcomes).enumerate() {
+        let before = wrong.len();
         let rows = listed.iter().filter(|session| cases[at].is_of(session)).count();
         if rows > 1 {
             wrong += &format!("{}: {}: listed {rows} times\n", input.kind, input.name);
@@ -102,6 +106,9 @@ fn compare(scene: Option<Scene>, tool: &str, lists: &[&[Input]]) {
         let known = &checked[at];
         if known.is_some() && !agree(input, *outcome, known) {
             wrong += &disagreement(input, *outcome, "checked when it was known", known);
+        }
+        if wrong.len() > before && !said[at].is_empty() {
+            wrong += &format!("    it said: {}\n", said[at]);
         }
     }
     assert!(wrong.is_empty(), "{} and its verdicts disagree:\n{wrong}", scene.provider());
@@ -140,7 +147,7 @@ fn first_of_each_kind<'a>(inputs: &[&'a Input]) -> Vec<&'a Input> {
 
 /// Has the CLI make the conversation, and copies its home once for each input.
 fn prepare(scene: &mut Scene, tool: &str, inputs: &[&Input]) -> Vec<Case> {
-    let notes = scene.sandbox.write("project/notes.txt", "remember the milk\n");
+    let notes = scene.sandbox.write("project/notes.txt", NOTES);
     let tool = tool.replace("NOTES", notes.to_str().unwrap());
     let id = scene.one_shot(PROMPTS[0]).session_id;
     for prompt in [format!("{} [[call {tool}]]", PROMPTS[1]), PROMPTS[2].to_owned()] {
@@ -195,7 +202,7 @@ fn checked(scene: &Scene, sessions: &[Session], case: &Case) -> Judged {
 }
 
 /// Asks the CLI to go on in each home.
-fn ask_all(scene: &Scene, cases: &[Case]) -> Vec<Outcome> {
+fn ask_all(scene: &Scene, cases: &[Case]) -> Vec<(Outcome, String)> {
     let next = AtomicUsize::new(0);
     let outcomes = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
@@ -208,22 +215,23 @@ fn ask_all(scene: &Scene, cases: &[Case]) -> Vec<Outcome> {
             });
         }
     });
-    let outcomes = outcomes.into_inner().unwrap();
-    cases.iter().map(|case| outcomes[&case.value]).collect()
+    let mut outcomes = outcomes.into_inner().unwrap();
+    cases.iter().map(|case| outcomes.remove(&case.value).unwrap()).collect()
 }
 
 /// Asks the CLI to go on, and the model server what it was sent.
-fn ask(scene: &Scene, case: &Case) -> Outcome {
+fn ask(scene: &Scene, case: &Case) -> (Outcome, String) {
     let number = case.value.file_name().unwrap().to_string_lossy();
     let probe = format!("probe number {number} ends");
     let arguments = scene.cli.one_shot_arguments(Some(&case.id), &probe);
     let variable = Some((scene.variable(), case.value.to_str().unwrap()));
     let output = scene.run(&arguments, variable);
     let Some(answer) = scene.cli.parse(&output.stdout).filter(|_| output.status == 0) else {
-        return Outcome::Refuses;
+        let last = output.stderr.trim_end().lines().next_back().unwrap_or_default();
+        return (Outcome::Refuses, last.to_owned());
     };
     if answer.session_id != case.id {
-        return Outcome::Nothing;
+        return (Outcome::Nothing, format!("it went on as {}", answer.session_id));
     }
     let requests = scene.server.turn_requests();
     let is_ours = |body: &String| body.contains(&probe);
@@ -231,11 +239,13 @@ fn ask(scene: &Scene, case: &Case) -> Outcome {
     let answers = (1..=PROMPTS.len()).map(|number| format!("FAKE turns={number} "));
     let wanted = PROMPTS.iter().map(|prompt| (*prompt).to_owned()).chain(answers);
     let arrived = wanted.map(|text| sent.contains(&text)).collect::<Vec<_>>();
-    match () {
+    let outcome = match () {
         () if arrived.iter().all(|it| *it) => Outcome::Full,
         () if arrived.contains(&true) => Outcome::Part,
+        () if sent.contains(NOTES) => Outcome::Part,
         () => Outcome::Nothing,
-    }
+    };
+    (outcome, answer.text)
 }
 
 /// Counts the outcomes by kind of input and by verdict.
