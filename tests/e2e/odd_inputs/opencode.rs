@@ -203,10 +203,13 @@ const INPUTS: &[Input] = &[
 ];
 
 impl Case {
-    /// Changes the database.
+    /// Changes the database. Kilo has an index that takes no malformed JSON: there such an input
+    /// changes nothing.
     fn sql(&self, text: &str) {
         let connection = rusqlite::Connection::open(&self.path).unwrap();
-        connection.execute_batch(text).unwrap();
+        if let Err(error) = connection.execute_batch(text) {
+            assert!(error.to_string().contains("malformed JSON"), "{text}: {error}");
+        }
     }
 
     fn drop_table(&self, name: &str) {

@@ -11,6 +11,7 @@ use sessd_proto::{Kind, Reason, Timestamp};
 use super::NEWER;
 use crate::providers::head_tail::{HeadTail, SEARCH_BYTES_MAX};
 use crate::providers::jsonl::{self, Summary};
+use crate::providers::lenient;
 use crate::providers::munged::munged;
 use crate::providers::record::{self, part, records};
 use crate::providers::title::{Best, Noise, Prompt};
@@ -81,23 +82,23 @@ const ASIDE: [&str; 6] = [
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Record<'a> {
-    #[serde(borrow, rename = "type")]
+    #[serde(borrow, default, rename = "type", deserialize_with = "lenient::text")]
     of: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     uuid: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     parent_uuid: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     session_id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     subtype: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     timestamp: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     cwd: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     git_branch: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     model: Option<Cow<'a, str>>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
