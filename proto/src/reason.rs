@@ -34,15 +34,13 @@ vocabulary! {
         LineageBroken = "lineage_broken",
         /// The settings no longer have the service that the session was made with.
         ModelProviderMissing = "model_provider_missing",
-        /// The last record of the transcript lacks what the provider needs to continue after it.
-        LastRecordBroken = "last_record_broken",
-        /// The transcript contains bytes that are not text.
-        NotText = "not_text",
+        /// A record of the transcript is damaged in a way for which the provider refuses the whole.
+        RecordBroken = "record_broken",
         /// The records of the transcript are of another session than its file's name says.
         OtherSession = "other_session",
         /// The provider follows the transcript's link, and refuses the name that it leads to.
         LinkRefused = "link_refused",
-        /// The index that the provider keeps beside its transcripts is damaged. Moved away, it is
+        /// A database that the provider keeps beside its transcripts is damaged. Moved away, it is
         /// made again.
         IndexBroken = "index_broken",
         /// The provider has started another conversation under the same id.
@@ -101,8 +99,7 @@ impl Reason {
             | Self::LineageMissing
             | Self::LineageBroken
             | Self::ModelProviderMissing
-            | Self::LastRecordBroken
-            | Self::NotText
+            | Self::RecordBroken
             | Self::OtherSession
             | Self::LinkRefused
             | Self::IndexBroken

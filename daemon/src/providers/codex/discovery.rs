@@ -182,7 +182,7 @@ fn judge(home: &Home, location: &str, rollout: &Rollout, beside: &Beside) -> Ver
     // A numbered rollout that is in the index is not read as text any more.
     let id = rollout.meta.as_ref().map(|meta| &*meta.id);
     if !format.is_text && !(format.is_numbered && id.is_some_and(|id| index::has(home, id))) {
-        return Verdict::of(Reason::NotText);
+        return Verdict::of(Reason::RecordBroken);
     }
     if format.is_numbered && leads_to_another_name(location) {
         return Verdict::of(Reason::LinkRefused);

@@ -71,8 +71,7 @@ impl Format {
         let is_newer = mode.is_some_and(|mode| !matches!(&*mode, "paginated" | "legacy"));
         let fault = first_fault(ends, first.is_some());
         let fault = fault.or(is_newer.then_some(Reason::NewerFormat));
-        let fault =
-            fault.or((is_numbered && lacks_number(ends)).then_some(Reason::LastRecordBroken));
+        let fault = fault.or((is_numbered && lacks_number(ends)).then_some(Reason::RecordBroken));
         let mut lines = ends.head().chain(ends.tail_reversed());
         let has_context = lines.any(|line| has_context(line, is_numbered));
         Self { fault, is_numbered, is_text: ends.is_utf8(), has_context }
