@@ -19,7 +19,7 @@ use sessd_proto::{Session, Status};
 use sessd_tests::tree::tree_hash;
 use sessd_tests::{is_long, report};
 
-use crate::scene::{Scene, all_sessions, check, verdict};
+use crate::scene::{Scene, all_sessions, check, sessions, verdict};
 
 mod case;
 mod claude;
@@ -75,14 +75,14 @@ fn compare(scene: Option<Scene>, tool: &str, lists: &[&[Input]]) {
     }
     let mut cases = prepare(&mut scene, tool, &inputs);
     let root = scene.sandbox.home().join("cases");
-    let known = all_sessions(&scene.sandbox);
+    let known = everything(&scene);
     for (case, input) in cases.iter_mut().zip(&inputs) {
         case.change(input);
     }
     let before = tree_hash(&root);
     let checked: Vec<Judged> = cases.iter().map(|case| checked(&scene, &known, case)).collect();
     forget_everything(&scene);
-    let listed = all_sessions(&scene.sandbox);
+    let listed = everything(&scene);
     let found: Vec<Judged> = cases.iter().map(|case| judged(row(&listed, case))).collect();
     let again: Vec<Judged> =
         cases.iter().map(|case| self::checked(&scene, &listed, case)).collect();
@@ -186,6 +186,13 @@ fn forget_everything(scene: &Scene) {
     let stopped = scene.sandbox.sessctl(&["daemon", "stop"]);
     assert_eq!(stopped.status, 0, "{stopped:?}");
     fs::remove_dir_all(scene.sandbox.state_dir()).unwrap();
+}
+
+/// Returns every session, subagents too.
+fn everything(scene: &Scene) -> Vec<Session> {
+    let all = all_sessions(&scene.sandbox);
+    let subagents = sessions(&scene.sandbox, &["list", "--all", "--kind", "subagent"]);
+    [all, subagents].concat()
 }
 
 fn row<'s>(sessions: &'s [Session], case: &Case) -> Option<&'s Session> {

@@ -79,11 +79,6 @@ const INPUTS: &[Input] = &[
             records.truncate(end + 1);
         });
     }),
-    input("tools", "the call and the result alone", |it| {
-        it.records(|records| {
-            records.retain(|it| has_block(it, "tool_use") || has_block(it, "tool_result"));
-        });
-    }),
     input("older", "as 2.0 wrote it", |it| it.write(older(it, "2.0.72", true))),
     input("older", "as 1.0 wrote it", |it| it.write(older(it, "1.0.39", false))),
     input("older", "a summary of another session before", |it| {

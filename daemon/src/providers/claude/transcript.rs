@@ -142,11 +142,6 @@ impl<'a> Record<'a> {
         record::text(part::<Message<'a>>(self.message)?.content)
     }
 
-    /// True if the CLI sends something of it: a text, or the result of a tool.
-    fn has_words(&self) -> bool {
-        self.text().is_some() || self.message.is_some_and(|it| it.get().contains("\"tool_result\""))
-    }
-
     /// Returns the model that answered; `<synthetic>` marks a message of the CLI itself.
     fn model(&self) -> Option<String> {
         let model = part::<Message<'a>>(self.message)?.model?;
@@ -398,7 +393,7 @@ enum Words {
 /// The CLI reads the first record of a line and ignores any that are glued to it.
 fn words(line: &[u8]) -> Words {
     let Some(record) = records::<Record<'_>>(line).next() else { return Words::None };
-    if !record.is_message() || record.is_sidechain || !record.has_words() {
+    if !record.is_message() || record.is_sidechain || record.text().is_none() {
         return Words::None;
     }
     if record.timestamp.is_some() { Words::Dated } else { Words::Undated }
