@@ -226,3 +226,74 @@ fn lineage_fault(home: &Home, base: &Base) -> Result<Option<Reason>, Unreadable>
     }
     Ok(BROKEN)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    const ID: &str = "01900001-0000-7000-8000-000000000000";
+
+    /// Writes a rollout with numbered records; returns its path.
+    fn write(home: &Home, middle: &[u8]) -> PathBuf {
+        let folder = home.path.join("sessions/2026/01/01");
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("rollout-2026-01-01T10-00-00-{ID}.jsonl"));
+        let time = "2026-01-01T10:00:00.000Z";
+        let meta = format!(
+            r#"{{"timestamp":"{time}","ordinal":0,"type":"session_meta","payload":{{"id":"{ID}","timestamp":"{time}","cwd":"/","originator":"o","cli_version":"1","history_mode":"paginated"}}}}"#
+        );
+        let said = format!(
+            r#"{{"timestamp":"{time}","ordinal":1,"type":"response_item","payload":{{"type":"message","role":"user","content":[{{"type":"input_text","text":"hi"}}]}}}}"#
+        );
+        let parts =
+            [meta.as_bytes(), b"\n", said.as_bytes(), b"\n", middle, said.as_bytes(), b"\n"];
+        fs::write(&path, parts.concat()).unwrap();
+        path
+    }
+
+    /// Returns the verdicts of a sweep and of a check.
+    fn judged(home: &Home, path: &Path, id: &str) -> [Verdict; 2] {
+        let location = path.to_str().unwrap().to_owned();
+        let read = Codex.read(home, &location).unwrap().verdict;
+        let bound = Bound { provider_session_id: id.to_owned(), location, ..Bound::default() };
+        [read, Codex.check(home, &bound)]
+    }
+
+    #[test]
+    fn what_lies_beside_a_rollout_and_deep_in_it_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { path: folder.path().to_owned(), env: [].into() };
+        let path = write(&home, b"");
+        let broken = || [Verdict::of(Reason::RecordBroken), Verdict::of(Reason::RecordBroken)];
+        assert_eq!(judged(&home, &path, ID), [Verdict::ACTIVE, Verdict::ACTIVE]);
+        let other = "01900002-0000-7000-8000-000000000000";
+        assert_eq!(judged(&home, &path, other)[1], Verdict::of(Reason::OtherSession));
+        write(&home, b"\xff\n");
+        assert_eq!(judged(&home, &path, ID), broken());
+        // A sweep reads the ends of a long one, a check all of it.
+        let line = [&b"x".repeat(100)[..], b"\n"].concat();
+        write(&home, &[line.repeat(3_000), b"\xff\n".to_vec(), line.repeat(3_000)].concat());
+        assert_eq!(judged(&home, &path, ID), [Verdict::ACTIVE, Verdict::of(Reason::RecordBroken)]);
+        let index = home.path.join("state_5.sqlite");
+        let database = rusqlite::Connection::open(&index).unwrap();
+        let sql = format!("CREATE TABLE threads (id); INSERT INTO threads VALUES ('{ID}')");
+        database.execute_batch(&sql).unwrap();
+        drop(database);
+        assert_eq!(judged(&home, &path, ID), [Verdict::ACTIVE, Verdict::ACTIVE], "it is indexed");
+        fs::write(&index, "garbage").unwrap();
+        assert_eq!(judged(&home, &path, ID)[1], Verdict::of(Reason::IndexBroken));
+        fs::write(&index, "").unwrap();
+        write(&home, b"");
+        let aside = home.path.join("aside");
+        fs::rename(&path, &aside).unwrap();
+        symlink(&aside, &path).unwrap();
+        assert_eq!(judged(&home, &path, ID)[1], Verdict::of(Reason::LinkRefused));
+        let named = home.path.join(path.file_name().unwrap());
+        fs::rename(&aside, &named).unwrap();
+        fs::remove_file(&path).unwrap();
+        symlink(&named, &path).unwrap();
+        assert_eq!(judged(&home, &path, ID), [Verdict::ACTIVE, Verdict::ACTIVE]);
+    }
+}

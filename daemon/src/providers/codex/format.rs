@@ -123,3 +123,103 @@ pub(super) fn has_context(line: &[u8], is_numbered: bool) -> bool {
 fn has_replacement(line: &[u8]) -> bool {
     memchr::memmem::find(line, "\u{fffd}".as_bytes()).is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn format(records: &[Value]) -> Format {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text: String = records.iter().map(|record| format!("{record}\n")).collect();
+        fs::write(file.path(), text).unwrap();
+        Format::of(&HeadTail::read(file.path(), 1 << 16).unwrap())
+    }
+
+    fn first(field: &str, value: Value) -> Value {
+        let mut payload = json!({ "id": "i", "timestamp": "2026-01-01T10:00:00.000Z", "cwd": "/",
+            "originator": "codex_exec", "cli_version": "0.171.0", "history_mode": "paginated" });
+        payload[field] = value;
+        record("session_meta", 0.into(), payload)
+    }
+
+    fn record(of: &str, ordinal: Value, payload: Value) -> Value {
+        let time = "2026-01-01T10:00:00.000Z";
+        json!({ "timestamp": time, "ordinal": ordinal, "type": of, "payload": payload })
+    }
+
+    fn said(ordinal: Value) -> Value {
+        let content = json!([{ "type": "input_text", "text": "hi" }]);
+        record(
+            "response_item",
+            ordinal,
+            json!({ "type": "message", "role": "user", "content": content }),
+        )
+    }
+
+    #[test]
+    fn first_record_must_be_complete() {
+        const META: Option<Reason> = Some(Reason::SessionMetaMissing);
+        for (field, value, fault) in [
+            ("id", "i".into(), None),
+            ("id", Value::Null, META),
+            ("timestamp", Value::Null, META),
+            ("cwd", 7.into(), META),
+            ("originator", Value::Null, META),
+            ("cli_version", Value::Null, META),
+            ("history_base", "text".into(), META),
+            ("history_base", Value::Null, None),
+            ("history_mode", 7.into(), META),
+            ("history_mode", "legacy".into(), None),
+            ("history_mode", "of-tomorrow".into(), Some(Reason::NewerFormat)),
+            ("of-tomorrow", "text".into(), None),
+        ] {
+            let found = format(&[first(field, value.clone()), said(1.into())]).fault;
+            assert_eq!(found, fault, "{field}: {value}");
+        }
+    }
+
+    #[test]
+    fn last_record_that_is_read_must_have_its_number() {
+        let first = first("id", "i".into());
+        let unknown = record("of-tomorrow", Value::Null, json!({}));
+        let typed = record("event_msg", "5".into(), json!({ "type": "task_complete" }));
+        for (records, is_refused) in [
+            (vec![said(1.into())], false),
+            (vec![said(Value::Null)], true),
+            (vec![said(Value::Null), said(2.into())], false),
+            (vec![said(1.into()), unknown.clone()], false),
+            (vec![said(Value::Null), unknown], true),
+            (vec![said(1.into()), typed], false),
+        ] {
+            let found = format(&[vec![first.clone()], records.clone()].concat()).fault;
+            assert_eq!(found == Some(Reason::RecordBroken), is_refused, "{records:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_sent_is_context() {
+        let typed = |text: &str| json!({ "type": "user_message", "message": text });
+        let event = record("event_msg", 1.into(), typed("hi"));
+        let environment = "<environment_context>\n<cwd>/</cwd>\n</environment_context>";
+        let content = json!([{ "type": "input_text", "text": environment }]);
+        let own = json!({ "type": "message", "role": "user", "content": content });
+        let own = record("response_item", 1.into(), own);
+        let picture = json!([{ "type": "input_image", "image_url": "data:" }]);
+        let picture = json!({ "type": "message", "role": "user", "content": picture });
+        let picture = record("response_item", 1.into(), picture);
+        let has = |mode: &str, record: &Value| {
+            format(&[first("history_mode", mode.into()), record.clone()]).has_context
+        };
+        for mode in ["paginated", "legacy"] {
+            assert!(
+                has(mode, &said(1.into())) && has(mode, &picture) && !has(mode, &own),
+                "{mode}"
+            );
+        }
+        assert!(!has("paginated", &event) && has("legacy", &event));
+    }
+}

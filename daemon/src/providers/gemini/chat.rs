@@ -301,11 +301,16 @@ mod tests {
             format!("garbage\n{HEADER}\n\0\0\n{user}\n{{\"id\":"),
             format!("{HEADER}\n{}\n{user}", r#"{"$set":{"messages":3,"summary":{}}}"#),
             format!("{HEADER}\n{}\n{user}", r#"{"id":7}"#),
+            format!("{HEADER}\r{user}\r"),
+            format!(r#"{HEADER}{}{{"$set":{{"messages":[null,7,{{}},{user}]}}}}"#, '\n'),
         ] {
             let chat = chat(&log);
             assert!(chat.has_header && chat.prompt().as_deref() == Some("hi"), "{log}");
         }
         assert!(!chat(user).has_header && !chat(&format!("{HEADER}{user}")).has_header);
         assert!(!chat("garbage").has_header);
+        let odd = r#"{"sessionId":7,"projectHash":"h"}"#;
+        let set = r#"{"$set":{"sessionId":"s"}}"#;
+        assert!(!chat(&format!("{odd}\n{set}\n{user}")).has_header);
     }
 }

@@ -44,3 +44,46 @@ pub(super) fn judge(connection: &Connection, row: &Row, limit: u32) -> rusqlite:
     }
     Ok(verdict)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::opencode::rows;
+
+    #[test]
+    fn every_message_must_be_json_and_one_part_must_be_sent() {
+        const BROKEN: Verdict = Verdict::of(Reason::RecordBroken);
+        for (change, verdict) in [
+            ("", Verdict::ACTIVE),
+            ("UPDATE message SET data = 'garbage'", BROKEN),
+            ("UPDATE message SET data = '{}'", BROKEN),
+            ("UPDATE message SET data = 'null'", BROKEN),
+            ("UPDATE message SET data = CAST(data AS BLOB)", BROKEN),
+            ("UPDATE part SET data = substr(data, 2) WHERE id = 'p1'", BROKEN),
+            ("UPDATE part SET data = '{}'", Verdict::EMPTY),
+            ("DELETE FROM part WHERE id = 'p2'", Verdict::EMPTY),
+            ("DELETE FROM part", Verdict::EMPTY),
+            ("DELETE FROM message", Verdict::EMPTY),
+            ("UPDATE session SET model = 'garbage'", BROKEN),
+            ("UPDATE session SET time_created = -1", BROKEN),
+            ("UPDATE session SET id = 'odd'", Verdict::MALFORMED_ID),
+            ("CREATE TABLE session_v2 AS SELECT 1", Verdict::of(Reason::NewerFormat)),
+        ] {
+            let connection = Connection::open_in_memory().unwrap();
+            let tables = "CREATE TABLE session
+                    (id, directory, time_created, time_updated, title, model);
+                CREATE TABLE message (id, session_id, time_created, data);
+                CREATE TABLE part (id, message_id, data);
+                INSERT INTO session VALUES ('ses_1', '/', 1, 1, 't', NULL);
+                INSERT INTO message VALUES ('m1', 'ses_1', 1, '{\"role\":\"user\"}');
+                INSERT INTO part VALUES ('p1', 'm1', '{\"type\":\"step-start\"}'),
+                    ('p2', 'm1', '{\"type\":\"text\",\"text\":\"hi\"}');";
+            connection.execute_batch(tables).unwrap();
+            connection.execute_batch(change).unwrap();
+            let row = rows::all(&connection).unwrap().remove(0);
+            for limit in [SOME, ALL] {
+                assert_eq!(judge(&connection, &row, limit).unwrap(), verdict, "{change}");
+            }
+        }
+    }
+}

@@ -61,3 +61,34 @@ pub(super) fn are_mixed_in(path: &Path) -> io::Result<bool> {
     })?;
     Ok(ids.are_mixed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn only_records_with_an_identity_name_a_session() {
+        let record = |id: &str, of: &str| {
+            format!(r#"{{"uuid":"u","parentUuid":null,"sessionId":"{id}","type":"{of}"}}"#)
+        };
+        let forked = r#"{"uuid":"u","parentUuid":null,"sessionId":"a","type":"user","forkedFrom":{"sessionId":"b"}}"#;
+        let rootless = r#"{"uuid":"u","sessionId":"b","type":"user"}"#;
+        for (other, mixed) in [
+            (record("a", "system"), false),
+            (record("b", "system"), true),
+            (record("ab", "user"), true),
+            (record("b", "of-tomorrow"), false),
+            (forked.to_owned(), false),
+            (rootless.to_owned(), false),
+            (format!("{}{}", record("a", "user"), record("b", "user")), true),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            fs::write(file.path(), format!("{}\n{other}\n", record("a", "user"))).unwrap();
+            let ends = HeadTail::read(file.path(), 1 << 16).unwrap();
+            assert_eq!(are_mixed(&ends), mixed, "{other}");
+            assert_eq!(are_mixed_in(file.path()).unwrap(), mixed, "{other}");
+        }
+    }
+}
