@@ -167,7 +167,7 @@ fn half(line: &str) -> &str {
 }
 
 /// Removes the end of a line.
-fn glue(lines: &mut Vec<String>, at: impl Fn(usize) -> usize) {
+fn glue(lines: &mut [String], at: impl Fn(usize) -> usize) {
     let at = at(lines.len());
     lines[at] = lines[at].trim_end().to_owned();
 }

@@ -127,7 +127,6 @@ const INPUTS: &[Input] = &[
     input("columns", "without the directory", |it| {
         it.sql("ALTER TABLE session DROP COLUMN directory");
     }),
-    input("columns", "without what parts say", |it| it.sql("ALTER TABLE part DROP COLUMN data")),
     input("columns", "one more", |it| it.sql("ALTER TABLE session ADD COLUMN mood TEXT")),
     although(Reason::NewerFormat, "newer", "tables of version 2 beside the old ones", |it| {
         it.sql("CREATE TABLE session_v2 AS SELECT * FROM session");

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::model_providers::ModelProviders;
 use super::names::{self, Names};
-use super::rollout::{self, Base, Rollout};
+use super::rollout::{self, Base, Meta, Rollout};
 use super::{Codex, index, live};
 use crate::providers::{
     Bound, Discovery, Found, Home, Listed, Listing, LiveReader, Unreadable, Verdict, listing,
@@ -180,8 +180,8 @@ fn judge(home: &Home, location: &str, rollout: &Rollout, beside: &Beside) -> Ver
         return Verdict::EMPTY;
     }
     // A numbered rollout that is in the index is not read as text any more.
-    let id = rollout.meta.as_ref().map(|meta| &*meta.id);
-    if !format.is_text && !(format.is_numbered && id.is_some_and(|id| index::has(home, id))) {
+    let is_indexed = |meta: &Meta| format.is_numbered && index::has(home, &meta.id);
+    if !(format.is_text || rollout.meta.as_ref().is_some_and(is_indexed)) {
         return Verdict::of(Reason::RecordBroken);
     }
     if format.is_numbered && leads_to_another_name(location) {
