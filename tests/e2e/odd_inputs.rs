@@ -1,6 +1,6 @@
-//! Promise: a verdict is what the CLI itself would do, also for the odd files of real disks. One run
-//! of a real CLI makes a conversation; each input damages a copy of it, in a home of its own, and
-//! the CLI is asked to go on with it. What reaches the model tells how much it still knows.
+//! Promise: a verdict is what the CLI itself would do, also for the odd files of real disks. One
+//! run of a real CLI makes a conversation; each input damages a copy of it, in a home of its own,
+//! and the CLI is asked to go on with it. The request to the model tells how much it still knows.
 //!
 //! Every input is judged three times before the CLI runs: by a check of a session that was known
 //! when it was whole, by the sweep of a registry that has never seen it, and by a check after that.
@@ -37,10 +37,10 @@ const WORKERS: usize = 2;
 /// The prompts of the conversation; a tool is called in the second.
 const PROMPTS: [&str; 3] = ["alpha question", "gamma question", "omega question"];
 
-/// What the tool reads.
+/// The text of the file that the tool reads.
 const NOTES: &str = "remember the milk";
 
-/// What a CLI did when it was asked to go on.
+/// The answer of a CLI that was asked to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Outcome {
     /// It sent every prompt and every answer.

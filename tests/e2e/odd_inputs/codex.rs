@@ -1,6 +1,7 @@
 //! Codex's rollouts: numbered records in a file, the first of which describes the session.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use serde_json::{Value, json};
 use sessd_tests::real_cli::Codex;
@@ -151,6 +152,17 @@ const INPUTS: &[Input] = &[
         let lines = [head].into_iter().chain(items).map(|line| format!("{line}\n"));
         it.write(lines.collect::<String>());
     }),
+    input("link", "one to a file of the same name", |it| {
+        let aside = it.value.join("aside");
+        fs::create_dir(&aside).unwrap();
+        let to = aside.join(it.path.file_name().unwrap());
+        fs::rename(&it.path, &to).unwrap();
+        symlink(to, &it.path).unwrap();
+    }),
+    input("service", "one that is not configured, in every record", |it| {
+        let text = it.text().replace("\"model_provider\":\"test\"", "\"model_provider\":\"gone\"");
+        it.write(text.replace("_provider_id\":\"test\"", "_provider_id\":\"gone\""));
+    }),
     input("index", "one that is not a database", |it| {
         fs::write(it.home.join("state_5.sqlite"), "this is not a database").unwrap();
     }),
@@ -194,7 +206,10 @@ fn older(it: &Case, version: &str) -> String {
         "model_provider": "test", "instructions": null, "history_mode": "legacy" }),
     );
     for (number, prompt) in (1..).zip(super::PROMPTS) {
-        let item = |role: &str, kind: &str, words: &str| json!({ "type": "message", "role": role, "content": [{ "type": kind, "text": words }] });
+        let item = |role: &str, kind: &str, words: &str| {
+            let content = json!([{ "type": kind, "text": words }]);
+            json!({ "type": "message", "role": role, "content": content })
+        };
         let answer = format!("FAKE turns={number} ");
         add("response_item", item("user", "input_text", prompt));
         add("event_msg", json!({ "type": "user_message", "message": prompt, "images": [] }));

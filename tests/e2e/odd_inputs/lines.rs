@@ -1,4 +1,4 @@
-//! What can happen to any file of records in lines. Knows no provider.
+//! Damages that any file of records in lines can have. Knows no provider.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -94,6 +94,9 @@ pub(super) const INPUTS: &[Input] = &[
             let end = bytes.trim_ascii_end().len();
             bytes.splice(end..end, *b"\xff");
         });
+    }),
+    input("encoding", "torn in the middle of a character", |it| {
+        it.edit(|bytes| bytes.extend(b"{\"type\":\"\xc3"));
     }),
     input("NUL", "after the end", |it| it.edit(|bytes| bytes.extend([0; 4096]))),
     input("NUL", "in the place of the last record", |it| {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
+use serde_json::json;
 use sessd_proto::Reason;
 use sessd_tests::real_cli::{KILO, OPENCODE};
 
@@ -156,6 +157,27 @@ const INPUTS: &[Input] = &[
     input("empty", "no byte", |it| {
         it.checkpoint();
         it.write("");
+    }),
+    input("older", "files of JSON before there was a database", |it| {
+        let storage = it.path.with_file_name("storage");
+        let time = json!({ "created": 1_760_000_000_000_u64, "updated": 1_760_000_000_000_u64 });
+        let session = json!({ "id": it.id, "version": "0.15.0", "projectID": "global",
+            "directory": it.project, "title": "old", "time": time });
+        let message = json!({ "id": "msg_1", "sessionID": it.id, "role": "user", "time": time });
+        let part = json!({ "id": "prt_1", "sessionID": it.id, "messageID": "msg_1",
+            "type": "text", "text": "alpha question" });
+        let id = &it.id;
+        for (name, value) in [
+            (format!("session/global/{id}.json"), session),
+            (format!("message/{id}/msg_1.json"), message),
+            ("part/msg_1/prt_1.json".to_owned(), part),
+        ] {
+            let path = storage.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, value.to_string()).unwrap();
+        }
+        it.checkpoint();
+        it.put_aside();
     }),
     input("removed", "the database", |it| {
         it.checkpoint();

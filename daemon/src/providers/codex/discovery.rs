@@ -231,6 +231,8 @@ fn lineage_fault(home: &Home, base: &Base) -> Result<Option<Reason>, Unreadable>
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use serde_json::{Value, json};
+
     use super::*;
 
     const ID: &str = "01900001-0000-7000-8000-000000000000";
@@ -241,12 +243,17 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join(format!("rollout-2026-01-01T10-00-00-{ID}.jsonl"));
         let time = "2026-01-01T10:00:00.000Z";
-        let meta = format!(
-            r#"{{"timestamp":"{time}","ordinal":0,"type":"session_meta","payload":{{"id":"{ID}","timestamp":"{time}","cwd":"/","originator":"o","cli_version":"1","history_mode":"paginated"}}}}"#
-        );
-        let said = format!(
-            r#"{{"timestamp":"{time}","ordinal":1,"type":"response_item","payload":{{"type":"message","role":"user","content":[{{"type":"input_text","text":"hi"}}]}}}}"#
-        );
+        let record = |number: u32, of: &str, payload: Value| {
+            let record = json!({ "timestamp": time, "ordinal": number, "type": of,
+                "payload": payload });
+            record.to_string()
+        };
+        let description = json!({ "id": ID, "timestamp": time, "cwd": "/",
+            "originator": "o", "cli_version": "1", "history_mode": "paginated" });
+        let meta = record(0, "session_meta", description);
+        let content = json!([{ "type": "input_text", "text": "hi" }]);
+        let item = json!({ "type": "message", "role": "user", "content": content });
+        let said = record(1, "response_item", item);
         let parts =
             [meta.as_bytes(), b"\n", said.as_bytes(), b"\n", middle, said.as_bytes(), b"\n"];
         fs::write(&path, parts.concat()).unwrap();

@@ -27,7 +27,7 @@ struct Strict<'a> {
     ordinal: Option<u64>,
 }
 
-/// What the CLI needs of the first record.
+/// The fields of the first record that the CLI needs.
 #[derive(Deserialize)]
 #[expect(dead_code, reason = "only their types are checked")]
 struct Needed<'a> {

@@ -73,14 +73,14 @@ mod tests {
         let record = |id: &str, of: &str| {
             format!(r#"{{"uuid":"u","parentUuid":null,"sessionId":"{id}","type":"{of}"}}"#)
         };
-        let forked = r#"{"uuid":"u","parentUuid":null,"sessionId":"a","type":"user","forkedFrom":{"sessionId":"b"}}"#;
+        let forked = record("a", "user").replace('}', r#","forkedFrom":{"sessionId":"b"}}"#);
         let rootless = r#"{"uuid":"u","sessionId":"b","type":"user"}"#;
         for (other, mixed) in [
             (record("a", "system"), false),
             (record("b", "system"), true),
             (record("ab", "user"), true),
             (record("b", "of-tomorrow"), false),
-            (forked.to_owned(), false),
+            (forked, false),
             (rootless.to_owned(), false),
             (format!("{}{}", record("a", "user"), record("b", "user")), true),
         ] {
