@@ -34,6 +34,15 @@ vocabulary! {
         LineageBroken = "lineage_broken",
         /// The settings no longer have the service that the session was made with.
         ModelProviderMissing = "model_provider_missing",
+        /// A record of the transcript is damaged in a way for which the provider refuses the whole.
+        RecordBroken = "record_broken",
+        /// The records of the transcript are of another session than its file's name says.
+        OtherSession = "other_session",
+        /// The provider follows the transcript's link, and refuses the name that it leads to.
+        LinkRefused = "link_refused",
+        /// A database that the provider keeps beside its transcripts is damaged. Moved away, it is
+        /// made again.
+        IndexBroken = "index_broken",
         /// The provider has started another conversation under the same id.
         BegunAnew = "begun_anew",
         /// The launch directory does not exist.
@@ -64,6 +73,9 @@ vocabulary! {
         /// damaged or empty file beside it whose name ends alike. A prompt or a resume by sessctl
         /// removes that file if it belongs to the same session.
         DeletedAtNextStart = "deleted_at_next_start",
+        /// The transcript, or the database that it is in, has the format of a newer version of the
+        /// provider than sessd knows.
+        NewerFormat = "newer_format",
         /// A reason that this version does not know, stored by another one.
         Unrecognized = "unrecognized",
     }
@@ -87,6 +99,10 @@ impl Reason {
             | Self::LineageMissing
             | Self::LineageBroken
             | Self::ModelProviderMissing
+            | Self::RecordBroken
+            | Self::OtherSession
+            | Self::LinkRefused
+            | Self::IndexBroken
             | Self::BegunAnew
             | Self::DirectoryMissing => Status::Invalid,
             Self::Starting
@@ -98,6 +114,7 @@ impl Reason {
             | Self::DirectoryUnreadable
             | Self::DependsOnVersion
             | Self::DirectoryUnknown
+            | Self::NewerFormat
             | Self::Unrecognized => Status::Unknown,
         }
     }

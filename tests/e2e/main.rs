@@ -43,6 +43,7 @@ mod lost_at_start;
 mod mid_answer;
 mod new;
 mod odd_disks;
+mod odd_inputs;
 mod one_transcript;
 mod permissions_real;
 mod power_loss;

@@ -49,7 +49,9 @@ fn write_codex(sandbox: &Sandbox, number: u32, records: &[Value]) {
 }
 
 fn meta(number: u32) -> Value {
-    codex("session_meta", json!({ "id": thread(number), "cwd": "/", "source": "cli" }))
+    let description = json!({ "id": thread(number), "timestamp": "2026-01-01T10:00:00.000Z",
+        "cwd": "/", "source": "cli", "originator": "codex_cli_rs", "cli_version": "0.142.0" });
+    codex("session_meta", description)
 }
 
 fn typed(text: &str) -> Value {

@@ -264,6 +264,27 @@ pub fn scan(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> 
     }
 }
 
+/// True if the first bytes of a file, up to a limit, are UTF-8. Reads one piece at a time.
+///
+/// # Errors
+/// Fails if the file cannot be opened or read, and for anything but a regular file.
+pub fn is_text(path: &Path, limit: u64) -> io::Result<bool> {
+    let mut file = file::open(path)?.0.take(limit);
+    let mut piece = Vec::new();
+    loop {
+        let rest = piece.len();
+        if file.by_ref().take(PIECE_BYTES).read_to_end(&mut piece)? == 0 {
+            // A character that the limit cuts is not judged.
+            return Ok(rest == 0 || file.limit() == 0);
+        }
+        match std::str::from_utf8(&piece) {
+            Ok(_) => piece.clear(),
+            Err(error) if error.error_len().is_none() => drop(piece.drain(..error.valid_up_to())),
+            Err(_) => return Ok(false),
+        }
+    }
+}
+
 /// Returns the line around a place in a file, without what is too far from it.
 fn line_at(file: &File, at: u64) -> io::Result<Vec<u8>> {
     let start = at.saturating_sub(FOUND_BYTES_MAX);
@@ -348,6 +369,21 @@ mod tests {
         })
         .unwrap();
         assert_eq!(scanned, lines(read.head()).into_iter().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_found_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let mut bytes = "é".repeat(70_000).into_bytes();
+        bytes.insert(0, b'a');
+        fs::write(&path, &bytes).unwrap();
+        assert!(is_text(&path, u64::MAX).unwrap() && is_text(&path, 2).unwrap());
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(!is_text(&path, u64::MAX).unwrap());
+        bytes[100_000] = 0xff;
+        fs::write(&path, &bytes).unwrap();
+        assert!(!is_text(&path, u64::MAX).unwrap() && is_text(&path, 99_999).unwrap());
     }
 
     #[test]

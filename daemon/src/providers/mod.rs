@@ -36,6 +36,7 @@ mod home;
 pub mod jsonc;
 mod jsonl;
 pub mod launch;
+mod lenient;
 pub mod listing;
 pub mod locks;
 mod munged;

@@ -25,9 +25,15 @@ impl Kinds {
         Self { known, seen: Mutex::new(BTreeSet::new()) }
     }
 
+    /// True if the kind is known.
+    #[must_use]
+    pub fn knows(&self, kind: &str) -> bool {
+        self.known.binary_search(&kind).is_ok()
+    }
+
     /// Notes the kind of a record that was read.
     pub fn note(&self, kind: &str) {
-        if self.known.binary_search(&kind).is_ok() || !is_name(kind) {
+        if self.knows(kind) || !is_name(kind) {
             return;
         }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

@@ -171,3 +171,37 @@ impl Place {
         Some(Self { stem, scope, is_subagent, parent })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::providers::{Provider, Version};
+
+    #[test]
+    fn record_without_a_time_is_read_by_newer_versions_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { path: folder.path().to_owned(), env: [].into() };
+        let path = folder.path().join("projects/-w/a.jsonl");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let bound = Bound { location: path.to_str().unwrap().to_owned(), ..Bound::default() };
+        let check = |time: &str, chain: &str| {
+            let message = r#"{"role":"user","content":"hi"}"#;
+            let record = format!(
+                r#"{{"type":"user","uuid":"u","cwd":"/w"{time}{chain},"message":{message}}}"#
+            );
+            fs::write(&path, record).unwrap();
+            let read = Claude.read(&home, &bound.location).unwrap().verdict;
+            assert_eq!(Claude.check(&home, &bound), read, "{time}{chain}");
+            let of = |version| read.clone().for_program(Some(version), Claude.newest_tested());
+            [of(Version(2, 1, 197)), of(Version(2, 1, 332))]
+        };
+        let dated = r#","timestamp":"2026-01-01T10:00:00.000Z""#;
+        assert_eq!(check(dated, ""), [Verdict::ACTIVE, Verdict::ACTIVE]);
+        assert_eq!(check("", ""), [Verdict::EMPTY, Verdict::ACTIVE]);
+        assert_eq!(check(r#","timestamp":7"#, ""), [Verdict::EMPTY, Verdict::ACTIVE]);
+        assert_eq!(check(dated, r#","isSidechain":null"#), [Verdict::ACTIVE, Verdict::ACTIVE]);
+        assert_eq!(check(dated, r#","isSidechain":"false""#), [Verdict::EMPTY, Verdict::EMPTY]);
+    }
+}

@@ -12,16 +12,20 @@ use super::names::{self, Names};
 use super::prompt;
 use crate::providers::head_tail::{self, HeadTail};
 use crate::providers::jsonl::{self, Summary};
+use crate::providers::lenient;
 use crate::providers::record::{self, part, records};
 use crate::providers::title::{Best, Prompt};
 use crate::providers::unknown::Kinds;
-use crate::providers::{Found, Verdict};
+use crate::providers::{Found, Verdict, Version};
 
 /// Bytes that are first read from each end: the first prompt follows attachments of some kilobytes.
 const SIDE_BYTES: usize = 16 << 10;
 
 /// Bytes of the head in which words of a person are looked for after a command without any.
 const PROMPT_BYTES: usize = 64 << 10;
+
+/// The version from which on the CLI reads records without a time.
+const TIMELESS: Version = Version(2, 1, 332);
 
 /// The records that were seen in transcripts of the versions that were tested.
 pub(super) static KINDS: Kinds = Kinds::new(&[
@@ -77,37 +81,37 @@ pub(super) static KINDS: Kinds = Kinds::new(&[
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Record<'a> {
-    #[serde(borrow, rename = "type")]
+    #[serde(borrow, default, rename = "type", deserialize_with = "lenient::text")]
     pub(super) of: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     uuid: Option<Cow<'a, str>>,
     #[serde(borrow)]
     snapshot: Option<&'a RawValue>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     timestamp: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     cwd: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     git_branch: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     entrypoint: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) custom_title: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) agent_name: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) ai_title: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) summary: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) last_prompt: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     continued_in_session_id: Option<Cow<'a, str>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::truth")]
     is_sidechain: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::truth")]
     is_meta: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::truth")]
     is_compact_summary: bool,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
@@ -360,24 +364,37 @@ pub(super) fn check(path: &Path) -> io::Result<Verdict> {
 }
 
 fn judge(path: &Path, ends: &HeadTail) -> io::Result<Verdict> {
-    let mut found = has_text(ends);
-    if !found && !ends.is_whole() {
-        head_tail::scan(path, |line| {
-            found = line_has_text(line);
-            !found
-        })?;
+    let mut found = Words::None;
+    // A record with a time ends the search.
+    let mut add = |line: &[u8]| {
+        found = found.max(words(line));
+        found != Words::Dated
+    };
+    let goes_on = ends.head().all(&mut add) && ends.tail_reversed().all(&mut add);
+    if goes_on && !ends.is_whole() {
+        head_tail::scan(path, add)?;
     }
-    Ok(if found { Verdict::ACTIVE } else { Verdict::EMPTY })
+    Ok(match found {
+        Words::Dated => Verdict::ACTIVE,
+        Words::Undated => Verdict { lifted_by: Some(TIMELESS), ..Verdict::EMPTY },
+        Words::None => Verdict::EMPTY,
+    })
 }
 
-fn has_text(ends: &HeadTail) -> bool {
-    ends.head().any(line_has_text) || ends.tail_reversed().any(line_has_text)
+/// The words of a line that the CLI continues from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Words {
+    None,
+    /// In a record without a time.
+    Undated,
+    Dated,
 }
 
 /// The CLI reads the first record of a line and ignores any that are glued to it.
-fn line_has_text(line: &[u8]) -> bool {
-    records::<Record<'_>>(line).next().is_some_and(|record| {
-        let counts = record.is_message() && !record.is_sidechain && record.timestamp.is_some();
-        counts && record.text().is_some()
-    })
+fn words(line: &[u8]) -> Words {
+    let Some(record) = records::<Record<'_>>(line).next() else { return Words::None };
+    if !record.is_message() || record.is_sidechain || record.text().is_none() {
+        return Words::None;
+    }
+    if record.timestamp.is_some() { Words::Dated } else { Words::Undated }
 }

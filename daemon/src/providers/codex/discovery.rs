@@ -1,5 +1,6 @@
 //! Finding, reading and checking Codex's rollouts.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use sessd_proto::Reason;
@@ -7,8 +8,8 @@ use uuid::Uuid;
 
 use super::model_providers::ModelProviders;
 use super::names::{self, Names};
-use super::rollout::{self, Base, Rollout};
-use super::{Codex, live};
+use super::rollout::{self, Base, Meta, Rollout};
+use super::{Codex, index, live};
 use crate::providers::{
     Bound, Discovery, Found, Home, Listed, Listing, LiveReader, Unreadable, Verdict, listing,
 };
@@ -16,6 +17,9 @@ use crate::providers::{
 const SESSIONS: &str = "sessions";
 const ARCHIVED: &str = "archived_sessions";
 const LOCKS: &str = "thread-writer-locks";
+
+/// Bytes of a rollout that are searched for what is not text: a second or two.
+const TEXT_BYTES_MAX: u64 = 1 << 30;
 
 /// Forks of forks that are followed.
 const GENERATIONS_MAX: usize = 100;
@@ -49,13 +53,13 @@ impl Discovery for Codex {
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        read(home, location, &Names::read(home), &ModelProviders::read(home))
+        read(home, location, &Names::read(home), &Beside::read(home))
     }
 
-    /// Reads the names of sessions and the settings once for all of them.
+    /// Reads what is beside the rollouts once for all of them.
     fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
-        let (names, services) = (Names::read(home), ModelProviders::read(home));
-        locations.iter().map(|location| read(home, location, &names, &services)).collect()
+        let (names, beside) = (Names::read(home), Beside::read(home));
+        locations.iter().map(|location| read(home, location, &names, &beside)).collect()
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -68,10 +72,19 @@ impl Discovery for Codex {
             Ok(None) => return Verdict::of_missing(self.list(home), &bound.location),
             Err(error) => return error.into(),
         };
-        match rollout::open(Path::new(&location)) {
-            Ok(rollout) => judge(home, &location, &rollout, &ModelProviders::read(home)),
-            Err(_) => Verdict::UNREADABLE,
+        let path = Path::new(&location);
+        let mut rollout = match rollout::open(path) {
+            Ok(rollout) => rollout,
+            Err(_) => return Verdict::UNREADABLE,
+        };
+        if rollout.read_on(path, TEXT_BYTES_MAX).is_err() {
+            return Verdict::UNREADABLE;
         }
+        let meta = rollout.meta.as_ref().filter(|_| rollout.format.fault.is_none());
+        if meta.is_some_and(|meta| meta.id != bound.provider_session_id) {
+            return Verdict::of(Reason::OtherSession);
+        }
+        judge(home, &location, &rollout, &Beside::read(home))
     }
 
     fn live(&self) -> Option<LiveReader> {
@@ -79,9 +92,24 @@ impl Discovery for Codex {
     }
 }
 
-fn read(home: &Home, location: &str, names: &Names, services: &ModelProviders) -> Option<Found> {
+/// The files of a home that decide with a rollout whether the session goes on.
+struct Beside {
+    services: ModelProviders,
+    has_broken_index: bool,
+}
+
+impl Beside {
+    fn read(home: &Home) -> Self {
+        let (services, has_broken_index) = (ModelProviders::read(home), index::is_broken(home));
+        Self { services, has_broken_index }
+    }
+}
+
+/// Reads head and tail only: bytes that are not text in the middle of a long rollout are left to
+/// [`Codex::check`], which comes before every resume and turn.
+fn read(home: &Home, location: &str, names: &Names, beside: &Beside) -> Option<Found> {
     let rollout = rollout::open(Path::new(location)).ok()?;
-    let verdict = judge(home, location, &rollout, services);
+    let verdict = judge(home, location, &rollout, beside);
     let id = match &rollout.meta {
         Some(meta) => meta.id.clone(),
         None => id_in_name(location)?.to_owned(),
@@ -124,8 +152,9 @@ fn rollout_of<'a>(rollouts: &'a [Listed], id: &str) -> Option<&'a Listed> {
 }
 
 /// Applies the rules of the CLI, in its order.
-fn judge(home: &Home, location: &str, rollout: &Rollout, services: &ModelProviders) -> Verdict {
-    if let Some(fault) = rollout.fault {
+fn judge(home: &Home, location: &str, rollout: &Rollout, beside: &Beside) -> Verdict {
+    let format = &rollout.format;
+    if let Some(fault) = format.fault {
         return Verdict::of(fault);
     }
     if rollout.meta.as_ref().is_some_and(|meta| !is_uuid(&meta.id)) {
@@ -141,11 +170,34 @@ fn judge(home: &Home, location: &str, rollout: &Rollout, services: &ModelProvide
     if Path::new(location).starts_with(home.path.join(ARCHIVED)) {
         return Verdict::of(Reason::ArchivedByProvider);
     }
-    let service = rollout.meta.as_ref().and_then(|meta| meta.model_provider.as_deref());
-    if service.is_some_and(|name| services.lack(name)) {
+    if rollout.service.as_deref().is_some_and(|name| beside.services.lack(name)) {
         return Verdict::of(Reason::ModelProviderMissing);
     }
+    if beside.has_broken_index {
+        return Verdict::of(Reason::IndexBroken);
+    }
+    if !rollout.has_context() {
+        return Verdict::EMPTY;
+    }
+    // A numbered rollout that is in the index is not read as text any more.
+    let is_indexed = |meta: &Meta| format.is_numbered && index::has(home, &meta.id);
+    if !(format.is_text || rollout.meta.as_ref().is_some_and(is_indexed)) {
+        return Verdict::of(Reason::RecordBroken);
+    }
+    if format.is_numbered && leads_to_another_name(location) {
+        return Verdict::of(Reason::LinkRefused);
+    }
     Verdict::ACTIVE
+}
+
+/// True if a location is a link to a file that does not have the name of a rollout.
+fn leads_to_another_name(location: &str) -> bool {
+    if fs::read_link(location).is_err() {
+        return false;
+    }
+    let target = fs::canonicalize(location).unwrap_or_default();
+    let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    !is_rollout(name) || id_in_name(&target.to_string_lossy()).is_none()
 }
 
 /// Returns why the CLI would refuse a fork. A fork holds only what came after it, so each of its
@@ -167,10 +219,88 @@ fn lineage_fault(home: &Home, base: &Base) -> Result<Option<Reason>, Unreadable>
         // The offset counts unpacked bytes.
         let is_packed = ancestor.location.ends_with(".zst");
         let Ok(rollout) = rollout::open(Path::new(&ancestor.location)) else { return Ok(BROKEN) };
-        if rollout.fault.is_some() || (!is_packed && ancestor.stamp.size < base.end) {
+        if rollout.format.fault.is_some() || (!is_packed && ancestor.stamp.size < base.end) {
             return Ok(BROKEN);
         }
         next = rollout.meta.and_then(|meta| meta.base);
     }
     Ok(BROKEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: &str = "01900001-0000-7000-8000-000000000000";
+
+    /// Writes a rollout with numbered records; returns its path.
+    fn write(home: &Home, middle: &[u8]) -> PathBuf {
+        let folder = home.path.join("sessions/2026/01/01");
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(format!("rollout-2026-01-01T10-00-00-{ID}.jsonl"));
+        let time = "2026-01-01T10:00:00.000Z";
+        let record = |number: u32, of: &str, payload: Value| {
+            let record = json!({ "timestamp": time, "ordinal": number, "type": of,
+                "payload": payload });
+            record.to_string()
+        };
+        let description = json!({ "id": ID, "timestamp": time, "cwd": "/",
+            "originator": "o", "cli_version": "1", "history_mode": "paginated" });
+        let meta = record(0, "session_meta", description);
+        let content = json!([{ "type": "input_text", "text": "hi" }]);
+        let item = json!({ "type": "message", "role": "user", "content": content });
+        let said = record(1, "response_item", item);
+        let parts =
+            [meta.as_bytes(), b"\n", said.as_bytes(), b"\n", middle, said.as_bytes(), b"\n"];
+        fs::write(&path, parts.concat()).unwrap();
+        path
+    }
+
+    /// Returns the verdicts of a sweep and of a check.
+    fn judged(home: &Home, path: &Path, id: &str) -> [Verdict; 2] {
+        let location = path.to_str().unwrap().to_owned();
+        let read = Codex.read(home, &location).unwrap().verdict;
+        let bound = Bound { provider_session_id: id.to_owned(), location, ..Bound::default() };
+        [read, Codex.check(home, &bound)]
+    }
+
+    #[test]
+    fn what_lies_beside_a_rollout_and_deep_in_it_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home { path: folder.path().to_owned(), env: [].into() };
+        let path = write(&home, b"");
+        let broken = || [Verdict::of(Reason::RecordBroken), Verdict::of(Reason::RecordBroken)];
+        assert_eq!(judged(&home, &path, ID), [Verdict::ACTIVE, Verdict::ACTIVE]);
+        let other = "01900002-0000-7000-8000-000000000000";
+        assert_eq!(judged(&home, &path, other)[1], Verdict::of(Reason::OtherSession));
+        write(&home, b"\xff\n");
+        assert_eq!(judged(&home, &path, ID), broken());
+        // A sweep reads the ends of a long one, a check all of it.
+        let line = [&b"x".repeat(100)[..], b"\n"].concat();
+        write(&home, &[line.repeat(3_000), b"\xff\n".to_vec(), line.repeat(3_000)].concat());
+        assert_eq!(judged(&home, &path, ID), [Verdict::ACTIVE, Verdict::of(Reason::RecordBroken)]);
+        let index = home.path.join("state_5.sqlite");
+        let database = rusqlite::Connection::open(&index).unwrap();
+        let sql = format!("CREATE TABLE threads (id); INSERT INTO threads VALUES ('{ID}')");
+        database.execute_batch(&sql).unwrap();
+        drop(database);
+        assert_eq!(judged(&home, &path, ID), [Verdict::ACTIVE, Verdict::ACTIVE], "it is indexed");
+        fs::write(&index, "garbage").unwrap();
+        assert_eq!(judged(&home, &path, ID)[1], Verdict::of(Reason::IndexBroken));
+        fs::write(&index, "").unwrap();
+        write(&home, b"");
+        let aside = home.path.join("aside");
+        fs::rename(&path, &aside).unwrap();
+        symlink(&aside, &path).unwrap();
+        assert_eq!(judged(&home, &path, ID)[1], Verdict::of(Reason::LinkRefused));
+        let named = home.path.join(path.file_name().unwrap());
+        fs::rename(&aside, &named).unwrap();
+        fs::remove_file(&path).unwrap();
+        symlink(&named, &path).unwrap();
+        assert_eq!(judged(&home, &path, ID), [Verdict::ACTIVE, Verdict::ACTIVE]);
+    }
 }

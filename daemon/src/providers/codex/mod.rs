@@ -9,6 +9,8 @@ use super::{Discovery, Forks, Home, Launcher, Provider, Turns, Version};
 
 mod discovery;
 mod flags;
+mod format;
+mod index;
 mod launch;
 mod live;
 mod model_providers;

@@ -7,12 +7,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sessd_proto::{Kind, Reason, Timestamp};
+use sessd_proto::{Kind, Timestamp};
 
+use super::format::{self, Format};
 use super::talk::{self, Talk};
-use crate::providers::head_tail::HeadTail;
-use crate::providers::jsonl::Summary;
-use crate::providers::record::{part, records, whole};
+use crate::providers::head_tail::{self, HeadTail};
+use crate::providers::jsonl::{Summary, has_any};
+use crate::providers::record::{part, records};
 use crate::providers::title::Best;
 use crate::providers::unknown::Kinds;
 use crate::providers::{Found, Stamp, file};
@@ -99,8 +100,7 @@ struct Context {
 pub(super) struct Meta {
     pub(super) id: String,
     pub(super) base: Option<Base>,
-    /// The service that was asked for a model.
-    pub(super) model_provider: Option<String>,
+    model_provider: Option<String>,
     parent: Option<String>,
     kind: Kind,
     cwd: Option<String>,
@@ -111,8 +111,11 @@ pub(super) struct Meta {
 pub(super) struct Rollout {
     /// The first `session_meta`, wherever it is.
     pub(super) meta: Option<Meta>,
-    /// The reason for which the CLI would refuse the first line.
-    pub(super) fault: Option<Reason>,
+    /// The service that is asked for a model.
+    pub(super) service: Option<String>,
+    pub(super) format: Format,
+    /// True if there was no more to read.
+    is_whole: bool,
     stamp: Stamp,
     created_at: Option<Timestamp>,
     last_activity: Option<Timestamp>,
@@ -125,7 +128,8 @@ pub(super) struct Rollout {
 /// Reads as much of a rollout as its metadata needs.
 pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     let stamp = Stamp::of(&fs::metadata(path)?);
-    let ends = if path.extension().is_some_and(|extension| extension == "zst") {
+    let is_packed = path.extension().is_some_and(|extension| extension == "zst");
+    let ends = if is_packed {
         let mut unpacked = zstd::Decoder::new(file::open(path)?.0)?;
         unpacked.window_log_max(MEMORY_LOG_MAX)?;
         HeadTail::of_stream(unpacked, 16 * SIDE_BYTES, UNPACKED_BYTES_MAX)?
@@ -133,8 +137,10 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
         HeadTail::grow(path, SIDE_BYTES, is_enough, |_, enough| *enough)?.0
     };
     let mut rollout = Rollout {
-        meta: heads(&ends).find_map(|record| meta(&record)),
-        fault: fault(&ends),
+        meta: heads(&ends).find_map(|record| meta(&record.of, record.payload)),
+        service: None,
+        format: Format::of(&ends),
+        is_whole: ends.is_whole() || is_packed,
         stamp,
         created_at: None,
         last_activity: None,
@@ -143,6 +149,7 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
         cwd: None,
         model: None,
     };
+    rollout.service = service(&ends, rollout.meta.as_ref());
     rollout.created_at = heads(&ends).find_map(|record| record.at());
     ends.tail_reversed().any(|line| {
         let glued: Vec<Record<'_>> = records(line).collect();
@@ -154,10 +161,35 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
 }
 
 impl Rollout {
+    /// Reads the part of a long rollout that was not read yet, as far as the verdict needs it: up
+    /// to something to continue from, and in search of bytes that are not text.
+    pub(super) fn read_on(&mut self, path: &Path, limit: u64) -> io::Result<()> {
+        if self.is_whole {
+            return Ok(());
+        }
+        let Format { is_numbered, has_context, .. } = self.format;
+        if !has_context {
+            head_tail::scan(path, |line| {
+                self.format.has_context = format::has_context(line, is_numbered);
+                !self.format.has_context
+            })?;
+        }
+        self.is_whole = true;
+        if self.format.is_text {
+            self.format.is_text = head_tail::is_text(path, limit)?;
+        }
+        Ok(())
+    }
+
+    /// True unless the whole rollout was read and has nothing to continue from.
+    pub(super) fn has_context(&self) -> bool {
+        self.format.has_context || !self.is_whole
+    }
+
     /// Returns the session's metadata without id and verdict. `None` if there is nothing to
     /// continue from, and nothing that was damaged either.
     pub(super) fn found(self) -> Option<Found> {
-        let is_damaged = self.fault.is_some() && self.talk.any;
+        let is_damaged = self.format.fault.is_some() && self.talk.any;
         if !self.talk.has_content && !is_damaged {
             return None;
         }
@@ -194,41 +226,48 @@ impl Rollout {
     }
 }
 
-/// Returns the service that the session began with, from the head of its rollout alone.
+/// Returns the service that the session goes on with.
 pub(super) fn model_provider(path: &Path) -> Option<String> {
     let ends = HeadTail::read(path, SIDE_BYTES).ok()?;
-    heads(&ends).find_map(|record| meta(&record))?.model_provider
+    service(&ends, heads(&ends).find_map(|record| meta(&record.of, record.payload)).as_ref())
 }
 
-fn heads(ends: &HeadTail) -> impl Iterator<Item = Record<'_>> {
+/// Returns the service of the last settings, which a rollout repeats with every turn, else that of
+/// its first record.
+fn service(ends: &HeadTail, meta: Option<&Meta>) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Event {
+        thread_settings: Settings,
+    }
+    #[derive(Deserialize)]
+    struct Settings {
+        model_provider_id: String,
+    }
+    let applied = |line| {
+        let record = records::<Record<'_>>(line).next()?;
+        Some(part::<Event>(record.payload)?.thread_settings.model_provider_id)
+    };
+    let is_settings = |line: &&[u8]| has_any(line, &[b"\"model_provider_id\""]);
+    let last = ends.tail_reversed().filter(is_settings).find_map(applied);
+    last.or_else(|| meta?.model_provider.clone())
+}
+
+pub(super) fn heads(ends: &HeadTail) -> impl Iterator<Item = Record<'_>> {
     ends.head().flat_map(records).inspect(|record: &Record<'_>| KINDS.note(&record.of))
 }
 
 /// True unless more has to be read: a title is worth it, but only in a rollout that can be used.
 fn is_enough(ends: &HeadTail) -> bool {
     let has_lines = ends.head().next().is_some() && ends.tail_reversed().next().is_some();
-    has_lines && (fault(ends).is_some() || Talk::of(heads(ends)).has_content)
+    has_lines && (Format::of(ends).fault.is_some() || Talk::of(heads(ends)).has_content)
 }
 
-/// Returns why the CLI would refuse the rollout: its first line must be the `session_meta`.
-fn fault(ends: &HeadTail) -> Option<Reason> {
-    let first = ends.head().next().filter(|line| ends.is_utf8() || !has_replacement(line));
-    let first = first.and_then(whole::<Record<'_>>);
-    if first.as_ref().is_some_and(|record| meta(record).is_some()) {
+/// Returns the description of the session in a record.
+pub(super) fn meta(of: &str, payload: Option<&RawValue>) -> Option<Meta> {
+    if of != "session_meta" {
         return None;
     }
-    let follows = heads(ends).any(|record| meta(&record).is_some());
-    Some(match first.is_none() && follows {
-        true => Reason::FirstRecordBroken,
-        false => Reason::SessionMetaMissing,
-    })
-}
-
-fn meta(record: &Record<'_>) -> Option<Meta> {
-    if record.of != "session_meta" {
-        return None;
-    }
-    let payload: MetaPayload<'_> = part(record.payload)?;
+    let payload: MetaPayload<'_> = part(payload)?;
     let (kind, spawner) = kind(payload.source);
     Some(Meta {
         id: payload.id,
@@ -252,9 +291,4 @@ fn kind(source: Option<&RawValue>) -> (Kind, Option<String>) {
     }
     let headless = matches!(source.as_str(), Some("exec" | "mcp"));
     (if headless { Kind::Headless } else { Kind::Interactive }, None)
-}
-
-/// True if bytes of a line were not UTF-8, which the CLI refuses.
-fn has_replacement(line: &[u8]) -> bool {
-    memchr::memmem::find(line, "\u{fffd}".as_bytes()).is_some()
 }

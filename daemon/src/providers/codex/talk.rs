@@ -116,6 +116,40 @@ impl Talk {
     }
 }
 
+/// True if a record has a part in the conversation.
+pub(super) fn is_part(record: &Record<'_>) -> bool {
+    match part_of(record) {
+        Some(Part::Sent(prompt)) => prompt.is_some(),
+        part => part.is_some(),
+    }
+}
+
+/// True if a record is sent to the model when the session goes on, and is not of the CLI itself.
+pub(super) fn is_sent(record: &Record<'_>) -> bool {
+    if record.of == "compacted" {
+        return true;
+    }
+    let item = part::<Payload<'_>>(record.payload).filter(|_| record.of == "response_item");
+    let Some(item) = item else { return false };
+    match (&*item.of, item.role.as_deref()) {
+        ("message", Some("user")) => text(item.content).is_some() || has_picture(item.content),
+        ("message", Some("assistant")) => record::text(item.content).is_some(),
+        ("message", _) => false,
+        _ => true,
+    }
+}
+
+/// True if a message has a block without a text.
+fn has_picture(content: Option<&RawValue>) -> bool {
+    #[derive(Deserialize)]
+    struct Block<'a> {
+        #[serde(borrow, rename = "type")]
+        of: Cow<'a, str>,
+    }
+    let blocks = part::<Vec<Block<'_>>>(content).unwrap_or_default();
+    blocks.iter().any(|block| block.of == "input_image")
+}
+
 /// Returns the prompt in a record.
 pub(super) fn prompt(record: &Record<'_>) -> Option<Prompt> {
     match part_of(record)? {

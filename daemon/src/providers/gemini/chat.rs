@@ -71,6 +71,7 @@ pub(super) struct Chat {
     pub(super) session_id: Option<String>,
     /// True if the CLI would accept it as a chat at all.
     pub(super) has_header: bool,
+    has_hash: bool,
     pub(super) start_time: Option<Timestamp>,
     pub(super) last_updated: Option<Timestamp>,
     pub(super) summary: Option<String>,
@@ -88,9 +89,12 @@ impl Chat {
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let mut chat = Self::default();
         head_tail::scan(path, |line| {
-            whole::<Record<'_>>(line).iter().for_each(|record| chat.apply(record));
+            // To the CLI each of the two characters ends a line.
+            let records = line.split(|byte| *byte == b'\r').filter_map(whole::<Record<'_>>);
+            records.for_each(|record| chat.apply(&record));
             true
         })?;
+        chat.has_header = chat.has_hash && chat.session_id.is_some();
         if !chat.has_header {
             chat.read_old(path)?;
         }
@@ -139,18 +143,18 @@ impl Chat {
     fn apply(&mut self, record: &Record<'_>) {
         if let Some(id) = string(record.rewind_to) {
             self.rewind(&id);
-        } else if record.id.is_some() {
+        } else if string(record.id).is_some() {
             self.put(record);
         } else if let Some(patch) = part::<Record<'_>>(record.set) {
             self.set(&patch);
-        } else if record.session_id.is_some() && record.project_hash.is_some() {
+        } else if string(record.session_id).is_some() && string(record.project_hash).is_some() {
             self.set(record);
-            self.has_header = true;
         }
     }
 
     fn set(&mut self, patch: &Record<'_>) {
         replace(&mut self.session_id, string(patch.session_id));
+        self.has_hash |= string(patch.project_hash).is_some_and(|hash| !hash.is_empty());
         // Every resume writes a header with another start time.
         self.start_time = self.start_time.or(time(patch.start_time));
         replace(&mut self.last_updated, time(patch.last_updated));
@@ -158,10 +162,12 @@ impl Chat {
         if let Some(kind) = string(patch.kind) {
             self.is_subagent = kind == "subagent";
         }
-        if let Some(messages) = part::<Vec<Record<'_>>>(patch.messages) {
+        if let Some(messages) = part::<Vec<&RawValue>>(patch.messages) {
             self.messages.clear();
             self.index.clear();
-            messages.iter().for_each(|message| self.put(message));
+            // One that is odd spoils no other.
+            let messages = messages.into_iter().filter_map(|it| part::<Record<'_>>(Some(it)));
+            messages.for_each(|message| self.put(&message));
         }
     }
 
@@ -295,11 +301,16 @@ mod tests {
             format!("garbage\n{HEADER}\n\0\0\n{user}\n{{\"id\":"),
             format!("{HEADER}\n{}\n{user}", r#"{"$set":{"messages":3,"summary":{}}}"#),
             format!("{HEADER}\n{}\n{user}", r#"{"id":7}"#),
+            format!("{HEADER}\r{user}\r"),
+            format!(r#"{HEADER}{}{{"$set":{{"messages":[null,7,{{}},{user}]}}}}"#, '\n'),
         ] {
             let chat = chat(&log);
             assert!(chat.has_header && chat.prompt().as_deref() == Some("hi"), "{log}");
         }
         assert!(!chat(user).has_header && !chat(&format!("{HEADER}{user}")).has_header);
         assert!(!chat("garbage").has_header);
+        let odd = r#"{"sessionId":7,"projectHash":"h"}"#;
+        let set = r#"{"$set":{"sessionId":"s"}}"#;
+        assert!(!chat(&format!("{odd}\n{set}\n{user}")).has_header);
     }
 }

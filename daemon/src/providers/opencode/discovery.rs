@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::rows::Row;
-use super::{Brand, rows, started};
+use super::{Brand, messages, rows, started};
 use crate::providers::{
     Bound, Discovery, FileId, Found, Home, Listed, Listing, LiveSession, Start, Unreadable,
     Verdict, sqlite,
@@ -45,12 +45,12 @@ impl Discovery for Brand {
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
-        let row = sqlite::read(&self.database(home), |connection| {
-            rows::by_id(connection, &bound.provider_session_id)
+        let verdict = sqlite::read(&self.database(home), |connection| {
+            let row = rows::by_id(connection, &bound.provider_session_id)?;
+            row.map(|row| messages::judge(connection, &row, messages::ALL)).transpose()
         });
-        match row {
-            Ok(Some(row)) => row.judge(),
-            Ok(None) => Verdict::EXPIRED,
+        match verdict {
+            Ok(verdict) => verdict.unwrap_or(Verdict::EXPIRED),
             Err(error) => error.into(),
         }
     }

@@ -11,10 +11,12 @@ use super::{Discovery, Forks, Home, Launcher, Provider, Turns, Version};
 mod discovery;
 mod flags;
 mod launch;
+mod messages;
 mod other_servers;
 mod rows;
 mod started;
 mod stream;
+mod tables;
 mod turns;
 
 /// A member of the family.

@@ -4,14 +4,20 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rusqlite::{Connection, OptionalExtension, Statement};
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use sessd_proto::{Facts, Kind, Reason, Timestamp};
+
+use super::{messages, tables};
 
 use crate::providers::title::{Best, Noise};
 use crate::providers::{Found, Stamp, Verdict, record};
 
 /// The prefixes of the names of sessions without a title.
 const UNTITLED: [&str; 2] = ["New session - ", "Child session - "];
+
+/// The beginning of every id that the CLI accepts.
+const ID_PREFIX: &str = "ses";
 
 /// Parts of messages that are searched for a prompt.
 const PARTS_MAX: u32 = 8;
@@ -36,6 +42,10 @@ pub(super) struct Row {
     /// JSON: the rules about what it may do without asking.
     permission: Option<String>,
     archived: Option<i64>,
+    /// JSON: what was undone.
+    revert: Option<String>,
+    /// True if tables of a newer version hold sessions too.
+    is_superseded: bool,
 }
 
 impl Row {
@@ -47,15 +57,20 @@ impl Row {
         Stamp { size: hasher.finish(), mtime_ns, inode: 0 }
     }
 
-    /// Returns the verdict. The CLI would start a session without messages as a new one.
+    /// Returns the verdict that the row itself allows. The CLI would start a session without
+    /// messages as a new one.
     pub(super) fn judge(&self) -> Verdict {
-        if !self.has_messages {
-            Verdict::EMPTY
-        } else if self.archived.is_some() {
-            Verdict::of(Reason::ArchivedByProvider)
-        } else {
-            Verdict::ACTIVE
-        }
+        let json = [&self.model, &self.permission, &self.revert];
+        let is_json = |text: &str| serde_json::from_str::<IgnoredAny>(text).is_ok();
+        Verdict::of(match () {
+            () if self.is_superseded => Reason::NewerFormat,
+            () if !self.id.starts_with(ID_PREFIX) => Reason::MalformedId,
+            () if !self.has_messages => Reason::EmptyTranscript,
+            () if self.created < 0 || self.updated < 0 => Reason::RecordBroken,
+            () if !json.into_iter().flatten().all(|text| is_json(text)) => Reason::RecordBroken,
+            () if self.archived.is_some() => Reason::ArchivedByProvider,
+            () => return Verdict::ACTIVE,
+        })
     }
 
     /// True if it was started at a terminal.
@@ -122,14 +137,15 @@ fn select<'c>(connection: &'c Connection, condition: &str) -> rusqlite::Result<S
     let mut columns = connection.prepare("SELECT name FROM pragma_table_info('session')")?;
     let columns = columns.query_map([], |row| row.get(0))?;
     let columns: Vec<String> = columns.collect::<rusqlite::Result<_>>()?;
-    let optional = ["title", "parent_id", "model", "permission", "time_archived"];
+    let optional = ["title", "parent_id", "model", "permission", "time_archived", "revert"];
     let optional = optional.map(|name| match columns.iter().any(|column| column == name) {
         true => name,
         false => "NULL",
     });
+    let is_superseded = tables::are_superseded(connection)?;
     connection.prepare(&format!(
         "SELECT id, EXISTS (SELECT 1 FROM message WHERE session_id = session.id),
-             directory, time_created, time_updated, {}
+             directory, time_created, time_updated, {}, {is_superseded}
          FROM session {condition}",
         optional.join(", "),
     ))
@@ -147,6 +163,8 @@ fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         model: row.get(7)?,
         permission: row.get(8)?,
         archived: row.get(9)?,
+        revert: row.get(10)?,
+        is_superseded: row.get(11)?,
     })
 }
 
@@ -162,7 +180,7 @@ fn described(connection: &Connection, row: Row) -> rusqlite::Result<Found> {
         Some(model) => Some(model),
         None => last_model(connection, &row.id)?,
     };
-    let (kind, verdict) = (row.kind(), row.judge());
+    let (kind, verdict) = (row.kind(), messages::judge(connection, &row, messages::SOME)?);
     let facts = Facts {
         scope: String::new(),
         kind,

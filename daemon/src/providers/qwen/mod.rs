@@ -9,6 +9,7 @@ use super::{Discovery, Forks, Home, Launcher, Provider, Turns, Version};
 
 mod discovery;
 mod flags;
+mod ids;
 mod launch;
 mod live;
 mod stream;

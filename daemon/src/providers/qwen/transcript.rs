@@ -4,13 +4,15 @@ use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use sessd_proto::{Kind, Reason, Timestamp};
 
-use super::NEWER;
+use super::{NEWER, ids};
 use crate::providers::head_tail::{HeadTail, SEARCH_BYTES_MAX};
 use crate::providers::jsonl::{self, Summary};
+use crate::providers::lenient;
 use crate::providers::munged::munged;
 use crate::providers::record::{self, part, records};
 use crate::providers::title::{Best, Noise, Prompt};
@@ -80,24 +82,25 @@ const ASIDE: [&str; 6] = [
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record<'a> {
-    #[serde(borrow, rename = "type")]
+pub(super) struct Record<'a> {
+    #[serde(borrow, default, rename = "type", deserialize_with = "lenient::text")]
     of: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     uuid: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    parent_uuid: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    session_id: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    /// `None` if it is missing or of another type, `Some(None)` at the root.
+    #[serde(borrow, default, deserialize_with = "parent")]
+    parent_uuid: Option<Option<Cow<'a, str>>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) session_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     subtype: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     timestamp: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     cwd: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     git_branch: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     model: Option<Cow<'a, str>>,
     #[serde(borrow)]
     message: Option<&'a RawValue>,
@@ -118,16 +121,30 @@ impl Record<'_> {
     }
 
     fn is_message(&self) -> bool {
-        matches!(self.of.as_deref(), Some("user" | "assistant")) && self.message.is_some()
+        matches!(self.of.as_deref(), Some("user" | "assistant")) && self.has_parts()
     }
 
-    /// True if a version that passes over unknown records takes it for a part of the conversation.
-    fn is_of_conversation(&self) -> bool {
+    fn has_parts(&self) -> bool {
+        #[derive(Deserialize)]
+        struct Message {
+            parts: Vec<IgnoredAny>,
+        }
+        part::<Message>(self.message).is_some_and(|message| !message.parts.is_empty())
+    }
+
+    /// True if a version that passes over records which it does not know does not pass over this.
+    pub(super) fn is_accepted(&self) -> bool {
         let has_text = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|it| !it.is_empty());
         let is_known =
             matches!(self.of.as_deref(), Some("user" | "assistant" | "tool_result" | "system"));
+        let has_identity = has_text(&self.uuid) && has_text(&self.session_id);
+        is_known && has_identity && self.parent_uuid.is_some()
+    }
+
+    /// True if such a version takes it for a part of the conversation.
+    fn is_of_conversation(&self) -> bool {
         let is_aside = self.subtype.as_deref().is_some_and(|subtype| ASIDE.contains(&subtype));
-        is_known && !is_aside && has_text(&self.uuid) && has_text(&self.session_id)
+        self.is_accepted() && !is_aside
     }
 
     /// Returns what a person or a program asked.
@@ -228,7 +245,7 @@ impl Tail {
             record.note();
             tail.add(record);
             tail.has_context |= is_message_of_chain(record, &mut wanted);
-            if wanted_later.is_some() || record.is_of_conversation() {
+            if record.is_of_conversation() {
                 tail.has_later_context |= is_message_of_chain(record, &mut wanted_later);
             }
             tail.is_complete()
@@ -237,7 +254,8 @@ impl Tail {
     }
 
     fn is_complete(&self) -> bool {
-        self.last_activity.is_some() && self.model.is_some() && self.has_context
+        let has_context = self.has_context && self.has_later_context;
+        self.last_activity.is_some() && self.model.is_some() && has_context
     }
 
     fn add(&mut self, record: &Record<'_>) {
@@ -276,8 +294,8 @@ fn is_message_of_chain(record: &Record<'_>, wanted: &mut Option<Option<String>>)
         Some(uuid) => uuid.is_some() && uuid.as_deref() == record.uuid.as_deref(),
     };
     if is_next {
-        let parent = record.parent_uuid.as_deref().filter(|_| record.uuid.is_some());
-        *wanted = Some(parent.map(str::to_owned));
+        let parent = record.parent_uuid.iter().flatten().next().filter(|_| record.uuid.is_some());
+        *wanted = Some(parent.map(|uuid| uuid.to_string()));
     }
     is_next && record.is_message() && record.uuid.is_some()
 }
@@ -285,6 +303,16 @@ fn is_message_of_chain(record: &Record<'_>, wanted: &mut Option<Option<String>>)
 /// True for a line that may have a title or a prompt.
 fn is_late(line: &[u8]) -> bool {
     jsonl::has_any(line, &[TITLE_KEY, b"\"user\""])
+}
+
+fn parent<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Cow<'de, str>>>, D::Error> {
+    let value = <&RawValue>::deserialize(deserializer)?;
+    Ok(match value.get() {
+        "null" => Some(None),
+        _ => part(Some(value)).map(Some),
+    })
 }
 
 fn parse(path: &Path) -> io::Result<(HeadTail, Head, Tail)> {
@@ -297,7 +325,7 @@ fn parse(path: &Path) -> io::Result<(HeadTail, Head, Tail)> {
 /// Returns the metadata of a transcript, without the facts in its path.
 pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
     let (ends, head, mut tail) = parse(path).ok()?;
-    let verdict = judge(folder, &head, &tail);
+    let verdict = judge(folder, &head, &tail, || Ok(ids::are_mixed(&ends))).ok()?;
     // Without a single message it is not a session.
     if !head.prompt.is_some() && tail.model.is_none() {
         return None;
@@ -320,22 +348,33 @@ pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
 }
 
 pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
-    let (_, head, tail) = parse(path)?;
-    Ok(judge(folder, &head, &tail))
+    let (ends, head, tail) = parse(path)?;
+    let are_mixed = || match ends.is_whole() {
+        true => Ok(ids::are_mixed(&ends)),
+        false => ids::are_mixed_in(path),
+    };
+    judge(folder, &head, &tail, are_mixed)
 }
 
 /// Returns the verdict. The CLI needs the directory in the first record and a message in the chain
 /// from the last one: without the first it exits, without the second it starts without context.
-fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
+/// From 0.24 on it also refuses records of several sessions, and those without an identity.
+fn judge(
+    folder: &str,
+    head: &Head,
+    tail: &Tail,
+    are_mixed: impl FnOnce() -> io::Result<bool>,
+) -> io::Result<Verdict> {
     let reason = match &head.launch_dir {
         _ if !head.any => Reason::EmptyTranscript,
         None => Reason::FirstRecordBroken,
         Some(cwd) if munged(cwd) != folder => Reason::OtherDirectory,
         Some(_) if !tail.has_context && tail.has_later_context => {
-            return Verdict { lifted_by: Some(NEWER), ..Verdict::EMPTY };
+            return Ok(Verdict { lifted_by: Some(NEWER), ..Verdict::EMPTY });
         }
-        Some(_) if !tail.has_context => Reason::EmptyTranscript,
-        Some(_) => return Verdict::ACTIVE,
+        Some(_) if !(tail.has_context && tail.has_later_context) => Reason::EmptyTranscript,
+        Some(_) if are_mixed()? => Reason::OtherSession,
+        Some(_) => return Ok(Verdict::ACTIVE),
     };
-    Verdict::of(reason)
+    Ok(Verdict::of(reason))
 }

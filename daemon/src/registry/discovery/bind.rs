@@ -264,7 +264,9 @@ mod tests {
             let at = now().plus_ms(1_000);
             let record =
                 |of: &str, payload| json!({ "timestamp": at, "type": of, "payload": payload });
-            let meta = record("session_meta", json!({ "id": id, "cwd": "/", "source": "cli" }));
+            let description = json!({ "id": id, "cwd": "/", "source": "cli", "cli_version": "1",
+                "timestamp": "2026-01-01T10:00:00.000Z", "originator": "codex_cli_rs" });
+            let meta = record("session_meta", description);
             let said = record("event_msg", json!({ "type": "user_message", "message": "Hello" }));
             let text = format!("{meta}\n{said}\n");
             let name = format!("sessions/2026/01/03/rollout-2026-01-03T10-00-00-{id}.jsonl");
