@@ -72,7 +72,8 @@ impl Forks for Codex {
 /// Returns the argument that chooses the service that the session began with: the CLI refuses to go
 /// on with another one, which the settings may name by now.
 pub(super) fn service(bound: &Bound) -> Option<String> {
-    rollout::model_provider(Path::new(&bound.location)).map(|name| model_providers::choose(&name))
+    let service = rollout::open(Path::new(&bound.location)).ok()?.service?;
+    Some(model_providers::choose(&service))
 }
 
 /// Returns these words, then what the launch asks for.

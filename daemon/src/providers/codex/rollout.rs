@@ -226,12 +226,6 @@ impl Rollout {
     }
 }
 
-/// Returns the service that the session goes on with.
-pub(super) fn model_provider(path: &Path) -> Option<String> {
-    let ends = HeadTail::read(path, SIDE_BYTES).ok()?;
-    service(&ends, heads(&ends).find_map(|record| meta(&record.of, record.payload)).as_ref())
-}
-
 /// Returns the service of the last settings, which a rollout repeats with every turn, else that of
 /// its first record.
 fn service(ends: &HeadTail, meta: Option<&Meta>) -> Option<String> {
