@@ -12,7 +12,7 @@ use std::path::Path;
 use serde_json::Value;
 use sessd_proto::Timestamp;
 
-use crate::providers::{Basis, Home, Launch, LaunchFile, Retention, Stamp};
+use crate::providers::{Basis, Home, Launch, LaunchFile, Retention, Stamp, file};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -67,7 +67,7 @@ fn is_file(given: &str) -> bool {
 /// a limit of their own.
 fn ours_with(given: &str) -> Option<String> {
     let bytes = match is_file(given) {
-        true if Path::new(given).is_absolute() => fs::read(given).ok()?,
+        true if Path::new(given).is_absolute() => file::small(Path::new(given)).ok()?,
         true => return None,
         false => given.as_bytes().to_owned(),
     };
@@ -98,7 +98,7 @@ pub(super) fn retention(home: &Home) -> Option<Retention> {
 /// be predicted.
 fn cleanup_days(settings: &Path) -> Option<i64> {
     const DEFAULT: i64 = 30;
-    let bytes = match fs::read(settings) {
+    let bytes = match file::small(settings) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(DEFAULT),
         read => read.ok()?,
     };

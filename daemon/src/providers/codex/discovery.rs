@@ -5,20 +5,18 @@ use std::path::{Path, PathBuf};
 use sessd_proto::Reason;
 use uuid::Uuid;
 
+use super::lineage::Ancestors;
 use super::model_providers::ModelProviders;
 use super::names::{self, Names};
-use super::rollout::{self, Base, Rollout};
+use super::rollout::{self, Rollout};
 use super::{Codex, live};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listed, Listing, LiveReader, Unreadable, Verdict, listing,
+    Bound, Discovery, Found, Home, Listing, LiveReader, Reader, Unreadable, Verdict, listing,
 };
 
 const SESSIONS: &str = "sessions";
 const ARCHIVED: &str = "archived_sessions";
 const LOCKS: &str = "thread-writer-locks";
-
-/// Forks of forks that are followed.
-const GENERATIONS_MAX: usize = 100;
 
 impl Discovery for Codex {
     /// New rollouts appear in the folder of the day, new days in the newest folders above it.
@@ -49,29 +47,15 @@ impl Discovery for Codex {
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        read(home, location, &Names::read(home), &ModelProviders::read(home))
+        Rollouts::of(home).read(location)
     }
 
-    /// Reads the names of sessions and the settings once for all of them.
-    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
-        let (names, services) = (Names::read(home), ModelProviders::read(home));
-        locations.iter().map(|location| read(home, location, &names, &services)).collect()
+    fn reader(&self, home: &Home) -> Option<Box<dyn Reader>> {
+        Some(Box::new(Rollouts::of(home)))
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
-        // The CLI takes a malformed id as a request for a new session.
-        if !is_uuid(&bound.provider_session_id) {
-            return Verdict::MALFORMED_ID;
-        }
-        let location = match locate(home, bound) {
-            Ok(Some(location)) => location,
-            Ok(None) => return Verdict::of_missing(self.list(home), &bound.location),
-            Err(error) => return error.into(),
-        };
-        match rollout::open(Path::new(&location)) {
-            Ok(rollout) => judge(home, &location, &rollout, &ModelProviders::read(home)),
-            Err(_) => Verdict::UNREADABLE,
-        }
+        Rollouts::of(home).check(bound)
     }
 
     fn live(&self) -> Option<LiveReader> {
@@ -79,19 +63,96 @@ impl Discovery for Codex {
     }
 }
 
-fn read(home: &Home, location: &str, names: &Names, services: &ModelProviders) -> Option<Found> {
-    let rollout = rollout::open(Path::new(location)).ok()?;
-    let verdict = judge(home, location, &rollout, services);
-    let id = match &rollout.meta {
-        Some(meta) => meta.id.clone(),
-        None => id_in_name(location)?.to_owned(),
-    };
-    let mut found = rollout.found()?;
-    if let Some(name) = names.of(&id) {
-        found.facts.title = Some(name.to_owned());
+/// Reads rollouts of a home, and once what they share: the names of sessions, the settings, and
+/// what they were forked from.
+struct Rollouts {
+    home: Home,
+    names: Names,
+    services: ModelProviders,
+    ancestors: Ancestors,
+}
+
+impl Reader for Rollouts {
+    fn read_all(&self, locations: &[&str]) -> Vec<Option<Found>> {
+        locations.iter().map(|location| self.read(location)).collect()
     }
-    found.facts.provider_session_id = id;
-    Some(Found { verdict, ..found })
+
+    fn check(&self, bound: &Bound) -> Verdict {
+        // The CLI takes a malformed id as a request for a new session.
+        if !is_uuid(&bound.provider_session_id) {
+            return Verdict::MALFORMED_ID;
+        }
+        let location = match self.locate(bound) {
+            Ok(Some(location)) => location,
+            Ok(None) => return Verdict::of_missing(Codex.list(&self.home), &bound.location),
+            Err(error) => return error.into(),
+        };
+        match rollout::open(Path::new(&location)) {
+            Ok(rollout) => self.judge(&location, &rollout),
+            Err(_) => Verdict::UNREADABLE,
+        }
+    }
+}
+
+impl Rollouts {
+    fn of(home: &Home) -> Self {
+        Self {
+            home: home.clone(),
+            names: Names::read(home),
+            services: ModelProviders::read(home),
+            ancestors: Ancestors::of(home),
+        }
+    }
+
+    fn read(&self, location: &str) -> Option<Found> {
+        let rollout = rollout::open(Path::new(location)).ok()?;
+        let verdict = self.judge(location, &rollout);
+        let id = match &rollout.meta {
+            Some(meta) => meta.id.clone(),
+            None => id_in_name(location)?.to_owned(),
+        };
+        let mut found = rollout.found()?;
+        if let Some(name) = self.names.of(&id) {
+            found.facts.title = Some(name.to_owned());
+        }
+        found.facts.provider_session_id = id;
+        Some(Found { verdict, ..found })
+    }
+
+    /// Finds the rollout: archiving moves it, and resuming a compressed one replaces it.
+    fn locate(&self, bound: &Bound) -> Result<Option<String>, Unreadable> {
+        if Path::new(&bound.location).is_file() {
+            return Ok(Some(bound.location.clone()));
+        }
+        let rollouts = Codex.list(&self.home)?.transcripts.into_iter();
+        let mut found = rollouts.map(|listed| listed.location);
+        Ok(found.find(|location| id_in_name(location) == Some(&bound.provider_session_id)))
+    }
+
+    /// Applies the rules of the CLI, in its order.
+    fn judge(&self, location: &str, rollout: &Rollout) -> Verdict {
+        if let Some(fault) = rollout.fault {
+            return Verdict::of(fault);
+        }
+        if rollout.meta.as_ref().is_some_and(|meta| !is_uuid(&meta.id)) {
+            return Verdict::MALFORMED_ID;
+        }
+        if let Some(base) = rollout.meta.as_ref().and_then(|meta| meta.base.as_ref()) {
+            match self.ancestors.fault(base) {
+                Ok(None) => {}
+                Ok(Some(fault)) => return Verdict::of(fault),
+                Err(error) => return error.into(),
+            }
+        }
+        if Path::new(location).starts_with(self.home.path.join(ARCHIVED)) {
+            return Verdict::of(Reason::ArchivedByProvider);
+        }
+        let service = rollout.meta.as_ref().and_then(|meta| meta.model_provider.as_deref());
+        if service.is_some_and(|name| self.services.lack(name)) {
+            return Verdict::of(Reason::ModelProviderMissing);
+        }
+        Verdict::ACTIVE
+    }
 }
 
 fn is_rollout(name: &str) -> bool {
@@ -103,74 +164,8 @@ fn is_uuid(id: &str) -> bool {
 }
 
 /// Returns the id at the end of a rollout's name.
-fn id_in_name(location: &str) -> Option<&str> {
+pub(super) fn id_in_name(location: &str) -> Option<&str> {
     let name = Path::new(location).file_name()?.to_str()?;
     let stem = name.strip_suffix(".zst").unwrap_or(name).strip_suffix(".jsonl")?;
     stem.get(stem.len().checked_sub(36)?..).filter(|id| is_uuid(id))
-}
-
-/// Finds the rollout: archiving moves it, and resuming a compressed one replaces it.
-fn locate(home: &Home, bound: &Bound) -> Result<Option<String>, Unreadable> {
-    if Path::new(&bound.location).is_file() {
-        return Ok(Some(bound.location.clone()));
-    }
-    let rollouts = Codex.list(home)?.transcripts;
-    let found = rollout_of(&rollouts, &bound.provider_session_id);
-    Ok(found.map(|listed| listed.location.clone()))
-}
-
-fn rollout_of<'a>(rollouts: &'a [Listed], id: &str) -> Option<&'a Listed> {
-    rollouts.iter().find(|listed| id_in_name(&listed.location) == Some(id))
-}
-
-/// Applies the rules of the CLI, in its order.
-fn judge(home: &Home, location: &str, rollout: &Rollout, services: &ModelProviders) -> Verdict {
-    if let Some(fault) = rollout.fault {
-        return Verdict::of(fault);
-    }
-    if rollout.meta.as_ref().is_some_and(|meta| !is_uuid(&meta.id)) {
-        return Verdict::MALFORMED_ID;
-    }
-    if let Some(base) = rollout.meta.as_ref().and_then(|meta| meta.base.as_ref()) {
-        match lineage_fault(home, base) {
-            Ok(None) => {}
-            Ok(Some(fault)) => return Verdict::of(fault),
-            Err(error) => return error.into(),
-        }
-    }
-    if Path::new(location).starts_with(home.path.join(ARCHIVED)) {
-        return Verdict::of(Reason::ArchivedByProvider);
-    }
-    let service = rollout.meta.as_ref().and_then(|meta| meta.model_provider.as_deref());
-    if service.is_some_and(|name| services.lack(name)) {
-        return Verdict::of(Reason::ModelProviderMissing);
-    }
-    Verdict::ACTIVE
-}
-
-/// Returns why the CLI would refuse a fork. A fork holds only what came after it, so each of its
-/// ancestors must exist and be at least as long as it was then.
-fn lineage_fault(home: &Home, base: &Base) -> Result<Option<Reason>, Unreadable> {
-    const BROKEN: Option<Reason> = Some(Reason::LineageBroken);
-    let Listing { transcripts: rollouts, gaps } = Codex.list(home)?;
-    // An ancestor may be in any folder.
-    let missing = match gaps.is_empty() {
-        true => Reason::LineageMissing,
-        false => Reason::PartUnreadable,
-    };
-    let mut next = Some(base.clone());
-    for _ in 0..GENERATIONS_MAX {
-        let Some(base) = next else { return Ok(None) };
-        let Some(ancestor) = rollout_of(&rollouts, &base.thread_id) else {
-            return Ok(Some(missing));
-        };
-        // The offset counts unpacked bytes.
-        let is_packed = ancestor.location.ends_with(".zst");
-        let Ok(rollout) = rollout::open(Path::new(&ancestor.location)) else { return Ok(BROKEN) };
-        if rollout.fault.is_some() || (!is_packed && ancestor.stamp.size < base.end) {
-            return Ok(BROKEN);
-        }
-        next = rollout.meta.and_then(|meta| meta.base);
-    }
-    Ok(BROKEN)
 }

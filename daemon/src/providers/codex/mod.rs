@@ -10,6 +10,7 @@ use super::{Discovery, Forks, Home, Launcher, Provider, Turns, Version};
 mod discovery;
 mod flags;
 mod launch;
+mod lineage;
 mod live;
 mod model_providers;
 mod names;

@@ -125,13 +125,7 @@ pub(super) struct Rollout {
 /// Reads as much of a rollout as its metadata needs.
 pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     let stamp = Stamp::of(&fs::metadata(path)?);
-    let ends = if path.extension().is_some_and(|extension| extension == "zst") {
-        let mut unpacked = zstd::Decoder::new(file::open(path)?.0)?;
-        unpacked.window_log_max(MEMORY_LOG_MAX)?;
-        HeadTail::of_stream(unpacked, 16 * SIDE_BYTES, UNPACKED_BYTES_MAX)?
-    } else {
-        HeadTail::grow(path, SIDE_BYTES, is_enough, |_, enough| *enough)?.0
-    };
+    let ends = ends(path, is_enough)?;
     let mut rollout = Rollout {
         meta: heads(&ends).find_map(|record| meta(&record)),
         fault: fault(&ends),
@@ -153,11 +147,28 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     Ok(rollout)
 }
 
+/// Returns why the CLI would refuse the first line of a rollout, and what it was forked from.
+pub(super) fn origin(path: &Path) -> io::Result<(Option<Reason>, Option<Base>)> {
+    let ends = ends(path, |ends| ends.head().next().is_some())?;
+    let base = heads(&ends).find_map(|record| meta(&record)).and_then(|meta| meta.base);
+    Ok((fault(&ends), base))
+}
+
+fn ends(path: &Path, is_enough: fn(&HeadTail) -> bool) -> io::Result<HeadTail> {
+    if path.extension().is_none_or(|extension| extension != "zst") {
+        return Ok(HeadTail::grow(path, SIDE_BYTES, is_enough, |_, enough| *enough)?.0);
+    }
+    let mut unpacked = zstd::Decoder::new(file::open(path)?.0)?;
+    unpacked.window_log_max(MEMORY_LOG_MAX)?;
+    HeadTail::of_stream(unpacked, 16 * SIDE_BYTES, UNPACKED_BYTES_MAX)
+}
+
 impl Rollout {
     /// Returns the session's metadata without id and verdict. `None` if there is nothing to
     /// continue from, and nothing that was damaged either.
     pub(super) fn found(self) -> Option<Found> {
-        let is_damaged = self.fault.is_some() && self.talk.any;
+        let is_unreadable = self.fault == Some(Reason::TranscriptUnreadable);
+        let is_damaged = is_unreadable || (self.fault.is_some() && self.talk.any);
         if !self.talk.has_content && !is_damaged {
             return None;
         }
@@ -216,6 +227,9 @@ fn fault(ends: &HeadTail) -> Option<Reason> {
     let first = first.and_then(whole::<Record<'_>>);
     if first.as_ref().is_some_and(|record| meta(record).is_some()) {
         return None;
+    }
+    if ends.is_too_long() {
+        return Some(Reason::TranscriptUnreadable);
     }
     let follows = heads(ends).any(|record| meta(&record).is_some());
     Some(match first.is_none() && follows {

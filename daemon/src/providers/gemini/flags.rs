@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use sessd_proto::LaunchPlan;
 
 use super::{groups, settings};
-use crate::providers::{Accepts, Home, Launch, LaunchFile, McpServer, Permission};
+use crate::providers::{Accepts, Home, Launch, LaunchFile, McpServer, Permission, file};
 
 pub(super) const ACCEPTS: Accepts = Accepts {
     model: true,
@@ -84,7 +84,7 @@ pub(super) fn files(home: &Home, launch: &Launch) -> Vec<LaunchFile> {
         files.push(LaunchFile::Text(POLICY.to_owned(), policy(launch)));
     }
     if let Some(text) = &launch.system_prompt {
-        let memory = fs::read_to_string(home.path.join(MEMORY)).unwrap_or_default();
+        let memory = file::settings(&home.path.join(MEMORY)).unwrap_or_default();
         files.push(LaunchFile::Text(name(MEMORY), format!("{memory}\n\n{text}\n")));
     }
     let entries = fs::read_dir(&home.path).into_iter().flatten().flatten();

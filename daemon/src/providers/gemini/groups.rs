@@ -8,12 +8,12 @@
 //! first eight characters is immune, since the CLI finds no ending in the names of its files.
 //! Knows no registry; writes nothing.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::chat::Chat;
 use crate::providers::{Bound, Home, Listed, listing};
@@ -43,14 +43,14 @@ fn ending(path: &Path) -> Option<&str> {
 /// Folders and the groups of files in them, each folder read once.
 #[derive(Default)]
 pub(super) struct Groups {
-    folders: RefCell<HashMap<PathBuf, HashMap<String, Vec<PathBuf>>>>,
+    folders: Mutex<HashMap<PathBuf, HashMap<String, Vec<PathBuf>>>>,
 }
 
 impl Groups {
     /// Returns the other files that the CLI deletes together with this one.
     fn others(&self, path: &Path) -> Vec<PathBuf> {
         let (Some(folder), Some(ending)) = (path.parent(), ending(path)) else { return Vec::new() };
-        let mut folders = self.folders.borrow_mut();
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = folders.entry(folder.to_owned()).or_insert_with(|| groups_of(folder));
         let group = groups.get(ending).into_iter().flatten();
         group.filter(|other| *other != path).cloned().collect()

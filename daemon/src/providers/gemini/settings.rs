@@ -1,12 +1,11 @@
 //! Gemini CLI's own deletion of old chats, from its settings.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::providers::{Basis, Retention, jsonc};
+use crate::providers::{Basis, Retention, file, jsonc};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -30,9 +29,9 @@ pub(super) fn retention(settings: &Path) -> Option<Retention> {
 
 /// Returns the settings: an empty object if there are none, `None` if they cannot be read.
 pub(super) fn read(settings: &Path) -> Option<Value> {
-    let text = match fs::read_to_string(settings) {
+    let text = match file::small(settings) {
         Err(error) if error.kind() == ErrorKind::NotFound => "{}".to_owned(),
-        read => read.ok()?,
+        read => String::from_utf8(read.ok()?).ok()?,
     };
     jsonc::parse(&text)
 }
@@ -55,6 +54,8 @@ fn period_ms(text: &str) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

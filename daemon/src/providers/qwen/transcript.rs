@@ -297,9 +297,9 @@ fn parse(path: &Path) -> io::Result<(HeadTail, Head, Tail)> {
 /// Returns the metadata of a transcript, without the facts in its path.
 pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
     let (ends, head, mut tail) = parse(path).ok()?;
-    let verdict = judge(folder, &head, &tail);
-    // Without a single message it is not a session.
-    if !head.prompt.is_some() && tail.model.is_none() {
+    let verdict = judge(folder, &ends, &head, &tail);
+    // Without a single message it is not a session, unless a message is too long to be read.
+    if !head.prompt.is_some() && tail.model.is_none() && !ends.is_too_long() {
         return None;
     }
     tail.find_title(&ends, path);
@@ -320,14 +320,15 @@ pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
 }
 
 pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
-    let (_, head, tail) = parse(path)?;
-    Ok(judge(folder, &head, &tail))
+    let (ends, head, tail) = parse(path)?;
+    Ok(judge(folder, &ends, &head, &tail))
 }
 
 /// Returns the verdict. The CLI needs the directory in the first record and a message in the chain
 /// from the last one: without the first it exits, without the second it starts without context.
-fn judge(folder: &str, head: &Head, tail: &Tail) -> Verdict {
+fn judge(folder: &str, ends: &HeadTail, head: &Head, tail: &Tail) -> Verdict {
     let reason = match &head.launch_dir {
+        _ if ends.is_too_long() && !(head.any && tail.has_context) => Reason::TranscriptUnreadable,
         _ if !head.any => Reason::EmptyTranscript,
         None => Reason::FirstRecordBroken,
         Some(cwd) if munged(cwd) != folder => Reason::OtherDirectory,

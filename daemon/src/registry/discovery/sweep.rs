@@ -241,6 +241,7 @@ impl Discovery {
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
         let began = sweep.began;
+        self.homes.update(known.id, |state| state.looked_at = Some(began));
         let is_new = seen.is_empty();
         let listed_any = !listed.is_empty();
         let mut changed = Vec::new();
