@@ -96,10 +96,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Parses the command line. Only the called command describes its arguments; help and errors
-/// need those of all.
+/// Parses the command line. Only the called command describes its arguments; help and errors of
+/// use need those of all.
 fn parse(words: Vec<OsString>) -> Result<Args, clap::Error> {
-    Args::try_parse_from(&words).or_else(|_| {
+    Args::try_parse_from(&words).or_else(|error| {
+        if error.kind() == ErrorKind::DisplayVersion {
+            return Err(error);
+        }
         let mut whole = Args::command();
         whole.build();
         Args::from_arg_matches(&whole.try_get_matches_from(words)?)

@@ -10,6 +10,7 @@ mod agents_real;
 mod autostart;
 mod background;
 mod bad_input;
+mod bounds;
 mod capabilities;
 mod claude_cleanup;
 mod cleanup;

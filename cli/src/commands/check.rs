@@ -23,11 +23,15 @@ pub(crate) struct Args {
     accept_losses: bool,
 }
 
+/// Sessions that are checked in one call.
+const PAGE: u32 = 200;
+
 pub(crate) fn run(context: &mut Context, args: Args) -> Result<(), Fault> {
     let mut client = context.connect()?;
     let mut request = CheckRequest {
         selectors: args.selectors,
         accept_losses: args.accept_losses,
+        limit: PAGE,
         ..CheckRequest::default()
     };
     let mut sessions = Vec::new();

@@ -1,6 +1,6 @@
 //! `sessctl send`: sends one prompt and prints the answer as it arrives.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 
@@ -208,22 +208,41 @@ fn waits_for_itself(session: &Session) -> Fault {
 /// Appends the files to the prompt, each in an element of its own.
 fn with_files(mut prompt: String, files: &[PathBuf]) -> Result<String, Fault> {
     for file in files {
-        let text = fs::read_to_string(file).map_err(|error| {
+        let text = File::open(file).and_then(read_prompt).map_err(|error| {
             let what = format!("--file: {}: {error}", file.display());
             Fault::new(FaultCode::Usage, what)
                 .hint("only text files can be sent; name other files in the prompt instead")
         })?;
+        must_fit(&text)?;
         let name: String = file.to_string_lossy().replace(['"', '\n'], "_");
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         prompt += &format!("\n\n<file name=\"{name}\">\n{text}{end}</file>");
     }
-    if prompt.len() > PROMPT_BYTES_MAX {
-        let what =
-            format!("the prompt has {} bytes, the limit is {PROMPT_BYTES_MAX}", prompt.len());
-        return Err(Fault::new(FaultCode::Usage, what)
-            .hint("name files in the prompt instead: the agent can read them itself"));
-    }
+    must_fit(&prompt)?;
     Ok(prompt.trim_start_matches('\n').to_owned())
+}
+
+/// Reads no more than it takes to see that a prompt is too long: a pipe may be endless.
+fn read_prompt(from: impl Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    from.take(PROMPT_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(text),
+        // It is too long whatever follows, and only cut within a character.
+        Err(error) if error.as_bytes().len() > PROMPT_BYTES_MAX => {
+            Ok(String::from_utf8_lossy(error.as_bytes()).into_owned())
+        }
+        Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())),
+    }
+}
+
+fn must_fit(prompt: &str) -> Result<(), Fault> {
+    if prompt.len() <= PROMPT_BYTES_MAX {
+        return Ok(());
+    }
+    let what = format!("the prompt has more than {PROMPT_BYTES_MAX} bytes");
+    Err(Fault::new(FaultCode::Usage, what)
+        .hint("name files in the prompt instead: the agent can read them itself"))
 }
 
 fn fallback(text: &str) -> Result<Fallback, String> {
@@ -241,9 +260,9 @@ fn prompt(word: Option<String>, has_files: bool) -> Result<String, Fault> {
                 .hint("pass it as the last argument, or through a pipe")
         });
     }
-    let mut prompt = String::new();
-    io::stdin().read_to_string(&mut prompt).map_err(|error| {
+    let prompt = read_prompt(io::stdin()).map_err(|error| {
         Fault::new(FaultCode::Usage, format!("cannot read the prompt from standard input: {error}"))
     })?;
+    must_fit(&prompt)?;
     Ok(prompt)
 }

@@ -25,6 +25,23 @@ pub(super) fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
+/// Larger files are not read whole, in bytes: the CLIs keep some kilobytes there.
+const SMALL_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Returns the bytes of a file that the CLI reads whole.
+///
+/// # Errors
+/// Fails if the file cannot be opened or read, if it is too large, and for anything but a regular
+/// file.
+pub(super) fn small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.0.take(SMALL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SMALL_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
 /// Returns the first MiB of a small file, such as settings, which may belong to a project that is
 /// not trusted.
 /// `None` if it cannot be read as text.

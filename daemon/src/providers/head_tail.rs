@@ -8,8 +8,9 @@
 //!
 //! No size is right for every file: a first record can be 22 KiB of instructions, and a pasted
 //! image is one line of several MiB. So `HeadTail::grow` reads again with four times the size
-//! until its caller has found enough or `SIDE_BYTES_MAX` is reached. Nothing is read in between:
-//! rare questions about the whole file go through `scan`, one line in memory at a time.
+//! until its caller has found enough or `SIDE_BYTES_MAX` is reached. A line that is longer still is
+//! read once, with its long strings cut (`shorten`). Nothing is read in between: rare questions
+//! about the whole file go through `scan`, one line in memory at a time.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -21,10 +22,20 @@ use memchr::{memchr, memmem, memrchr};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
 
+use super::shorten::Shortener;
 use super::{Stamp, file};
 
-/// Head and tail grow up to this size each, in bytes. Longer lines are not parsed.
-const SIDE_BYTES_MAX: usize = 32 << 20;
+/// Head and tail grow up to this size each, in bytes.
+const SIDE_BYTES_MAX: usize = 8 << 20;
+
+/// Longer lines are shortened while they are read, in bytes.
+const WHOLE_LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Longer lines are not read, in bytes: Node.js has no longer strings.
+const LINE_BYTES_MAX: u64 = 512 << 20;
+
+/// Most bytes that [`scan`] reads: a second or two.
+pub const SCAN_BYTES_MAX: u64 = 1 << 30;
 
 /// Most bytes before the tail in which [`HeadTail::search_back`] should look.
 pub const SEARCH_BYTES_MAX: u64 = 256 << 10;
@@ -49,6 +60,10 @@ pub struct HeadTail {
     whole: bool,
     /// True if bytes had to be replaced because they were not UTF-8.
     replaced: bool,
+    /// True if the first or the last line is too long to be read.
+    too_long: bool,
+    /// Length of the incomplete line that was cut off, the longer one of both.
+    cut_bytes: usize,
     stamp: Stamp,
 }
 
@@ -72,7 +87,8 @@ impl HeadTail {
     }
 
     /// Reads head and tail, at first `side` bytes each, then four times as many until `enough` is
-    /// true of what was parsed, the whole file was read, or the limit is reached.
+    /// true of what was parsed, the whole file was read, or the limit is reached. At the limit, a
+    /// long line at either end is shortened.
     ///
     /// # Errors
     /// Fails like [`HeadTail::read`].
@@ -84,33 +100,79 @@ impl HeadTail {
     ) -> io::Result<(Self, T)> {
         let mut side = side;
         loop {
-            let read = Self::read(path, side)?;
-            let parsed = parse(&read);
-            if read.whole || side >= SIDE_BYTES_MAX || enough(&read, &parsed) {
+            let mut read = Self::read(path, side)?;
+            let mut parsed = parse(&read);
+            if read.whole || enough(&read, &parsed) {
                 return Ok((read, parsed));
             }
-            side *= 4;
+            if side == SIDE_BYTES_MAX {
+                if read.cut_bytes > WHOLE_LINE_BYTES_MAX {
+                    drop((read, parsed));
+                    read = Self::read_shortened(path)?;
+                    parsed = parse(&read);
+                }
+                return Ok((read, parsed));
+            }
+            side = (4 * side).min(SIDE_BYTES_MAX);
         }
     }
 
-    /// Reads head and tail of a stream; it has to be read to its end to know its tail.
+    /// Reads the lines at both ends with their long strings cut.
+    fn read_shortened(path: &Path) -> io::Result<Self> {
+        let (file, metadata) = file::open(path)?;
+        let size = metadata.len();
+        let mut read = Self { stamp: Stamp::of(&metadata), ..Self::default() };
+        let side = WHOLE_LINE_BYTES_MAX as u64;
+        let (mut shortener, mut at) = (Shortener::default(), 0);
+        while at < size.min(LINE_BYTES_MAX) && read.head.len() < WHOLE_LINE_BYTES_MAX {
+            let piece = read_at(&file, at, PIECE_BYTES as usize)?;
+            shortener.push(&piece, &mut read.head);
+            at += PIECE_BYTES;
+        }
+        if at < size {
+            let end = memrchr(b'\n', &read.head);
+            read.too_long |= end.is_none();
+            read.head.truncate(end.map_or(0, |end| end + 1));
+        }
+        let start = line_start(&file, size.saturating_sub(side))?;
+        read.too_long |= start.is_none();
+        let mut at = start.unwrap_or(size);
+        read.tail_bytes = size - at;
+        let mut shortener = Shortener::default();
+        while at < size {
+            let piece = read_at(&file, at, PIECE_BYTES as usize)?;
+            shortener.push(&piece, &mut read.tail);
+            at += PIECE_BYTES;
+        }
+        read.replace_garbage();
+        Ok(read)
+    }
+
+    /// Reads head and tail of a stream, with long strings cut; it has to be read to its end to know
+    /// its tail.
     ///
     /// # Errors
     /// Fails if the stream cannot be read or has more than `limit` bytes.
     pub fn of_stream(stream: impl Read, side: usize, limit: u64) -> io::Result<Self> {
         let mut stream = stream.take(limit + 1);
         let mut read = Self { whole: true, ..Self::default() };
-        stream.by_ref().take(2 * side as u64).read_to_end(&mut read.head)?;
-        let mut total = read.head.len() as u64;
-        let mut piece = vec![0; 1 << 16];
+        let (mut shortener, mut total) = (Shortener::default(), 0);
+        let mut piece = vec![0; PIECE_BYTES as usize];
         loop {
-            let count = stream.read(&mut piece)?;
+            let room = (2 * side).saturating_sub(read.head.len());
+            let is_head = room > 0;
+            let room = if is_head { room.min(piece.len()) } else { piece.len() };
+            let count = stream.read(&mut piece[..room])?;
             if count == 0 {
                 break;
             }
             total += count as u64;
+            if is_head {
+                shortener.push(&piece[..count], &mut read.head);
+                continue;
+            }
             read.whole = false;
-            read.tail.extend_from_slice(&piece[..count]);
+            shortener.push(&piece[..count], &mut read.tail);
             if read.tail.len() > 4 * side {
                 read.keep_tail(side);
             }
@@ -134,8 +196,9 @@ impl HeadTail {
     /// Drops incomplete lines.
     fn cut(&mut self) {
         let end = memrchr(b'\n', &self.head).map_or(0, |at| at + 1);
-        self.head.truncate(end);
         let start = memchr(b'\n', &self.tail).map_or(self.tail.len(), |at| at + 1);
+        self.cut_bytes = start.max(self.head.len() - end);
+        self.head.truncate(end);
         self.tail.drain(..start);
         self.tail_bytes = self.tail.len() as u64;
     }
@@ -154,6 +217,12 @@ impl HeadTail {
     #[must_use]
     pub fn is_utf8(&self) -> bool {
         !self.replaced
+    }
+
+    /// True if the first or the last line is too long to be read, whoever wrote it.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        self.too_long
     }
 
     /// Passes to `add` the last line that contains a key, for each of `keys`, from so many bytes
@@ -243,17 +312,26 @@ impl HeadTail {
     }
 }
 
-/// Passes every line to `each` until it returns false, one line in memory at a time. A longer line
-/// than `SIDE_BYTES_MAX` is cut into pieces, none of which will parse.
+/// Passes every line to `each` until it returns false, one line in memory at a time. Long lines
+/// are shortened.
 ///
 /// # Errors
-/// Fails if the file cannot be opened or read, and for anything but a regular file.
+/// Fails if the file cannot be opened or read, for anything but a regular file, and after
+/// [`SCAN_BYTES_MAX`].
 pub fn scan(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 16, file::open(path)?.0);
+    let mut reader = BufReader::with_capacity(1 << 16, file::open(path)?.0).take(SCAN_BYTES_MAX);
     let mut line = Vec::new();
     loop {
         line.clear();
-        if reader.by_ref().take(SIDE_BYTES_MAX as u64).read_until(b'\n', &mut line)? == 0 {
+        let count =
+            reader.by_ref().take(WHOLE_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
+        if count == WHOLE_LINE_BYTES_MAX && line.last() != Some(&b'\n') {
+            shorten_line(&mut reader, &mut line)?;
+        }
+        if reader.limit() == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if count == 0 {
             return Ok(());
         }
         // Bytes that are not UTF-8 are replaced, as the CLIs do.
@@ -283,6 +361,39 @@ pub fn is_text(path: &Path, limit: u64) -> io::Result<bool> {
             Err(_) => return Ok(false),
         }
     }
+}
+
+/// Shortens a line of which only the beginning was read, and reads its rest.
+fn shorten_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<()> {
+    let mut shortener = Shortener::default();
+    let beginning = mem::take(line);
+    shortener.push(&beginning, line);
+    drop(beginning);
+    loop {
+        let buffer = reader.fill_buf()?;
+        let end = memchr(b'\n', buffer).map(|end| end + 1);
+        let used = end.unwrap_or(buffer.len());
+        shortener.push(&buffer[..used], line);
+        reader.consume(used);
+        if end.is_some() || used == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Returns where the line starts that has a place in a file; `None` if that is too far away.
+fn line_start(file: &File, place: u64) -> io::Result<Option<u64>> {
+    let limit = place.saturating_sub(LINE_BYTES_MAX);
+    let mut end = place;
+    while end > limit {
+        let start = end.saturating_sub(PIECE_BYTES).max(limit);
+        let piece = read_at(file, start, (end - start) as usize)?;
+        if let Some(at) = memrchr(b'\n', &piece) {
+            return Ok(Some(start + at as u64 + 1));
+        }
+        end = start;
+    }
+    Ok((end == 0).then_some(0))
 }
 
 /// Returns the line around a place in a file, without what is too far from it.
@@ -396,5 +507,53 @@ mod tests {
         let read =
             HeadTail::grow(&path, 8, |read| read.head().count(), |_, lines| *lines > 0).unwrap().0;
         assert_eq!(lines(read.tail_reversed()), ["b".repeat(50), "a".repeat(50)]);
+    }
+
+    #[test]
+    fn line_of_any_size_is_read_with_its_strings_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let long = |name: &str| format!("{{\"{name}\":\"{}\"}}", "x".repeat(9 << 20));
+        let small = "{}\n".repeat(9 << 19);
+        let names = |lines: &mut dyn Iterator<Item = &[u8]>| {
+            let name = |line: &[u8]| line.get(2..3).map(|it| String::from_utf8_lossy(it).into());
+            lines.filter_map(name).collect::<Vec<String>>()
+        };
+        let ends = |text: &str| {
+            fs::write(&path, text).unwrap();
+            let (ends, ()) = HeadTail::grow(&path, 8, |_| (), |_, ()| false).unwrap();
+            assert!(ends.head.len() + ends.tail.len() < 17 << 20 && !ends.is_too_long());
+            (names(&mut ends.head()), names(&mut ends.tail_reversed()))
+        };
+        for end in ["", "\n"] {
+            let (head, tail) = ends(&format!("{}\n{small}{}{end}", long("a"), long("b")));
+            assert_eq!((head, tail), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        }
+        let (head, tail) = ends(&format!("{small}{}\n{small}", long("a")));
+        assert_eq!((head.len(), tail.len()), (0, 0), "nothing is read in between");
+        let mut scanned = Vec::new();
+        let scan_line = |line: &[u8]| {
+            scanned.push(line.len());
+            true
+        };
+        fs::write(&path, format!("{}\n{{}}\n{}", long("a"), long("b"))).unwrap();
+        scan(&path, scan_line).unwrap();
+        assert!(scanned.len() == 3 && scanned[1] == 2 && scanned[0].max(scanned[2]) < 1 << 20);
+        let stream = format!("{}\n{small}{}\n", long("a"), long("b"));
+        let read = HeadTail::of_stream(stream.as_bytes(), 100_000, u64::MAX - 1).unwrap();
+        assert_eq!(names(&mut read.head()), ["a"]);
+        assert_eq!(names(&mut read.tail_reversed()), ["b"]);
+    }
+
+    #[test]
+    fn line_that_is_too_long_to_be_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        // A hole takes no room on the disk.
+        File::create(&path).unwrap().set_len(3 << 30).unwrap();
+        let (ends, ()) = HeadTail::grow(&path, 8, |_| (), |_, ()| false).unwrap();
+        assert!(ends.is_too_long());
+        let scanned = scan(&path, |_| true).unwrap_err();
+        assert_eq!(scanned.kind(), io::ErrorKind::FileTooLarge);
     }
 }

@@ -46,6 +46,7 @@ pub mod pid_file;
 mod provider;
 pub mod qwen;
 pub mod record;
+mod shorten;
 mod sqlite;
 mod title;
 mod types;
@@ -59,8 +60,8 @@ mod permissions;
 
 pub use launch::{Accepts, Launch, LaunchFile, McpServer, Permission};
 pub use provider::{
-    Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, RetentionReader, StubReader,
-    TranscriptFinder, Turns,
+    Discovery, Forks, Launcher, LiveReader, PromptVia, Provider, Reader, RetentionReader,
+    StubReader, TranscriptFinder, Turns,
 };
 pub use types::{
     Background, Basis, Bound, FileId, Found, Gap, Hidden, Home, Listed, Listing, LiveSession,

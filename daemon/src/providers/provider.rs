@@ -123,10 +123,10 @@ pub trait Discovery: Send + Sync {
     /// `None` if it is not a session, e.g. a file without a single message.
     fn read(&self, home: &Home, location: &str) -> Option<Found>;
 
-    /// Reads several transcripts, with one result for each location. Override it where they are in
-    /// one file.
-    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
-        locations.iter().map(|location| self.read(home, location)).collect()
+    /// Returns a reader of many sessions of a home, for providers where they share something that
+    /// has to be read only once; `None` where each is read by itself.
+    fn reader(&self, _home: &Home) -> Option<Box<dyn Reader>> {
+        None
     }
 
     /// Returns how the CLI makes the scope of a session of the real path of its launch directory,
@@ -191,6 +191,41 @@ pub trait Discovery: Send + Sync {
     /// `None` if the transcripts or the store name every directory.
     fn is_of_directory(&self) -> Option<fn(&str, &str) -> bool> {
         None
+    }
+}
+
+impl dyn Discovery {
+    /// Returns a reader of many sessions of a home.
+    #[must_use]
+    pub fn reader_of(&'static self, home: &Home) -> Box<dyn Reader> {
+        let one_by_one = || Box::new(OneByOne { discovery: self, home: home.clone() });
+        self.reader(home).unwrap_or_else(|| one_by_one())
+    }
+}
+
+/// Reads and checks many sessions of one home. What they share, e.g. the transcript that many were
+/// forked from, is read once. Made for one import or one call, because files change.
+pub trait Reader: Send + Sync {
+    /// Reads transcripts, with one result for each location, as [`Discovery::read`] would.
+    fn read_all(&self, locations: &[&str]) -> Vec<Option<Found>>;
+
+    /// Returns the verdict on a session, as [`Discovery::check`] would.
+    fn check(&self, bound: &Bound) -> Verdict;
+}
+
+/// The reader where sessions share nothing.
+struct OneByOne {
+    discovery: &'static dyn Discovery,
+    home: Home,
+}
+
+impl Reader for OneByOne {
+    fn read_all(&self, locations: &[&str]) -> Vec<Option<Found>> {
+        locations.iter().map(|location| self.discovery.read(&self.home, location)).collect()
+    }
+
+    fn check(&self, bound: &Bound) -> Verdict {
+        self.discovery.check(&self.home, bound)
     }
 }
 

@@ -9,6 +9,11 @@
 //! - log and index: read-only with the shared index. Readers and writers then lock each other out.
 //! - log without index (a crash, a backup): read-only, with the index in our own memory. The result
 //!   counts only if nothing was written at the same time.
+//!
+//! A database of others may be damaged or made to do harm, so reading it is bounded in work and
+//! memory: only real tables are read, since a view or a virtual table runs whatever its definition
+//! says; a query ends after so many steps; and no value is loaded that is longer than its caller
+//! expects ([`up_to`]).
 
 use std::fs;
 use std::io::ErrorKind;
@@ -16,7 +21,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::{Stamp, Unreadable};
 
@@ -26,6 +32,16 @@ const READ_ATTEMPTS: usize = 5;
 /// Longest wait for a writer that holds the lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Steps of SQLite's virtual machine that one read may take: a second or two. A row of a table
+/// takes less than a hundred.
+const STEPS_MAX: u32 = 100_000_000;
+
+/// Steps between two looks at the number of them.
+const STEPS_AT_ONCE: u32 = 10_000;
+
+/// Longest value that SQLite makes, in bytes, also in a column that is computed.
+const VALUE_BYTES_MAX: i32 = 16 << 20;
+
 /// The files of a database at one moment.
 #[derive(PartialEq)]
 struct Files {
@@ -34,13 +50,15 @@ struct Files {
     has_index: bool,
 }
 
-/// Runs a query on a database and returns its result. It may run several times.
+/// Runs a query on some tables of a database and returns its result. It may run several times.
 ///
 /// # Errors
 /// [`Unreadable::Missing`] if the database does not exist; [`Unreadable::Denied`] if it cannot be
-/// read, the query fails, or it changed during every attempt.
+/// read, one of the tables is none, the query fails or takes too many steps, or the database
+/// changed during every attempt.
 pub(super) fn read<T>(
     file: &Path,
+    tables: &[&str],
     query: impl Fn(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, Unreadable> {
     let denied = |error: &dyn std::fmt::Display| {
@@ -53,13 +71,58 @@ pub(super) fn read<T>(
         if before.log.is_some() != Files::look(file)?.log.is_some() {
             continue;
         }
-        let result = connection.and_then(|connection| query(&connection));
+        let result = connection.map_err(|error| words(&error)).and_then(|connection| {
+            must_be_tables(&connection, tables)?;
+            query(&connection).map_err(|error| words(&error))
+        });
         // Without a lock against writers, a result from the middle of a write must not be used.
         if (result.is_ok() && before.are_locked()) || before == Files::look(file)? {
             return result.or_else(|error| denied(&error));
         }
     }
     denied(&"it kept changing while it was being read")
+}
+
+/// Allows so many more steps on a connection; then its query fails.
+pub(super) fn allow_steps(connection: &Connection, steps: u32) -> rusqlite::Result<()> {
+    let mut left = steps / STEPS_AT_ONCE;
+    let is_too_much = move || {
+        left = left.saturating_sub(1);
+        left == 0
+    };
+    connection.progress_handler(STEPS_AT_ONCE.cast_signed(), Some(is_too_much))
+}
+
+/// Returns the expression for the value of a column, or null if it has more than so many bytes: a
+/// longer one is not even loaded.
+pub(super) fn up_to(bytes: usize, column: &str) -> String {
+    format!("CASE WHEN octet_length({column}) <= {bytes} THEN {column} END")
+}
+
+/// True if a query was given up because a value was too long or it took too many steps.
+pub(super) fn is_too_much(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(code, Some(ErrorCode::OperationInterrupted | ErrorCode::TooBig))
+}
+
+fn words(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => "it takes too much work to read".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Refuses a view or a virtual table: neither has pages of its own.
+fn must_be_tables(connection: &Connection, tables: &[&str]) -> Result<(), String> {
+    const NOT_STORED: &str = "SELECT type FROM sqlite_master
+        WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view') AND rootpage = 0";
+    for table in tables {
+        let found = connection.query_row(NOT_STORED, [table], |_| Ok(())).optional();
+        if found.map_err(|error| words(&error))?.is_some() {
+            return Err(format!("{table} is not a table in it"));
+        }
+    }
+    Ok(())
 }
 
 impl Files {
@@ -94,6 +157,9 @@ impl Files {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, VALUE_BYTES_MAX)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        allow_steps(&connection, STEPS_MAX)?;
         if self.log.is_some() && !self.has_index {
             connection.pragma_update(None, "locking_mode", "exclusive")?;
         }
@@ -167,7 +233,7 @@ mod tests {
     fn assert_read(folder: &Path, expected: i64) {
         let before = files(folder);
         let count = |c: &Connection| c.query_row("SELECT sum(n) FROM t", (), |row| row.get(0));
-        assert_eq!(read(&folder.join(NAME), count), Ok(expected));
+        assert_eq!(read(&folder.join(NAME), &["t"], count), Ok(expected));
         assert!(files(folder) == before, "reading left a trace");
     }
 
@@ -192,8 +258,9 @@ mod tests {
     fn unreadable_database_is_never_taken_for_empty() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(NAME);
-        let ask =
-            || read(&path, |c| c.query_row("SELECT n FROM t", (), |row| row.get::<_, i64>(0)));
+        let ask = || {
+            read(&path, &["t"], |c| c.query_row("SELECT n FROM t", (), |row| row.get::<_, i64>(0)))
+        };
         assert_eq!(ask(), Err(Unreadable::Missing));
         for damage in ["", "this is not a database, although it is long enough"] {
             fs::write(&path, damage).unwrap();
@@ -216,7 +283,56 @@ mod tests {
             }
             seen
         };
-        assert_eq!(read(&folder.path().join(NAME), count), Ok(3));
+        assert_eq!(read(&folder.path().join(NAME), &["t"], count), Ok(3));
         assert_eq!(asked.get(), 2);
+    }
+
+    /// A table of one row.
+    fn database(schema: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        Connection::open(&path).unwrap().execute_batch(schema).unwrap();
+        (folder, path)
+    }
+
+    fn refusal(path: &Path, query: &str) -> String {
+        let first = |c: &Connection| c.query_row(query, (), |row| row.get::<_, i64>(0));
+        match read(path, &["t"], first) {
+            Err(Unreadable::Denied(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn view_is_not_run_and_endless_query_ends() {
+        const ENDLESS: &str =
+            "WITH RECURSIVE r (n) AS (SELECT 1 UNION ALL SELECT n FROM r) SELECT n FROM r";
+        let (_folder, path) = database(&format!("CREATE VIEW T AS {ENDLESS}"));
+        let why = refusal(&path, "SELECT count(*) FROM t");
+        assert!(why.ends_with("t is not a table in it"), "{why}");
+        let (_folder, path) = database("CREATE VIRTUAL TABLE t USING fts5 (n)");
+        let why = refusal(&path, "SELECT count(*) FROM t");
+        assert!(why.ends_with("t is not a table in it"), "{why}");
+        let (_folder, path) = database("CREATE TABLE t (n)");
+        let why = refusal(&path, &format!("SELECT count(*) FROM ({ENDLESS})"));
+        assert!(why.ends_with("it takes too much work to read"), "{why}");
+    }
+
+    #[test]
+    fn long_value_is_not_loaded() {
+        let length = 2 * VALUE_BYTES_MAX;
+        let (_folder, path) = database(&format!(
+            "CREATE TABLE t (long, short, made AS (hex(zeroblob({length}))));
+             INSERT INTO t VALUES (zeroblob({length}), 7)"
+        ));
+        let short = |c: &Connection| {
+            let query = format!("SELECT {}, short FROM t", up_to(10, "long"));
+            c.query_row(&query, (), |row| Ok((row.get::<_, Option<String>>(0)?, row.get(1)?)))
+        };
+        assert_eq!(read(&path, &["t"], short), Ok((None, 7)));
+        for query in ["SELECT length(hex(long)) FROM t", "SELECT length(made) FROM t"] {
+            let why = refusal(&path, query);
+            assert!(why.ends_with("too big"), "{why}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use sessd_proto::Kind;
 
@@ -10,7 +11,7 @@ use super::transcript::Lineage;
 use super::{Claude, live, settings, transcript};
 use crate::providers::munged::munged;
 use crate::providers::{
-    Background, Bound, Discovery, Found, Home, Listing, LiveReader, RetentionReader,
+    Background, Bound, Discovery, Found, Home, Listing, LiveReader, Reader, RetentionReader,
     TranscriptFinder, Unreadable, Verdict, listing,
 };
 
@@ -34,10 +35,8 @@ impl Discovery for Claude {
         read(home, location, &mut Siblings::default())
     }
 
-    /// Compares the transcripts of a folder once for all copies in it.
-    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
-        let mut siblings = Siblings::default();
-        locations.iter().map(|location| read(home, location, &mut siblings)).collect()
+    fn reader(&self, home: &Home) -> Option<Box<dyn Reader>> {
+        Some(Box::new(Transcripts { home: home.clone(), siblings: Mutex::default() }))
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -73,6 +72,23 @@ impl Discovery for Claude {
 
     fn retention(&self) -> Option<RetentionReader> {
         Some(settings::retention)
+    }
+}
+
+/// Reads transcripts of a home, and once those that copies are compared with.
+struct Transcripts {
+    home: Home,
+    siblings: Mutex<Siblings>,
+}
+
+impl Reader for Transcripts {
+    fn read_all(&self, locations: &[&str]) -> Vec<Option<Found>> {
+        let mut siblings = self.siblings.lock().unwrap_or_else(PoisonError::into_inner);
+        locations.iter().map(|location| read(&self.home, location, &mut siblings)).collect()
+    }
+
+    fn check(&self, bound: &Bound) -> Verdict {
+        Claude.check(&self.home, bound)
     }
 }
 

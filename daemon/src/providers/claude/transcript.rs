@@ -337,7 +337,10 @@ pub(super) fn read(path: &Path) -> Option<(Found, Lineage)> {
     };
     let (ends, (head, mut tail)) = HeadTail::grow(path, SIDE_BYTES, parse, enough).ok()?;
     tail.names.complete(&ends, path);
-    let (first, last) = (head.kind?, tail.kind.or(head.kind)?);
+    // Listed all the same: a transcript whose messages are too long to be read is not empty.
+    let unseen = (ends.is_too_long() && head.kind.is_none()).then_some(Kind::Interactive);
+    let first = head.kind.or(unseen)?;
+    let last = tail.kind.unwrap_or(first);
     let summary = Summary {
         launch_dir: head.launch_dir,
         cwd: tail.cwd,
@@ -352,7 +355,7 @@ pub(super) fn read(path: &Path) -> Option<(Found, Lineage)> {
     let mut found = summary.found(ends.stamp());
     // Interactive if a person took part at either end.
     found.facts.kind = if first == last { first } else { Kind::Interactive };
-    found.verdict = judge(path, &ends).unwrap_or_default();
+    found.verdict = judge(path, &ends).unwrap_or(Verdict::UNREADABLE);
     let lineage = Lineage { opening: head.opening, continued_in: tail.continued_in };
     Some((found, lineage))
 }

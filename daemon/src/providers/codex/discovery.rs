@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use sessd_proto::Reason;
 use uuid::Uuid;
 
+use super::lineage::Ancestors;
 use super::model_providers::ModelProviders;
 use super::names::{self, Names};
-use super::rollout::{self, Base, Meta, Rollout};
+use super::rollout::{self, Meta, Rollout};
 use super::{Codex, index, live};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listed, Listing, LiveReader, Unreadable, Verdict, listing,
+    Bound, Discovery, Found, Home, Listing, LiveReader, Reader, Unreadable, Verdict, listing,
 };
 
 const SESSIONS: &str = "sessions";
@@ -20,9 +21,6 @@ const LOCKS: &str = "thread-writer-locks";
 
 /// Bytes of a rollout that are searched for what is not text: a second or two.
 const TEXT_BYTES_MAX: u64 = 1 << 30;
-
-/// Forks of forks that are followed.
-const GENERATIONS_MAX: usize = 100;
 
 impl Discovery for Codex {
     /// New rollouts appear in the folder of the day, new days in the newest folders above it.
@@ -53,38 +51,15 @@ impl Discovery for Codex {
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        read(home, location, &Names::read(home), &Beside::read(home))
+        Rollouts::of(home).read(location)
     }
 
-    /// Reads what is beside the rollouts once for all of them.
-    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
-        let (names, beside) = (Names::read(home), Beside::read(home));
-        locations.iter().map(|location| read(home, location, &names, &beside)).collect()
+    fn reader(&self, home: &Home) -> Option<Box<dyn Reader>> {
+        Some(Box::new(Rollouts::of(home)))
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
-        // The CLI takes a malformed id as a request for a new session.
-        if !is_uuid(&bound.provider_session_id) {
-            return Verdict::MALFORMED_ID;
-        }
-        let location = match locate(home, bound) {
-            Ok(Some(location)) => location,
-            Ok(None) => return Verdict::of_missing(self.list(home), &bound.location),
-            Err(error) => return error.into(),
-        };
-        let path = Path::new(&location);
-        let mut rollout = match rollout::open(path) {
-            Ok(rollout) => rollout,
-            Err(_) => return Verdict::UNREADABLE,
-        };
-        if rollout.read_on(path, TEXT_BYTES_MAX).is_err() {
-            return Verdict::UNREADABLE;
-        }
-        let meta = rollout.meta.as_ref().filter(|_| rollout.format.fault.is_none());
-        if meta.is_some_and(|meta| meta.id != bound.provider_session_id) {
-            return Verdict::of(Reason::OtherSession);
-        }
-        judge(home, &location, &rollout, &Beside::read(home))
+        Rollouts::of(home).check(bound)
     }
 
     fn live(&self) -> Option<LiveReader> {
@@ -92,34 +67,120 @@ impl Discovery for Codex {
     }
 }
 
-/// The files of a home that decide with a rollout whether the session goes on.
-struct Beside {
+/// Reads rollouts of a home, and once what they share: the names of sessions, the settings, and
+/// what they were forked from.
+struct Rollouts {
+    home: Home,
+    names: Names,
     services: ModelProviders,
     has_broken_index: bool,
+    ancestors: Ancestors,
 }
 
-impl Beside {
-    fn read(home: &Home) -> Self {
-        let (services, has_broken_index) = (ModelProviders::read(home), index::is_broken(home));
-        Self { services, has_broken_index }
+impl Reader for Rollouts {
+    fn read_all(&self, locations: &[&str]) -> Vec<Option<Found>> {
+        locations.iter().map(|location| self.read(location)).collect()
+    }
+
+    fn check(&self, bound: &Bound) -> Verdict {
+        // The CLI takes a malformed id as a request for a new session.
+        if !is_uuid(&bound.provider_session_id) {
+            return Verdict::MALFORMED_ID;
+        }
+        let location = match self.locate(bound) {
+            Ok(Some(location)) => location,
+            Ok(None) => return Verdict::of_missing(Codex.list(&self.home), &bound.location),
+            Err(error) => return error.into(),
+        };
+        let path = Path::new(&location);
+        let Ok(mut rollout) = rollout::open(path) else { return Verdict::UNREADABLE };
+        if rollout.read_on(path, TEXT_BYTES_MAX).is_err() {
+            return Verdict::UNREADABLE;
+        }
+        let meta = rollout.meta.as_ref().filter(|_| rollout.format.fault.is_none());
+        if meta.is_some_and(|meta| meta.id != bound.provider_session_id) {
+            return Verdict::of(Reason::OtherSession);
+        }
+        self.judge(&location, &rollout)
     }
 }
 
-/// Reads head and tail only: bytes that are not text in the middle of a long rollout are left to
-/// [`Codex::check`], which comes before every resume and turn.
-fn read(home: &Home, location: &str, names: &Names, beside: &Beside) -> Option<Found> {
-    let rollout = rollout::open(Path::new(location)).ok()?;
-    let verdict = judge(home, location, &rollout, beside);
-    let id = match &rollout.meta {
-        Some(meta) => meta.id.clone(),
-        None => id_in_name(location)?.to_owned(),
-    };
-    let mut found = rollout.found()?;
-    if let Some(name) = names.of(&id) {
-        found.facts.title = Some(name.to_owned());
+impl Rollouts {
+    fn of(home: &Home) -> Self {
+        Self {
+            home: home.clone(),
+            names: Names::read(home),
+            services: ModelProviders::read(home),
+            has_broken_index: index::is_broken(home),
+            ancestors: Ancestors::of(home),
+        }
     }
-    found.facts.provider_session_id = id;
-    Some(Found { verdict, ..found })
+
+    /// Reads head and tail only: bytes that are not text in the middle of a long rollout are left to
+    /// a check, which comes before every resume and turn.
+    fn read(&self, location: &str) -> Option<Found> {
+        let rollout = rollout::open(Path::new(location)).ok()?;
+        let verdict = self.judge(location, &rollout);
+        let id = match &rollout.meta {
+            Some(meta) => meta.id.clone(),
+            None => id_in_name(location)?.to_owned(),
+        };
+        let mut found = rollout.found()?;
+        if let Some(name) = self.names.of(&id) {
+            found.facts.title = Some(name.to_owned());
+        }
+        found.facts.provider_session_id = id;
+        Some(Found { verdict, ..found })
+    }
+
+    /// Finds the rollout: archiving moves it, and resuming a compressed one replaces it.
+    fn locate(&self, bound: &Bound) -> Result<Option<String>, Unreadable> {
+        if Path::new(&bound.location).is_file() {
+            return Ok(Some(bound.location.clone()));
+        }
+        let rollouts = Codex.list(&self.home)?.transcripts.into_iter();
+        let mut found = rollouts.map(|listed| listed.location);
+        Ok(found.find(|location| id_in_name(location) == Some(&bound.provider_session_id)))
+    }
+
+    /// Applies the rules of the CLI, in its order.
+    fn judge(&self, location: &str, rollout: &Rollout) -> Verdict {
+        let format = &rollout.format;
+        if let Some(fault) = format.fault {
+            return Verdict::of(fault);
+        }
+        if rollout.meta.as_ref().is_some_and(|meta| !is_uuid(&meta.id)) {
+            return Verdict::MALFORMED_ID;
+        }
+        if let Some(base) = rollout.meta.as_ref().and_then(|meta| meta.base.as_ref()) {
+            match self.ancestors.fault(base) {
+                Ok(None) => {}
+                Ok(Some(fault)) => return Verdict::of(fault),
+                Err(error) => return error.into(),
+            }
+        }
+        if Path::new(location).starts_with(self.home.path.join(ARCHIVED)) {
+            return Verdict::of(Reason::ArchivedByProvider);
+        }
+        if rollout.service.as_deref().is_some_and(|name| self.services.lack(name)) {
+            return Verdict::of(Reason::ModelProviderMissing);
+        }
+        if self.has_broken_index {
+            return Verdict::of(Reason::IndexBroken);
+        }
+        if !rollout.has_context() {
+            return Verdict::EMPTY;
+        }
+        // A numbered rollout that is in the index is not read as text any more.
+        let is_indexed = |meta: &Meta| format.is_numbered && index::has(&self.home, &meta.id);
+        if !(format.is_text || rollout.meta.as_ref().is_some_and(is_indexed)) {
+            return Verdict::of(Reason::RecordBroken);
+        }
+        if format.is_numbered && leads_to_another_name(location) {
+            return Verdict::of(Reason::LinkRefused);
+        }
+        Verdict::ACTIVE
+    }
 }
 
 fn is_rollout(name: &str) -> bool {
@@ -131,63 +192,10 @@ fn is_uuid(id: &str) -> bool {
 }
 
 /// Returns the id at the end of a rollout's name.
-fn id_in_name(location: &str) -> Option<&str> {
+pub(super) fn id_in_name(location: &str) -> Option<&str> {
     let name = Path::new(location).file_name()?.to_str()?;
     let stem = name.strip_suffix(".zst").unwrap_or(name).strip_suffix(".jsonl")?;
     stem.get(stem.len().checked_sub(36)?..).filter(|id| is_uuid(id))
-}
-
-/// Finds the rollout: archiving moves it, and resuming a compressed one replaces it.
-fn locate(home: &Home, bound: &Bound) -> Result<Option<String>, Unreadable> {
-    if Path::new(&bound.location).is_file() {
-        return Ok(Some(bound.location.clone()));
-    }
-    let rollouts = Codex.list(home)?.transcripts;
-    let found = rollout_of(&rollouts, &bound.provider_session_id);
-    Ok(found.map(|listed| listed.location.clone()))
-}
-
-fn rollout_of<'a>(rollouts: &'a [Listed], id: &str) -> Option<&'a Listed> {
-    rollouts.iter().find(|listed| id_in_name(&listed.location) == Some(id))
-}
-
-/// Applies the rules of the CLI, in its order.
-fn judge(home: &Home, location: &str, rollout: &Rollout, beside: &Beside) -> Verdict {
-    let format = &rollout.format;
-    if let Some(fault) = format.fault {
-        return Verdict::of(fault);
-    }
-    if rollout.meta.as_ref().is_some_and(|meta| !is_uuid(&meta.id)) {
-        return Verdict::MALFORMED_ID;
-    }
-    if let Some(base) = rollout.meta.as_ref().and_then(|meta| meta.base.as_ref()) {
-        match lineage_fault(home, base) {
-            Ok(None) => {}
-            Ok(Some(fault)) => return Verdict::of(fault),
-            Err(error) => return error.into(),
-        }
-    }
-    if Path::new(location).starts_with(home.path.join(ARCHIVED)) {
-        return Verdict::of(Reason::ArchivedByProvider);
-    }
-    if rollout.service.as_deref().is_some_and(|name| beside.services.lack(name)) {
-        return Verdict::of(Reason::ModelProviderMissing);
-    }
-    if beside.has_broken_index {
-        return Verdict::of(Reason::IndexBroken);
-    }
-    if !rollout.has_context() {
-        return Verdict::EMPTY;
-    }
-    // A numbered rollout that is in the index is not read as text any more.
-    let is_indexed = |meta: &Meta| format.is_numbered && index::has(home, &meta.id);
-    if !(format.is_text || rollout.meta.as_ref().is_some_and(is_indexed)) {
-        return Verdict::of(Reason::RecordBroken);
-    }
-    if format.is_numbered && leads_to_another_name(location) {
-        return Verdict::of(Reason::LinkRefused);
-    }
-    Verdict::ACTIVE
 }
 
 /// True if a location is a link to a file that does not have the name of a rollout.
@@ -198,33 +206,6 @@ fn leads_to_another_name(location: &str) -> bool {
     let target = fs::canonicalize(location).unwrap_or_default();
     let name = target.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     !is_rollout(name) || id_in_name(&target.to_string_lossy()).is_none()
-}
-
-/// Returns why the CLI would refuse a fork. A fork holds only what came after it, so each of its
-/// ancestors must exist and be at least as long as it was then.
-fn lineage_fault(home: &Home, base: &Base) -> Result<Option<Reason>, Unreadable> {
-    const BROKEN: Option<Reason> = Some(Reason::LineageBroken);
-    let Listing { transcripts: rollouts, gaps } = Codex.list(home)?;
-    // An ancestor may be in any folder.
-    let missing = match gaps.is_empty() {
-        true => Reason::LineageMissing,
-        false => Reason::PartUnreadable,
-    };
-    let mut next = Some(base.clone());
-    for _ in 0..GENERATIONS_MAX {
-        let Some(base) = next else { return Ok(None) };
-        let Some(ancestor) = rollout_of(&rollouts, &base.thread_id) else {
-            return Ok(Some(missing));
-        };
-        // The offset counts unpacked bytes.
-        let is_packed = ancestor.location.ends_with(".zst");
-        let Ok(rollout) = rollout::open(Path::new(&ancestor.location)) else { return Ok(BROKEN) };
-        if rollout.format.fault.is_some() || (!is_packed && ancestor.stamp.size < base.end) {
-            return Ok(BROKEN);
-        }
-        next = rollout.meta.and_then(|meta| meta.base);
-    }
-    Ok(BROKEN)
 }
 
 #[cfg(test)]

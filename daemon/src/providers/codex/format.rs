@@ -94,6 +94,9 @@ fn first_fault(ends: &HeadTail, is_accepted: bool) -> Option<Reason> {
     if is_accepted {
         return None;
     }
+    if ends.is_too_long() {
+        return Some(Reason::TranscriptUnreadable);
+    }
     let is_readable = ends.head().next().and_then(whole::<serde::de::IgnoredAny>).is_some();
     let is_text = ends.head().next().is_some_and(|line| ends.is_utf8() || !has_replacement(line));
     let follows = rollout::heads(ends).any(|it| rollout::meta(&it.of, it.payload).is_some());

@@ -33,7 +33,7 @@ pub(super) fn has(home: &Home, id: &str) -> bool {
         name.is_some_and(|name| name.starts_with("state_"))
     };
     let newest = databases(home).iter().filter(is_index).max().cloned();
-    newest.is_some_and(|path| sqlite::read(&path, found).unwrap_or(false))
+    newest.is_some_and(|path| sqlite::read(&path, &["threads"], found).unwrap_or(false))
 }
 
 fn databases(home: &Home) -> Vec<PathBuf> {

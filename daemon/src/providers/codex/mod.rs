@@ -12,6 +12,7 @@ mod flags;
 mod format;
 mod index;
 mod launch;
+mod lineage;
 mod live;
 mod model_providers;
 mod names;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sessd_proto::{Kind, Timestamp};
+use sessd_proto::{Kind, Reason, Timestamp};
 
 use super::format::{self, Format};
 use super::talk::{self, Talk};
@@ -128,14 +128,8 @@ pub(super) struct Rollout {
 /// Reads as much of a rollout as its metadata needs.
 pub(super) fn open(path: &Path) -> io::Result<Rollout> {
     let stamp = Stamp::of(&fs::metadata(path)?);
-    let is_packed = path.extension().is_some_and(|extension| extension == "zst");
-    let ends = if is_packed {
-        let mut unpacked = zstd::Decoder::new(file::open(path)?.0)?;
-        unpacked.window_log_max(MEMORY_LOG_MAX)?;
-        HeadTail::of_stream(unpacked, 16 * SIDE_BYTES, UNPACKED_BYTES_MAX)?
-    } else {
-        HeadTail::grow(path, SIDE_BYTES, is_enough, |_, enough| *enough)?.0
-    };
+    let ends = ends(path, is_enough)?;
+    let is_packed = is_packed(path);
     let mut rollout = Rollout {
         meta: heads(&ends).find_map(|record| meta(&record.of, record.payload)),
         service: None,
@@ -158,6 +152,26 @@ pub(super) fn open(path: &Path) -> io::Result<Rollout> {
         rollout.last_activity.is_some() && has_place && rollout.last_prompt.is_final()
     });
     Ok(rollout)
+}
+
+/// Returns why the CLI would refuse the first line of a rollout, and what it was forked from.
+pub(super) fn origin(path: &Path) -> io::Result<(Option<Reason>, Option<Base>)> {
+    let ends = ends(path, |ends| ends.head().next().is_some())?;
+    let meta = heads(&ends).find_map(|record| meta(&record.of, record.payload));
+    Ok((Format::of(&ends).fault, meta.and_then(|meta| meta.base)))
+}
+
+fn ends(path: &Path, is_enough: fn(&HeadTail) -> bool) -> io::Result<HeadTail> {
+    if !is_packed(path) {
+        return Ok(HeadTail::grow(path, SIDE_BYTES, is_enough, |_, enough| *enough)?.0);
+    }
+    let mut unpacked = zstd::Decoder::new(file::open(path)?.0)?;
+    unpacked.window_log_max(MEMORY_LOG_MAX)?;
+    HeadTail::of_stream(unpacked, 16 * SIDE_BYTES, UNPACKED_BYTES_MAX)
+}
+
+fn is_packed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "zst")
 }
 
 impl Rollout {
@@ -189,7 +203,8 @@ impl Rollout {
     /// Returns the session's metadata without id and verdict. `None` if there is nothing to
     /// continue from, and nothing that was damaged either.
     pub(super) fn found(self) -> Option<Found> {
-        let is_damaged = self.format.fault.is_some() && self.talk.any;
+        let is_unreadable = self.format.fault == Some(Reason::TranscriptUnreadable);
+        let is_damaged = is_unreadable || (self.format.fault.is_some() && self.talk.any);
         if !self.talk.has_content && !is_damaged {
             return None;
         }

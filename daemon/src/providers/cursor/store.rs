@@ -3,15 +3,16 @@
 //! A chat's encryption key is in the same record as its title: that record is parsed into a struct
 //! without a field for the key, so that it can get nowhere.
 
-use std::fs;
+use std::collections::VecDeque;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::providers::sqlite::{self, up_to};
 use crate::providers::title::{Best, Noise};
-use crate::providers::{Unreadable, sqlite};
+use crate::providers::{Unreadable, file};
 
 /// The name of a chat without a title.
 const UNNAMED: &str = "New Agent";
@@ -21,6 +22,12 @@ const LEAVES_MAX: usize = 32;
 
 /// Nested lists of leaves that are followed.
 const DEPTH_MAX: usize = 16;
+
+/// Lists that are read: one may be in another any number of times.
+const LISTS_MAX: usize = 256;
+
+/// Longest record, list or message that is read, in bytes; the id of a leaf has 34 in a list.
+const BLOB_BYTES_MAX: usize = 4 << 20;
 
 /// The conversation, as far as metadata needs it.
 #[derive(Debug, Default, PartialEq)]
@@ -56,8 +63,8 @@ pub(super) struct Described {
 
 impl Described {
     pub(super) fn of(store: &Path) -> Self {
-        let bytes = fs::read(store.with_file_name("meta.json")).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        let text = file::settings(&store.with_file_name("meta.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
     }
 }
 
@@ -73,7 +80,7 @@ struct Meta {
 
 impl Chat {
     pub(super) fn read(store: &Path) -> Result<Self, Unreadable> {
-        sqlite::read(store, Self::of)
+        sqlite::read(store, &["meta", "blobs"], Self::of)
     }
 
     pub(super) fn name(&self) -> Option<&str> {
@@ -93,9 +100,14 @@ impl Chat {
             name: meta.name,
             ..Self::default()
         };
-        if let Some(root) = blob(store, &meta.latest_root_blob_id)? {
-            chat.has_root = true;
-            chat.add(store, &root)?;
+        match blob(store, &meta.latest_root_blob_id)? {
+            Blob::Missing => {}
+            // It names more messages than are read, and certainly some.
+            Blob::TooLong => (chat.has_root, chat.has_prompt) = (true, true),
+            Blob::Bytes(root) => {
+                chat.has_root = true;
+                chat.add(store, &root)?;
+            }
         }
         Ok(chat)
     }
@@ -104,10 +116,14 @@ impl Chat {
         let place = fields(root).find(|(number, _)| *number == 9).map(|(_, bytes)| bytes);
         let place = place.and_then(|bytes| std::str::from_utf8(bytes).ok());
         self.workspace = place.and_then(|url| url.strip_prefix("file://")).map(str::to_owned);
-        let mut leaves = Vec::new();
-        collect(store, root, DEPTH_MAX, &mut leaves)?;
-        for id in leaves.iter().take(LEAVES_MAX) {
-            let leaf = leaf(store, id)?;
+        let mut leaves = Leaves::default();
+        leaves.collect(store, root, DEPTH_MAX)?;
+        for id in &leaves.first {
+            let Some(leaf) = leaf(store, id)? else {
+                // Whoever wrote it, it is something to continue from.
+                self.has_prompt = true;
+                continue;
+            };
             if leaf["role"] == "user" {
                 self.has_prompt = true;
                 self.prompt = prompt(&leaf["content"]);
@@ -116,11 +132,11 @@ impl Chat {
                 break;
             }
         }
-        for id in leaves.iter().rev().take(LEAVES_MAX) {
+        for id in leaves.last.iter().rev() {
             if self.model.is_some() && self.last_prompt.is_some() {
                 break;
             }
-            let leaf = leaf(store, id)?;
+            let leaf = leaf(store, id)?.unwrap_or_default();
             let model = leaf["providerOptions"]["cursor"]["modelName"].as_str();
             self.model = self.model.take().or(model.map(str::to_owned));
             if leaf["role"] == "user" && self.last_prompt.is_none() {
@@ -133,44 +149,80 @@ impl Chat {
 
 /// Reads the chat's own record, which is JSON, in some versions in hexadecimal digits.
 fn meta(store: &Connection) -> rusqlite::Result<Meta> {
-    let row = "SELECT CAST(value AS TEXT) FROM meta WHERE key = '0'";
-    let value: Option<String> = store.query_row(row, (), |row| row.get(0)).optional()?;
-    let value = value.unwrap_or_default();
+    let value = up_to(BLOB_BYTES_MAX, "value");
+    let row = format!("SELECT CAST({value} AS TEXT) FROM meta WHERE key = '0'");
+    let value: Option<Option<String>> = store.query_row(&row, (), |row| row.get(0)).optional()?;
+    let value = value.flatten().unwrap_or_default();
     let bytes = if value.starts_with('{') { value.into_bytes() } else { unhex(&value) };
     Ok(serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-fn blob(store: &Connection, id: &str) -> rusqlite::Result<Option<Vec<u8>>> {
-    let row = "SELECT CAST(data AS BLOB) FROM blobs WHERE id = ?1";
-    store.prepare_cached(row)?.query_row([id], |row| row.get(0)).optional()
+/// A list or a message.
+enum Blob {
+    Missing,
+    TooLong,
+    Bytes(Vec<u8>),
 }
 
-/// Adds the ids of all leaves below a list, in their order.
-fn collect(
-    store: &Connection,
-    list: &[u8],
-    depth: usize,
-    into: &mut Vec<String>,
-) -> rusqlite::Result<()> {
-    for (number, id) in fields(list).filter(|(_, bytes)| bytes.len() == 32) {
-        match number {
-            1 => into.push(hex(id)),
-            2 if depth > 0 => {
-                let below = blob(store, &hex(id))?.unwrap_or_default();
-                collect(store, &below, depth - 1, into)?;
+fn blob(store: &Connection, id: &str) -> rusqlite::Result<Blob> {
+    let data = up_to(BLOB_BYTES_MAX, "data");
+    let row = format!("SELECT CAST({data} AS BLOB) FROM blobs WHERE id = ?1");
+    let found = store.prepare_cached(&row)?.query_row([id], |row| row.get(0)).optional()?;
+    Ok(match found {
+        None => Blob::Missing,
+        Some(None) => Blob::TooLong,
+        Some(Some(bytes)) => Blob::Bytes(bytes),
+    })
+}
+
+/// The ids of the first and of the last leaves of a chat, in their order.
+#[derive(Default)]
+struct Leaves {
+    first: Vec<String>,
+    last: VecDeque<String>,
+    lists: usize,
+}
+
+impl Leaves {
+    /// Adds all leaves below a list.
+    fn collect(&mut self, store: &Connection, list: &[u8], depth: usize) -> rusqlite::Result<()> {
+        for (number, id) in fields(list).filter(|(_, bytes)| bytes.len() == 32) {
+            match number {
+                1 => self.add(hex(id)),
+                2 if depth > 0 && self.lists < LISTS_MAX => {
+                    self.lists += 1;
+                    if let Blob::Bytes(below) = blob(store, &hex(id))? {
+                        self.collect(store, &below, depth - 1)?;
+                    }
+                }
+                _ => {}
             }
-            _ => {}
         }
+        Ok(())
     }
-    Ok(())
+
+    fn add(&mut self, id: String) {
+        if self.first.len() < LEAVES_MAX {
+            self.first.push(id.clone());
+        }
+        if self.last.len() == LEAVES_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(id);
+    }
 }
 
-/// Returns a message; null if it is missing or unreadable. Some have bytes around the JSON.
-fn leaf(store: &Connection, id: &str) -> rusqlite::Result<Value> {
-    let bytes = blob(store, id)?.unwrap_or_default();
+/// Returns a message, null if it is missing or unreadable; `None` if it is too long. Some have
+/// bytes around the JSON.
+fn leaf(store: &Connection, id: &str) -> rusqlite::Result<Option<Value>> {
+    let bytes = match blob(store, id)? {
+        Blob::Missing => Vec::new(),
+        Blob::TooLong => return Ok(None),
+        Blob::Bytes(bytes) => bytes,
+    };
     let start = memchr::memchr(b'{', &bytes).unwrap_or(bytes.len());
     let mut values = serde_json::Deserializer::from_slice(&bytes[start..]).into_iter();
-    Ok(values.next().and_then(Result::ok).unwrap_or_default())
+    Ok(Some(values.next().and_then(Result::ok).unwrap_or_default()))
 }
 
 /// Returns the typed prompt, as a title: the CLI wraps it in an element and adds other elements.

@@ -26,10 +26,12 @@ impl Discovery for Echo {
 
     fn read(&self, _home: &Home, location: &str) -> Option<Found> {
         let path = Path::new(location);
-        let read = HeadTail::read(path, SIDE_BYTES).ok()?;
         let parse = |line: &[u8]| record::whole::<Record>(line);
-        let first = read.head().find_map(parse)?;
-        let last = read.tail_reversed().find_map(parse)?;
+        let ends =
+            |read: &HeadTail| read.head().find_map(parse).zip(read.tail_reversed().find_map(parse));
+        let is_enough = |_: &HeadTail, ends: &Option<_>| ends.is_some();
+        let (read, found) = HeadTail::grow(path, SIDE_BYTES, ends, is_enough).ok()?;
+        let (first, last) = found?;
         let facts = Facts {
             provider_session_id: path.file_stem()?.to_str()?.to_owned(),
             kind: if first.typed { Kind::Interactive } else { Kind::Headless },

@@ -2,19 +2,24 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::Timestamp;
 
+use crate::providers::head_tail::{self, SCAN_BYTES_MAX};
 use crate::providers::record::{self, part, whole};
 use crate::providers::title::{Best, Noise, Prompt};
-use crate::providers::{file, head_tail};
+use crate::providers::{file, shorten};
 
-/// Larger files of the old format, which is one JSON object, are unreadable, in bytes.
-const OLD_FORMAT_BYTES_MAX: u64 = 256 << 20;
+/// Larger files of the old format, which is one JSON object, have their long strings cut, in
+/// bytes; what is larger even then is unreadable.
+const OLD_FORMAT_BYTES_MAX: usize = 8 << 20;
+
+/// A chat with more messages is unreadable.
+const MESSAGES_MAX: usize = 100_000;
 
 /// One line of the log; its fields tell its type. The old format is one such record.
 #[derive(Default, Deserialize)]
@@ -86,14 +91,23 @@ pub(super) struct Chat {
 impl Chat {
     /// Applies the whole log: any line may replace all before it. Skips damaged lines, as the CLI
     /// does.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be opened or read, or is too large.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let mut chat = Self::default();
+        if file::open(path)?.1.len() > SCAN_BYTES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         head_tail::scan(path, |line| {
             // To the CLI each of the two characters ends a line.
             let records = line.split(|byte| *byte == b'\r').filter_map(whole::<Record<'_>>);
             records.for_each(|record| chat.apply(&record));
-            true
+            chat.messages.len() <= MESSAGES_MAX
         })?;
+        if chat.messages.len() > MESSAGES_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         chat.has_header = chat.has_hash && chat.session_id.is_some();
         if !chat.has_header {
             chat.read_old(path)?;
@@ -103,9 +117,13 @@ impl Chat {
 
     /// Reads the old format: one object over many lines, without patches.
     fn read_old(&mut self, path: &Path) -> io::Result<()> {
+        let (file, metadata) = file::open(path)?;
         let mut bytes = Vec::new();
-        let (file, _) = file::open(path)?;
-        io::Read::read_to_end(&mut io::Read::take(file, OLD_FORMAT_BYTES_MAX), &mut bytes)?;
+        if metadata.len() <= OLD_FORMAT_BYTES_MAX as u64 {
+            Read::read_to_end(&mut file.take(OLD_FORMAT_BYTES_MAX as u64), &mut bytes)?;
+        } else {
+            shorten::read(file, &mut bytes, 2 * OLD_FORMAT_BYTES_MAX)?;
+        }
         let Ok(record) = serde_json::from_slice::<Record<'_>>(&bytes) else { return Ok(()) };
         if string(record.session_id).is_some() && record.id.is_none() && record.set.is_none() {
             self.set(&record);

@@ -6,10 +6,10 @@
 //! directory, and leaves the old ones: a chat that is in both is that of the slug. Knows no
 //! registry; writes nothing.
 
-use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
@@ -17,15 +17,15 @@ use serde_json::Value;
 use crate::providers::{Home, Listed, file, listing};
 
 /// The directories that a home knows, read once.
-pub(super) struct Directories<'a> {
-    home: &'a Home,
-    by_hash: OnceCell<HashMap<String, String>>,
-    by_slug: OnceCell<HashMap<String, String>>,
+pub(super) struct Directories {
+    home: Home,
+    by_hash: OnceLock<HashMap<String, String>>,
+    by_slug: OnceLock<HashMap<String, String>>,
 }
 
-impl<'a> Directories<'a> {
-    pub(super) fn of(home: &'a Home) -> Self {
-        Self { home, by_hash: OnceCell::new(), by_slug: OnceCell::new() }
+impl Directories {
+    pub(super) fn of(home: &Home) -> Self {
+        Self { home: home.clone(), by_hash: OnceLock::new(), by_slug: OnceLock::new() }
     }
 
     /// Returns the directory of a folder of chats. Older homes name it only in the list of
@@ -35,14 +35,10 @@ impl<'a> Directories<'a> {
             return Some(marked);
         }
         if is_hash(name) {
-            let by_hash = self.by_hash.get_or_init(|| by_hash(self.home));
+            let by_hash = self.by_hash.get_or_init(|| by_hash(&self.home));
             return by_hash.get(name).cloned();
         }
-        let by_slug = self.by_slug.get_or_init(|| {
-            let projects = keys(&self.home.path.join("projects.json"), "/projects");
-            projects.into_iter().filter_map(|(dir, slug)| Some((slug?, dir))).collect()
-        });
-        by_slug.get(name).cloned()
+        self.by_slug.get_or_init(|| by_slug(&self.home)).get(name).cloned()
     }
 
     /// Returns the old folder that has this chat too: its directory's, if that has a file of the
@@ -52,7 +48,7 @@ impl<'a> Directories<'a> {
         let chats = self.home.path.join("tmp").join(&hash).join("chats");
         let stem = path.file_stem()?;
         let is_there = |ending: &str| chats.join(stem).with_extension(ending).is_file();
-        (!is_hash(scope(self.home, path)?) && ["json", "jsonl"].into_iter().any(is_there))
+        (!is_hash(scope(&self.home, path)?) && ["json", "jsonl"].into_iter().any(is_there))
             .then_some(hash)
     }
 }
@@ -100,6 +96,11 @@ pub(super) fn drop_superseded(home: &Home, found: &mut Vec<Listed>) {
     found.retain(|_| kept.next().unwrap_or(true));
 }
 
+fn by_slug(home: &Home) -> HashMap<String, String> {
+    let projects = keys(&home.path.join("projects.json"), "/projects").into_iter().rev();
+    projects.filter_map(|(dir, slug)| Some((slug?, dir))).collect()
+}
+
 fn by_hash(home: &Home) -> HashMap<String, String> {
     let projects = keys(&home.path.join("projects.json"), "/projects");
     let trusted = keys(&home.path.join("trustedFolders.json"), "");
@@ -116,7 +117,8 @@ fn marked(folder: &Path) -> Option<String> {
 
 /// Returns the keys of an object in a file, and the values that are text.
 fn keys(path: &Path, pointer: &str) -> Vec<(String, Option<String>)> {
-    let value = file::settings(path).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    let value =
+        file::small(path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let object = value.as_ref().and_then(|value| value.pointer(pointer)?.as_object());
     let pair = |(key, value): (&String, &Value)| (key.clone(), value.as_str().map(str::to_owned));
     object.into_iter().flatten().map(pair).collect()

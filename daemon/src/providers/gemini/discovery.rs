@@ -9,7 +9,7 @@ use super::directories::{self, Directories};
 use super::groups::{self, Groups};
 use super::{Gemini, settings};
 use crate::providers::{
-    Bound, Discovery, Found, Home, Listing, Retention, RetentionReader, Stamp, StubReader,
+    Bound, Discovery, Found, Home, Listing, Reader, Retention, RetentionReader, Stamp, StubReader,
     TranscriptFinder, Unreadable, Verdict, file, listing, record,
 };
 
@@ -34,20 +34,15 @@ impl Discovery for Gemini {
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        Reader::of(home).read(Path::new(location))
+        Chats::of(home).read(Path::new(location))
     }
 
-    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
-        let reader = Reader::of(home);
-        locations.iter().map(|location| reader.read(Path::new(location))).collect()
+    fn reader(&self, home: &Home) -> Option<Box<dyn Reader>> {
+        Some(Box::new(Chats::of(home)))
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
-        match locate(home, bound) {
-            Ok(Some((path, chat))) => Reader::of(home).judge(&path, &chat),
-            Ok(None) => Verdict::of_missing(self.list(home), &bound.location),
-            Err(error) => error.into(),
-        }
+        Chats::of(home).check(bound)
     }
 
     fn retention(&self) -> Option<RetentionReader> {
@@ -78,24 +73,43 @@ fn retention(home: &Home) -> Option<Retention> {
 }
 
 /// Reads chats of a home, and everything beside them once.
-struct Reader<'a> {
-    home: &'a Home,
-    directories: Directories<'a>,
+struct Chats {
+    home: Home,
+    directories: Directories,
     groups: Groups,
     /// True if the CLI deletes anything.
     deletes: bool,
 }
 
-impl<'a> Reader<'a> {
-    fn of(home: &'a Home) -> Self {
-        let deletes = retention(home).is_some();
-        Self { home, directories: Directories::of(home), groups: Groups::default(), deletes }
+impl Reader for Chats {
+    fn read_all(&self, locations: &[&str]) -> Vec<Option<Found>> {
+        locations.iter().map(|location| self.read(Path::new(location))).collect()
+    }
+
+    fn check(&self, bound: &Bound) -> Verdict {
+        match locate(&self.home, bound) {
+            Ok(Some((path, chat))) => self.judge(&path, &chat),
+            Ok(None) if is_unreadable(Path::new(&bound.location)) => Verdict::UNREADABLE,
+            Ok(None) => Verdict::of_missing(Gemini.list(&self.home), &bound.location),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+impl Chats {
+    fn of(home: &Home) -> Self {
+        Self {
+            home: home.clone(),
+            directories: Directories::of(home),
+            groups: Groups::default(),
+            deletes: retention(home).is_some(),
+        }
     }
 
     fn read(&self, path: &Path) -> Option<Found> {
         // Resuming writes a file beside the chat, with its id and only the context of the start.
         let chat = Chat::read(path).ok().filter(Chat::has_content)?;
-        let scope = directories::scope(self.home, path)?.to_owned();
+        let scope = directories::scope(&self.home, path)?.to_owned();
         let modified = Stamp::of(&file::open(path).ok()?.1).mtime_ns;
         let created_at = chat.start_time.unwrap_or(Timestamp::from_ns(modified));
         let verdict = self.judge(path, &chat);
@@ -176,6 +190,11 @@ fn locate(home: &Home, bound: &Bound) -> Result<Option<(PathBuf, Chat)>, Unreada
     });
     // Resuming leaves files with the same id beside the real one.
     Ok(chats.max_by_key(|(_, chat)| chat.has_content()))
+}
+
+/// True for a file that is there, and cannot be read or is too large.
+fn is_unreadable(path: &Path) -> bool {
+    path.is_file() && Chat::read(path).is_err()
 }
 
 /// Applies the rules by which the CLI lists what can be resumed.

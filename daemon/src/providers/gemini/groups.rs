@@ -8,12 +8,12 @@
 //! first eight characters is immune, since the CLI finds no ending in the names of its files.
 //! Knows no registry; writes nothing.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::chat::Chat;
 use crate::providers::{Bound, Home, Listed, listing};
@@ -43,7 +43,7 @@ fn ending(path: &Path) -> Option<&str> {
 /// Folders and the groups of files in them, each folder and each file read once.
 #[derive(Default)]
 pub(super) struct Groups {
-    folders: RefCell<HashMap<PathBuf, HashMap<String, Group>>>,
+    folders: Mutex<HashMap<PathBuf, HashMap<String, Group>>>,
 }
 
 /// The files of a folder whose names end alike.
@@ -58,7 +58,7 @@ impl Groups {
     /// group.
     pub(super) fn are_fatal_to(&self, path: &Path) -> bool {
         let (Some(folder), Some(ending)) = (path.parent(), ending(path)) else { return false };
-        let mut folders = self.folders.borrow_mut();
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let groups = folders.entry(folder.to_owned()).or_insert_with(|| {
             let groups = groups_of(folder).into_iter();
             groups.map(|(name, files)| (name, Group { files, deleted: None })).collect()

@@ -29,9 +29,9 @@ pub(super) fn retention(settings: &Path) -> Option<Retention> {
 
 /// Returns the settings: an empty object if there are none, `None` if they cannot be read.
 pub(super) fn read(settings: &Path) -> Option<Value> {
-    let text = match file::try_settings(settings) {
+    let text = match file::small(settings) {
         Err(error) if error.kind() == ErrorKind::NotFound => "{}".to_owned(),
-        read => read.ok()?,
+        read => String::from_utf8(read.ok()?).ok()?,
     };
     jsonc::parse(&text)
 }

@@ -3,10 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::rows::Row;
-use super::{Brand, messages, rows, started};
+use rusqlite::Connection;
+
+use super::rows::{Brief, TABLES};
+use super::{Brand, rows, started};
 use crate::providers::{
-    Bound, Discovery, FileId, Found, Home, Listed, Listing, LiveSession, Start, Unreadable,
+    Bound, Discovery, FileId, Found, Home, Listed, Listing, LiveSession, Reader, Start, Unreadable,
     Verdict, sqlite,
 };
 
@@ -19,11 +21,11 @@ impl Discovery for Brand {
 
     fn list(&self, home: &Home) -> Result<Listing, Unreadable> {
         let database = self.database(home);
-        let rows = sqlite::read(&database, rows::all)?;
+        let rows = sqlite::read(&database, TABLES, rows::all)?;
         let file = fs::metadata(&database).map(|it| FileId::of(&it)).unwrap_or_default();
-        let listed = |row: &Row| {
+        let listed = |row: &Brief| {
             let location = location(&database, &row.id);
-            Listed { location, stamp: row.stamp(), file }
+            Listed { location, stamp: row.stamp, file }
         };
         let transcripts = rows.iter().filter(|row| row.has_messages).map(listed).collect();
         Ok(Listing { transcripts, gaps: Vec::new() })
@@ -34,25 +36,15 @@ impl Discovery for Brand {
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        self.read_all(home, &[location]).pop().flatten()
+        read_all(&self.database(home), &[location]).pop().flatten()
     }
 
-    /// Opens the database once for all of them.
-    fn read_all(&self, home: &Home, locations: &[&str]) -> Vec<Option<Found>> {
-        let ids = locations.iter().map(|location| id_in(location)).collect::<Vec<_>>();
-        let found = sqlite::read(&self.database(home), |connection| rows::found(connection, &ids));
-        found.unwrap_or_else(|_| vec![None; locations.len()])
+    fn reader(&self, home: &Home) -> Option<Box<dyn Reader>> {
+        Some(Box::new(Rows { database: self.database(home) }))
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
-        let verdict = sqlite::read(&self.database(home), |connection| {
-            let row = rows::by_id(connection, &bound.provider_session_id)?;
-            row.map(|row| messages::judge(connection, &row, messages::ALL)).transpose()
-        });
-        match verdict {
-            Ok(verdict) => verdict.unwrap_or(Verdict::EXPIRED),
-            Err(error) => error.into(),
-        }
+        check(&self.database(home), bound)
     }
 
     fn started_by(&self, home: &Home, starts: &[Start]) -> Vec<LiveSession> {
@@ -60,8 +52,38 @@ impl Discovery for Brand {
             return Vec::new();
         }
         let database = self.database(home);
-        let rows = sqlite::read(&database, rows::all).unwrap_or_default();
+        let rows = sqlite::read(&database, TABLES, rows::all).unwrap_or_default();
         started::by(starts, &rows, &database)
+    }
+}
+
+/// Reads many rows of a database, which is opened once for all of them.
+struct Rows {
+    database: PathBuf,
+}
+
+impl Reader for Rows {
+    fn read_all(&self, locations: &[&str]) -> Vec<Option<Found>> {
+        read_all(&self.database, locations)
+    }
+
+    fn check(&self, bound: &Bound) -> Verdict {
+        check(&self.database, bound)
+    }
+}
+
+fn read_all(database: &Path, locations: &[&str]) -> Vec<Option<Found>> {
+    let ids = locations.iter().map(|location| id_in(location)).collect::<Vec<_>>();
+    let read = |connection: &Connection| rows::found(connection, &ids);
+    let found = sqlite::read(database, TABLES, read);
+    found.unwrap_or_else(|_| vec![None; locations.len()])
+}
+
+fn check(database: &Path, bound: &Bound) -> Verdict {
+    let check = |connection: &Connection| rows::check(connection, &bound.provider_session_id);
+    match sqlite::read(database, TABLES, check) {
+        Ok(verdict) => verdict.unwrap_or(Verdict::EXPIRED),
+        Err(error) => error.into(),
     }
 }
 

@@ -14,6 +14,9 @@ pub(super) const SOME: u32 = 100;
 /// Last rows that are judged by a check, which comes before every resume and turn.
 pub(super) const ALL: u32 = 100_000;
 
+/// A longer message or part is not looked into.
+const DATA_BYTES_MAX: usize = 1 << 20;
+
 /// The kinds of parts that the CLI keeps for itself.
 const ASIDE: &str = "'step-start', 'step-finish', 'snapshot', 'patch'";
 
@@ -26,19 +29,25 @@ pub(super) fn judge(connection: &Connection, row: &Row, limit: u32) -> rusqlite:
     let is_true = |sql: &str| -> rusqlite::Result<bool> {
         connection.prepare_cached(sql)?.query_row((&row.id, limit), |row| row.get(0))
     };
-    let messages = "SELECT id, data FROM message WHERE session_id = ?1 ORDER BY id DESC LIMIT ?2";
-    let parts = "SELECT p.data FROM message m JOIN part p ON p.message_id = m.id
-        WHERE m.session_id = ?1 ORDER BY p.id DESC LIMIT ?2";
-    let is_json = "typeof(data) = 'text' AND json_valid(data)";
+    // Only ids are sorted, not what may be long.
+    let messages = "SELECT data FROM message WHERE id IN (
+        SELECT id FROM message WHERE session_id = ?1 ORDER BY id DESC LIMIT ?2)";
+    let parts = "SELECT data FROM part WHERE id IN (
+        SELECT p.id FROM message m JOIN part p ON p.message_id = m.id
+        WHERE m.session_id = ?1 ORDER BY p.id DESC LIMIT ?2)";
+    let is_long = format!("octet_length(data) > {DATA_BYTES_MAX}");
+    let is_json = &*format!("typeof(data) = 'text' AND ({is_long} OR json_valid(data))");
     let has_role = "json_extract(data, '$.role') IN ('user', 'assistant')";
-    let is_message = format!("CASE WHEN {is_json} THEN {has_role} IS TRUE ELSE FALSE END");
+    let is_message = format!(
+        "CASE WHEN {is_long} THEN TRUE WHEN {is_json} THEN {has_role} IS TRUE ELSE FALSE END"
+    );
     let is_odd = |rows: &str, rule: &str| {
         is_true(&format!("SELECT EXISTS (SELECT 1 FROM ({rows}) WHERE NOT ({rule}))"))
     };
     if is_odd(messages, &is_message)? || is_odd(parts, is_json)? {
         return Ok(Verdict::of(Reason::RecordBroken));
     }
-    let is_sent = format!("json_extract(data, '$.type') NOT IN ({ASIDE})");
+    let is_sent = format!("{is_long} OR json_extract(data, '$.type') NOT IN ({ASIDE})");
     if !is_true(&format!("SELECT EXISTS (SELECT 1 FROM ({parts}) WHERE {is_sent})"))? {
         return Ok(Verdict::EMPTY);
     }
@@ -80,7 +89,8 @@ mod tests {
                     ('p2', 'm1', '{\"type\":\"text\",\"text\":\"hi\"}');";
             connection.execute_batch(tables).unwrap();
             connection.execute_batch(change).unwrap();
-            let row = rows::all(&connection).unwrap().remove(0);
+            let id = rows::all(&connection).unwrap().remove(0).id;
+            let row = rows::by_id(&connection, &id).unwrap().unwrap();
             for limit in [SOME, ALL] {
                 assert_eq!(judge(&connection, &row, limit).unwrap(), verdict, "{change}");
             }

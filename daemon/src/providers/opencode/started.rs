@@ -6,18 +6,16 @@ use std::path::Path;
 
 use sessd_proto::{Live, LiveState};
 
-use super::rows::Row;
+use super::rows::Brief;
 use crate::process;
 use crate::providers::{LiveSession, Start};
 
 /// Returns the session of each start, if exactly one session can be meant and no other process in
 /// the same directory has the database open.
-pub(super) fn by(starts: &[Start], rows: &[Row], database: &Path) -> Vec<LiveSession> {
+pub(super) fn by(starts: &[Start], rows: &[Brief], database: &Path) -> Vec<LiveSession> {
     let only = |start: &Start| {
-        let is_its = |row: &&Row| {
-            row.is_interactive()
-                && row.directory == start.launch_dir
-                && row.created >= start.since.0
+        let is_its = |row: &&Brief| {
+            row.is_interactive && row.directory == start.launch_dir && row.created >= start.since.0
         };
         let mut candidates = rows.iter().filter(is_its);
         let row = candidates.next().filter(|_| candidates.next().is_none())?;
@@ -63,7 +61,7 @@ mod tests {
     use super::*;
     use crate::providers::opencode::rows;
 
-    fn rows(values: &str) -> Vec<Row> {
+    fn rows(values: &str) -> Vec<Brief> {
         let connection = Connection::open_in_memory().unwrap();
         let tables = "CREATE TABLE session (id, directory, time_created, time_updated, parent_id);
             CREATE TABLE message (session_id);";
@@ -78,7 +76,7 @@ mod tests {
         let database = folder.path().join("database");
         fs::write(&database, "").unwrap();
         let start = |pid| Start { pid, since: Timestamp(5), launch_dir: dir.to_owned() };
-        let started = |starts: &[Start], rows: &[Row]| {
+        let started = |starts: &[Start], rows: &[Brief]| {
             let found = by(starts, rows, &database).into_iter();
             found.map(|live| live.provider_session_id).collect::<Vec<_>>()
         };

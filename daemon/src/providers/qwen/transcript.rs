@@ -325,9 +325,9 @@ fn parse(path: &Path) -> io::Result<(HeadTail, Head, Tail)> {
 /// Returns the metadata of a transcript, without the facts in its path.
 pub(super) fn read(path: &Path, folder: &str) -> Option<Found> {
     let (ends, head, mut tail) = parse(path).ok()?;
-    let verdict = judge(folder, &head, &tail, || Ok(ids::are_mixed(&ends))).ok()?;
-    // Without a single message it is not a session.
-    if !head.prompt.is_some() && tail.model.is_none() {
+    let verdict = judge(folder, &ends, &head, &tail, || Ok(ids::are_mixed(&ends))).ok()?;
+    // Without a single message it is not a session, unless a message is too long to be read.
+    if !head.prompt.is_some() && tail.model.is_none() && !ends.is_too_long() {
         return None;
     }
     tail.find_title(&ends, path);
@@ -353,7 +353,7 @@ pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
         true => Ok(ids::are_mixed(&ends)),
         false => ids::are_mixed_in(path),
     };
-    judge(folder, &head, &tail, are_mixed)
+    judge(folder, &ends, &head, &tail, are_mixed)
 }
 
 /// Returns the verdict. The CLI needs the directory in the first record and a message in the chain
@@ -361,11 +361,13 @@ pub(super) fn check(path: &Path, folder: &str) -> io::Result<Verdict> {
 /// From 0.24 on it also refuses records of several sessions, and those without an identity.
 fn judge(
     folder: &str,
+    ends: &HeadTail,
     head: &Head,
     tail: &Tail,
     are_mixed: impl FnOnce() -> io::Result<bool>,
 ) -> io::Result<Verdict> {
     let reason = match &head.launch_dir {
+        _ if ends.is_too_long() && !(head.any && tail.has_context) => Reason::TranscriptUnreadable,
         _ if !head.any => Reason::EmptyTranscript,
         None => Reason::FirstRecordBroken,
         Some(cwd) if munged(cwd) != folder => Reason::OtherDirectory,

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Discovery;
+use super::round::Round;
 use super::verdict::Losses;
 use crate::clock::now;
 use crate::providers::{Hidden, Verdict};
@@ -37,17 +38,18 @@ impl Discovery {
         let homes: Arc<[KnownHome]> = self.homes.known().await?.into();
         let mut by_provider = BTreeMap::<String, Arc<Semaphore>>::new();
         let mut checks = JoinSet::new();
+        let round = Arc::new(Round::default());
         for row in self.confirm_gone(&homes, rows).await? {
             let room = by_provider.entry(row.session.provider.clone());
             let room =
                 Arc::clone(room.or_insert_with(|| Arc::new(Semaphore::new(CHECKS_PER_PROVIDER))));
             let (discovery, homes) = (Arc::clone(self), Arc::clone(&homes));
+            let round = Arc::clone(&round);
             checks.spawn(async move {
                 let _turn = room.acquire().await;
                 let before = row.session.status;
-                let now =
-                    discovery.check_in(&homes, row, Losses::Doubt, None).await?.session.status;
-                Ok::<_, Fault>(now != before)
+                let row = discovery.check_in(&homes, row, Losses::Doubt, None, &round).await?;
+                Ok::<_, Fault>(row.session.status != before)
             });
         }
         let mut changed = 0;

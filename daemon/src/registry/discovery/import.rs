@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::{iter, mem};
 
@@ -16,7 +16,8 @@ use super::Discovery;
 use super::names::Moves;
 use crate::clock::now;
 use crate::failpoint;
-use crate::providers::{Basis, Found, Gap, Listed, Retention, Version, file_of};
+use crate::providers::head_tail::SCAN_BYTES_MAX;
+use crate::providers::{Basis, Found, Gap, Listed, Reader, Retention, Version, file_of};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::directories::DirCache;
 use crate::registry::homes::gate::LISTING_TIMEOUT;
@@ -139,14 +140,18 @@ impl Discovery {
         (retention, moves): (Option<Retention>, &Moves),
         into: mpsc::Sender<Vec<Row>>,
     ) -> Result<Option<Vec<Gap>>, Fault> {
+        let new_reader = |known: &KnownHome| known.provider.discovery().reader_of(&known.home);
+        let reader = self.homes.ask(known, LISTING_TIMEOUT, new_reader).await?;
+        let Some(reader) = reader else { return Ok(None) };
+        let reader: Arc<dyn Reader> = Arc::from(reader);
         let mut changed = changed.into_iter();
         let batches = iter::from_fn(|| {
             let batch: Vec<_> = changed.by_ref().take(READ_BATCH).collect();
             (!batch.is_empty()).then_some(batch)
         });
         // The next batch is read while this one becomes rows; the order is kept.
-        let mut batches =
-            stream::iter(batches).map(|batch| self.read_batch(known, batch)).buffered(READERS);
+        let read = |batch| self.read_batch(known, Arc::clone(&reader), batch);
+        let mut batches = stream::iter(batches).map(read).buffered(READERS);
         let version = self.homes.version(known.provider, None).await?;
         let mut dirs = DirCache::new();
         let mut unopened = Vec::new();
@@ -203,9 +208,10 @@ impl Discovery {
     async fn read_batch(
         &self,
         known: &KnownHome,
+        reader: Arc<dyn Reader>,
         batch: Vec<Listed>,
     ) -> Result<Option<(Vec<Read>, Vec<Gap>)>, Fault> {
-        let read = move |known: &KnownHome| read_together(known, batch);
+        let read = move |_: &KnownHome| read_together(&*reader, batch);
         self.homes.ask(known, LISTING_TIMEOUT, read).await
     }
 
@@ -272,16 +278,16 @@ fn remember_file(tx: &Transaction<'_>, home_id: i64, file: &Listed) -> store::Re
     files::remember(tx, home_id, location, (stamp.size, stamp.mtime_ns, stamp.inode))
 }
 
-/// Reads a batch; returns files that cannot be opened apart, so that the next sweep tries them
-/// again.
-fn read_together(known: &KnownHome, batch: Vec<Listed>) -> (Vec<Read>, Vec<Gap>) {
+/// Reads a batch; returns files that cannot be opened, or are too large to be read, apart, so that
+/// the next sweep tries them again.
+fn read_together(reader: &dyn Reader, batch: Vec<Listed>) -> (Vec<Read>, Vec<Gap>) {
     let locations: Vec<_> = batch.iter().map(|entry| &*entry.location).collect();
-    let found = known.provider.discovery().read_all(&known.home, &locations);
+    let found = reader.read_all(&locations);
     let (mut read, mut unopened) = (Vec::new(), Vec::new());
     for (entry, found) in batch.into_iter().zip(found) {
         let opened = match found {
             Some(_) => Ok(()),
-            None => File::open(file_of(&entry.location)).map(drop),
+            None => File::open(file_of(&entry.location)).and_then(must_be_readable),
         };
         match opened {
             Ok(()) => read.push((entry, found)),
@@ -291,6 +297,14 @@ fn read_together(known: &KnownHome, batch: Vec<Listed>) -> (Vec<Read>, Vec<Gap>)
         }
     }
     (read, unopened)
+}
+
+/// Fails for a file in which nothing was found, and which is too large to be read whole.
+fn must_be_readable(file: File) -> io::Result<()> {
+    match file.metadata()?.len() > SCAN_BYTES_MAX {
+        true => Err(io::Error::new(ErrorKind::FileTooLarge, "too large to be read")),
+        false => Ok(()),
+    }
 }
 
 /// Turns a transcript's metadata into a row.

@@ -26,6 +26,7 @@ mod gone;
 pub(crate) mod heartbeat;
 pub(crate) mod import;
 mod names;
+mod round;
 mod succession;
 pub(crate) mod sweep;
 pub(crate) mod verdict;

@@ -266,6 +266,7 @@ impl Discovery {
         sweep: &mut Sweep,
     ) -> Result<Option<Trouble>, Fault> {
         let began = sweep.began;
+        self.homes.update(known.id, |state| state.looked_at = Some(began));
         let is_new = seen.is_empty();
         let swept_at = retention.and_then(|it| it.swept_at);
         let folders = listed.iter().filter(|_| swept_at.is_some());

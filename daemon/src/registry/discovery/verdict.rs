@@ -8,8 +8,9 @@ use serde_json::json;
 use sessd_proto::{EventType, Fault, FaultCode, Reason, Session, Status, Timestamp};
 
 use super::Discovery;
+use super::round::Round;
 use crate::clock::now;
-use crate::providers::Verdict;
+use crate::providers::{Reader, Verdict};
 use crate::registry::homes::gate::CHECK_TIMEOUT;
 use crate::registry::homes::{KnownHome, Trouble, bound};
 use crate::store::events;
@@ -49,7 +50,8 @@ impl Discovery {
     /// # Errors
     /// Fails if the registry cannot be read or written, or the session is deleted meanwhile.
     pub(crate) async fn check(self: &Arc<Self>, row: Stored) -> Result<Stored, Fault> {
-        self.check_in(&self.homes.known().await?, row, Losses::Doubt, None).await
+        let (homes, round) = (self.homes.known().await?, Round::default());
+        self.check_in(&homes, row, Losses::Doubt, None, &round).await
     }
 
     /// Like [`Self::check`], for the program that a start with this PATH would run.
@@ -61,10 +63,12 @@ impl Discovery {
         row: Stored,
         path: Option<&str>,
     ) -> Result<Stored, Fault> {
-        self.check_in(&self.homes.known().await?, row, Losses::Doubt, path).await
+        let (homes, round) = (self.homes.known().await?, Round::default());
+        self.check_in(&homes, row, Losses::Doubt, path, &round).await
     }
 
-    /// Like [`Self::check_on`], with the known homes and the rule for losses given.
+    /// Like [`Self::check_on`], with the known homes and the rule for losses given, and with what
+    /// was found out in the same round.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written, or the session is deleted meanwhile.
@@ -74,6 +78,7 @@ impl Discovery {
         row: Stored,
         losses: Losses,
         path: Option<&str>,
+        round: &Round,
     ) -> Result<Stored, Fault> {
         let Some(known) = homes.iter().find(|known| known.id == row.home_id) else {
             return Ok(row);
@@ -81,20 +86,23 @@ impl Discovery {
         let seq = row.seq;
         let mut row = row;
         for _ in 0..ATTEMPTS_MAX {
-            let mut verdict = self.verdict_of(known, &row, path).await?;
+            let mut verdict = self.verdict_in(known, &row, path, round).await?;
             if verdict.status == Status::Expired && row.session.status != Status::Expired {
                 // Look through the whole home first: the session may have moved, or the home may
                 // be in doubt. What a sweep has left in doubt already, the next one judges again.
                 let is_held = || matches!(self.homes.trouble(known.id), Some(Trouble::Held { .. }));
-                if !(is_held() && row.session.reason == Some(Reason::HomeHeld)) {
+                if round.begins_sweep(known.id)
+                    && !(is_held() && row.session.reason == Some(Reason::HomeHeld))
+                {
                     self.sweep_home(known).await?;
-                    row = self.load(seq).await?;
-                    verdict = self.verdict_of(known, &row, path).await?;
+                    round.forget_reader(known.id);
                 }
+                row = self.load(seq).await?;
+                verdict = self.verdict_in(known, &row, path, round).await?;
                 if verdict.status == Status::Expired
                     && losses == Losses::Doubt
                     && is_held()
-                    && !self.is_gone_from_folder(known, &row).await?
+                    && !self.is_gone_from_its_folder(known, &row, round).await?
                 {
                     verdict = Verdict::of(Reason::HomeHeld);
                 }
@@ -122,17 +130,34 @@ impl Discovery {
         row: &Stored,
         path: Option<&str>,
     ) -> Result<Verdict, Fault> {
+        self.verdict_in(known, row, path, &Round::default()).await
+    }
+
+    /// Like [`Self::verdict_of`], with what was found out in the same round.
+    async fn verdict_in(
+        &self,
+        known: &KnownHome,
+        row: &Stored,
+        path: Option<&str>,
+        round: &Round,
+    ) -> Result<Verdict, Fault> {
         if row.location.is_empty() {
             // The provider writes its transcript during the first turn.
             return Ok(Verdict::of(Reason::Starting));
         }
-        let bound = bound(row);
+        if round.is_missing(row) {
+            return Ok(Verdict::EXPIRED);
+        }
+        let (bound, reader) = (bound(row), round.reader(known.id));
         let asked = self.homes.ask(known, CHECK_TIMEOUT, move |known| {
-            known.provider.discovery().check(&known.home, &bound)
+            let new = || Arc::from(known.provider.discovery().reader_of(&known.home));
+            let reader: Arc<dyn Reader> = reader.unwrap_or_else(new);
+            (reader.check(&bound), reader)
         });
-        let Some(verdict) = asked.await? else {
+        let Some((verdict, reader)) = asked.await? else {
             return Ok(Verdict::of(Reason::HomeUnreadable));
         };
+        round.keep_reader(known.id, reader);
         let verdict = self.for_program(known, verdict, path).await?;
         if verdict.status != Status::Active {
             return Ok(verdict);

@@ -69,6 +69,8 @@ pub(crate) struct State {
     /// The parts that could not be read.
     pub(crate) gaps: Arc<[Gap]>,
     pub(crate) retention: Option<Option<(i64, bool)>>,
+    /// The start of the last sweep that listed the home.
+    pub(crate) looked_at: Option<Timestamp>,
     /// The start of the last sweep that listed the home and believed what it saw.
     pub(crate) listed_at: Option<Timestamp>,
 }

@@ -38,11 +38,7 @@ impl Sessions {
             (rows, None)
         };
         let losses = if request.accept_losses { Losses::Accept } else { Losses::Doubt };
-        let homes = self.homes.known().await?;
-        let mut checked = Vec::with_capacity(rows.len());
-        for row in rows {
-            checked.push(self.discovery.check_in(&homes, row, losses, None).await?);
-        }
+        let checked = self.discovery.check_all(rows, losses).await?;
         let sessions = self.writers.with_live(checked).await?;
         let (discovering, unreadable) =
             (!self.discovery.has_swept(), self.homes.unreadable().await?);

@@ -1,0 +1,7 @@
+//! Links `sessctl` without shared libraries.
+
+mod link;
+
+fn main() {
+    link::statically("sessctl");
+}
