@@ -1,5 +1,5 @@
-//! Promise: no transcript, database, prompt or file name makes memory or work unbounded. What is too
-//! large is read as far as needed, or refused with words, and hides nothing else.
+//! Promise: no transcript, database, prompt or file name makes memory or work unbounded. What is
+//! too large is read as far as needed, or refused with words, and hides nothing else.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
@@ -141,7 +141,8 @@ fn write_opencode(sandbox: &Sandbox, change: &str) {
     let database = Connection::open(path).unwrap();
     let tables = "CREATE TABLE session (id TEXT PRIMARY KEY, directory TEXT, time_created INTEGER,
             time_updated INTEGER, title TEXT);
-        CREATE TABLE message (id TEXT PRIMARY KEY, session_id TEXT, time_created INTEGER, data TEXT);
+        CREATE TABLE message (id TEXT PRIMARY KEY, session_id TEXT, time_created INTEGER,
+            data TEXT);
         CREATE TABLE part (id TEXT PRIMARY KEY, message_id TEXT, data TEXT);
         INSERT INTO message VALUES ('m', 's', 1, '{\"role\":\"user\"}');
         INSERT INTO part VALUES ('p', 'm', '{\"text\":\"the prompt\"}');";
@@ -272,7 +273,8 @@ fn line_that_is_too_long_to_be_read_is_refused_with_words() {
     let sandbox = sandbox();
     write_small(&sandbox);
     for (number, provider) in ["claude", "codex", "gemini"].into_iter().enumerate() {
-        insert_hole(&write(&sandbox, provider, number + 1, "the prompt"), 0);
+        let path = write(&sandbox, provider, number + 1, "the prompt");
+        File::create(path).unwrap().set_len(3 << 30).unwrap();
     }
     let found = found(&sandbox);
     let unreadable = (Status::Unknown, Some("transcript_unreadable"));
@@ -368,7 +370,7 @@ fn folder_of_many_long_names_is_listed() {
     let sandbox = sandbox();
     let first = write(&sandbox, "claude", 0, "the prompt");
     let text = fs::read_to_string(&first).unwrap();
-    // The longest name that a file can have; and one that is no text.
+    // The longest name that a file can have; and one that is not text.
     let name = |number: usize| format!("{number:0>249}.jsonl");
     for number in 0..count {
         fs::write(first.with_file_name(name(number)), &text).unwrap();

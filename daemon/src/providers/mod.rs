@@ -45,6 +45,7 @@ pub mod pid_file;
 mod provider;
 pub mod qwen;
 pub mod record;
+pub mod scan;
 mod shorten;
 mod sqlite;
 mod title;
@@ -64,7 +65,7 @@ pub use provider::{
 };
 pub use types::{
     Background, Basis, Bound, FileId, Found, Gap, Home, Listed, Listing, LiveSession, Retention,
-    Stamp, Start, TurnSpec, Unreadable, Verdict, file_of, hides,
+    Stamp, Start, TurnSpec, Unreadable, Verdict, file_of, hides, must_be_readable,
 };
 pub use version::Version;
 

@@ -10,9 +10,10 @@ use sessd_proto::{Kind, Timestamp};
 
 use super::names::{self, Names};
 use super::prompt;
-use crate::providers::head_tail::{self, HeadTail};
+use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::{self, Summary};
 use crate::providers::record::{self, part, records};
+use crate::providers::scan::scan;
 use crate::providers::title::{Best, Prompt};
 use crate::providers::unknown::Kinds;
 use crate::providers::{Found, Verdict};
@@ -365,7 +366,7 @@ pub(super) fn check(path: &Path) -> io::Result<Verdict> {
 fn judge(path: &Path, ends: &HeadTail) -> io::Result<Verdict> {
     let mut found = has_text(ends);
     if !found && !ends.is_whole() {
-        head_tail::scan(path, |line| {
+        scan(path, |line| {
             found = line_has_text(line);
             !found
         })?;

@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::Timestamp;
 
-use crate::providers::head_tail::{self, SCAN_BYTES_MAX};
 use crate::providers::record::{self, part, whole};
+use crate::providers::scan::{SCAN_BYTES_MAX, scan};
 use crate::providers::title::{Best, Noise, Prompt};
 use crate::providers::{file, shorten};
 
@@ -98,7 +98,7 @@ impl Chat {
         if file::open(path)?.1.len() > SCAN_BYTES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        head_tail::scan(path, |line| {
+        scan(path, |line| {
             whole::<Record<'_>>(line).iter().for_each(|record| chat.apply(record));
             chat.messages.len() <= MESSAGES_MAX
         })?;

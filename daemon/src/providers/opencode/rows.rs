@@ -296,7 +296,7 @@ fn last_prompt(connection: &Connection, id: &str) -> rusqlite::Result<Option<Str
     Ok(None)
 }
 
-/// Returns the data of a part; nothing if it is no text.
+/// Returns the data of a part; `None` unless it is text.
 fn part(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<String>> {
     Ok(row.get(0).unwrap_or_default())
 }

@@ -1,6 +1,6 @@
-//! Checks of many sessions at once: what they share is found out once, so that the work is linear
-//! in their number. A transcript that is missing would cost a listing of its home, and one that was
-//! forked a look at every ancestor. Must not know the rules of a verdict.
+//! Checks of many sessions at once: facts that they share are found out once, so that the work is
+//! linear in their number. A transcript that is missing would cost a listing of its home, and one
+//! that was forked a look at every ancestor. Must not know the rules of a verdict.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::store::sessions::{self, Stored};
 /// takes, so that a long round is not spent with listings.
 const FRESH_MS: i64 = 2_000;
 
-/// What the checks of one call have found out. It must not outlive the call, since files change.
+/// Facts that the checks of one call have found out. They must not outlive it, since files change.
 #[derive(Default)]
 pub(crate) struct Round(Mutex<Findings>);
 
