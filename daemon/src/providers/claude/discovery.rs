@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use sessd_proto::Kind;
 
+use super::lineage::Folders;
 use super::transcript::Lineage;
 use super::{Claude, lineage, live, settings, transcript};
 use crate::providers::munged::munged;
 use crate::providers::{
-    Background, Bound, Discovery, Found, Home, Listing, LiveReader, RetentionReader,
+    Background, Bound, Discovery, Found, Home, Listing, LiveReader, Reader, RetentionReader,
     TranscriptFinder, Unreadable, Verdict, listing,
 };
 
@@ -30,23 +31,11 @@ impl Discovery for Claude {
     }
 
     fn read(&self, home: &Home, location: &str) -> Option<Found> {
-        let place = Place::of(home, location)?;
-        let (mut found, lineage) = transcript::read(Path::new(location))?;
-        // A copy in the folder of another project begins with the records of the first.
-        let last = found.facts.cwd.as_deref().filter(|cwd| munged(cwd) == place.scope);
-        if let Some(last) = last.filter(|_| munged(&found.facts.launch_dir) != place.scope) {
-            found.facts.launch_dir = last.to_owned();
-        }
-        found.facts.provider_session_id = place.stem;
-        found.facts.scope = place.scope;
-        if place.is_subagent {
-            found.facts.kind = Kind::Subagent;
-            found.parent = place.parent;
-            found.verdict = Verdict::SUBAGENT;
-        } else {
-            add_lineage(home, Path::new(location), lineage, &mut found);
-        }
-        Some(found)
+        read(home, location, &Folders::default())
+    }
+
+    fn reader(&self, home: &Home) -> Option<Box<dyn Reader>> {
+        Some(Box::new(Transcripts { home: home.clone(), folders: Folders::default() }))
     }
 
     fn check(&self, home: &Home, bound: &Bound) -> Verdict {
@@ -85,13 +74,49 @@ impl Discovery for Claude {
     }
 }
 
+/// Reads transcripts of a home, and once what is beside copies of others.
+struct Transcripts {
+    home: Home,
+    folders: Folders,
+}
+
+impl Reader for Transcripts {
+    fn read_all(&self, locations: &[&str]) -> Vec<Option<Found>> {
+        locations.iter().map(|location| read(&self.home, location, &self.folders)).collect()
+    }
+
+    fn check(&self, bound: &Bound) -> Verdict {
+        Claude.check(&self.home, bound)
+    }
+}
+
+fn read(home: &Home, location: &str, folders: &Folders) -> Option<Found> {
+    let place = Place::of(home, location)?;
+    let (mut found, lineage) = transcript::read(Path::new(location))?;
+    // A copy in the folder of another project begins with the records of the first.
+    let last = found.facts.cwd.as_deref().filter(|cwd| munged(cwd) == place.scope);
+    if let Some(last) = last.filter(|_| munged(&found.facts.launch_dir) != place.scope) {
+        found.facts.launch_dir = last.to_owned();
+    }
+    found.facts.provider_session_id = place.stem;
+    found.facts.scope = place.scope;
+    if place.is_subagent {
+        found.facts.kind = Kind::Subagent;
+        found.parent = place.parent;
+        found.verdict = Verdict::SUBAGENT;
+    } else {
+        add_lineage(home, Path::new(location), lineage, folders, &mut found);
+    }
+    Some(found)
+}
+
 /// Adds where a conversation came from and where it went on. Its title does not stand twice in a
 /// list: the conversation that a person is in keeps it, and any other is marked.
-fn add_lineage(home: &Home, path: &Path, lineage: Lineage, found: &mut Found) {
+fn add_lineage(home: &Home, path: &Path, lineage: Lineage, folders: &Folders, found: &mut Found) {
     let Lineage { opening, continued_in } = lineage;
     let id = found.facts.provider_session_id.clone();
     let last_activity = found.facts.last_activity;
-    let origin = opening.and_then(|it| lineage::origin(home, path, &it, last_activity));
+    let origin = opening.and_then(|it| lineage::origin(home, path, &it, last_activity, folders));
     let mark = match (&continued_in, &origin) {
         (Some(next), _) => Some(format!("continued in {}", next.get(..8).unwrap_or(next))),
         (None, Some(origin)) if !origin.goes_on => Some("copy".to_owned()),

@@ -2,13 +2,15 @@
 //! in it. A copy has the records of its original under their own ids, and names it nowhere; only
 //! the original may say where it goes on, and a file of the job that got the copy when it was made.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 use sessd_proto::Timestamp;
 
-use super::transcript::{self, Opening};
+use super::transcript::{self, Lineage, Opening};
 use crate::providers::{Home, Listing, file};
 
 /// Transcripts of one folder that are compared with a copy, the newest first.
@@ -44,12 +46,45 @@ fn read_job(home: &Path, job: &str) -> Option<Job> {
     serde_json::from_str(&file::settings(&path)?).ok()
 }
 
+/// Folders with copies, each of which is read once.
+#[derive(Default)]
+pub(super) struct Folders(Mutex<HashMap<PathBuf, Arc<[Other]>>>);
+
+/// A transcript that a copy in the same folder may be of.
+struct Other {
+    path: PathBuf,
+    /// The id of its first message.
+    uuid: String,
+    continued_in: Option<String>,
+    born: Option<Timestamp>,
+}
+
+impl Folders {
+    /// Returns the newest transcripts in the folder of one.
+    fn around(&self, path: &Path) -> Option<Arc<[Other]>> {
+        let folder = path.parent()?.to_owned();
+        let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = folders.entry(folder).or_insert_with_key(|folder| {
+            newest(folder).into_iter().filter_map(Other::read).collect()
+        });
+        Some(Arc::clone(others))
+    }
+}
+
+impl Other {
+    fn read(path: PathBuf) -> Option<Self> {
+        let Lineage { opening, continued_in } = transcript::lineage(&path)?;
+        Some(Self { uuid: opening?.uuid, continued_in, born: time_of_birth(&path), path })
+    }
+}
+
 /// Returns the origin of a transcript, if it is a copy of another one in its folder.
 pub(super) fn origin(
     home: &Home,
     path: &Path,
     opening: &Opening,
     last_activity: Timestamp,
+    folders: &Folders,
 ) -> Option<Origin> {
     let stem = path.file_stem()?.to_str()?;
     let job = read_job(&home.path, stem.get(..8)?).filter(|job| job.session_id == stem);
@@ -61,16 +96,15 @@ pub(super) fn origin(
     if !is_copy {
         return None;
     }
-    let sharing: Vec<PathBuf> = newest(path)
-        .into_iter()
-        .filter(|other| transcript::opening(other).is_some_and(|it| it.uuid == opening.uuid))
-        .collect();
-    let points_here = |other: &&PathBuf| transcript::continued_in(other).as_deref() == Some(stem);
-    let pointing = sharing.iter().find(points_here);
+    let others = folders.around(path)?;
+    let is_sharing = |other: &&Other| other.path != path && other.uuid == opening.uuid;
+    let sharing: Vec<&Other> = others.iter().filter(is_sharing).collect();
+    let pointing = sharing.iter().find(|other| other.continued_in.as_deref() == Some(stem));
     // Without a pointer: the one that was there first, of those that were there before.
-    let is_older = |other: &&PathBuf| time_of_birth(other) < time_of_birth(path);
-    let oldest = || sharing.iter().filter(is_older).min_by_key(|other| time_of_birth(other));
-    let parent = pointing.or_else(oldest)?.file_stem()?.to_str()?.to_owned();
+    let born = time_of_birth(path);
+    let older = sharing.iter().filter(|other| other.born < born);
+    let origin = pointing.or_else(|| older.min_by_key(|other| other.born))?;
+    let parent = origin.path.file_stem()?.to_str()?.to_owned();
     let went_on = || job.as_ref().is_some_and(|job| job.interactive_lineage);
     Some(Origin { parent, goes_on: pointing.is_some() || went_on() })
 }
@@ -81,15 +115,12 @@ fn time_of_birth(path: &Path) -> Option<Timestamp> {
     Some(Timestamp(i64::try_from(since.as_millis()).ok()?))
 }
 
-/// Returns the other transcripts in the folder of one, the newest first.
-fn newest(path: &Path) -> Vec<PathBuf> {
+/// Returns the transcripts in a folder, the newest first.
+fn newest(folder: &Path) -> Vec<PathBuf> {
     let mut listing = Listing::default();
-    if let Some(folder) = path.parent() {
-        let entries = listing.entries(folder);
-        listing.walk(entries, 0, |name| name.ends_with(".jsonl"));
-    }
+    let entries = listing.entries(folder);
+    listing.walk(entries, 0, |name| name.ends_with(".jsonl"));
     let mut listed = listing.transcripts;
-    listed.retain(|it| Path::new(&it.location) != path);
     listed.sort_unstable_by_key(|it| std::cmp::Reverse(it.stamp.mtime_ns));
     listed.truncate(COMPARED_MAX);
     listed.into_iter().map(|it| it.location.into()).collect()
@@ -131,7 +162,8 @@ mod tests {
 
         fn origin(&self, id: &str) -> Option<Origin> {
             let home = Home { path: self.root.path().to_owned(), env: [].into() };
-            origin(&home, &self.path(id), &transcript::opening(&self.path(id))?, Timestamp(0))
+            let Lineage { opening, .. } = transcript::lineage(&self.path(id))?;
+            origin(&home, &self.path(id), &opening?, Timestamp(0), &Folders::default())
         }
     }
 
@@ -158,12 +190,13 @@ mod tests {
         scene.write(NEW, &[queued_later()], &[]);
         let origin = Origin { parent: OLD.to_owned(), goes_on: true };
         assert_eq!(scene.origin(NEW), Some(origin));
-        assert_eq!(transcript::continued_in(&scene.path(OLD)).as_deref(), Some(NEW));
+        let continued_in = || transcript::lineage(&scene.path(OLD)).unwrap().continued_in;
+        assert_eq!(continued_in().as_deref(), Some(NEW));
         // The person has gone back and said more in the original.
         let more = json!({ "type": "user", "uuid": "u2", "timestamp": "2026-01-03T00:00:00Z",
             "message": { "role": "user", "content": "more" } });
         scene.write(OLD, &[], &[pointer, more]);
-        assert_eq!(transcript::continued_in(&scene.path(OLD)), None);
+        assert_eq!(continued_in(), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! limit of ten years. The CLI takes one `--settings` only, a file or JSON: if the launch has
 //! one already, the limit is added to it, unless it has a limit of its own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -98,7 +98,7 @@ pub(super) fn retention(home: &Home) -> Option<Retention> {
 /// be predicted.
 fn cleanup_days(settings: &Path) -> Option<i64> {
     const DEFAULT: i64 = 30;
-    let bytes = match file::small(settings) {
+    let bytes = match File::open(settings).and_then(file::whole) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(DEFAULT),
         read => read.ok()?,
     };

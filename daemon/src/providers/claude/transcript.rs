@@ -309,21 +309,18 @@ fn is_late(line: &[u8]) -> bool {
         || (jsonl::has_any(line, &[b"\"user\""]) && !jsonl::has_any(line, &[b"\"tool_result\""]))
 }
 
-/// Returns the session in which the conversation of a transcript goes on.
-pub(super) fn continued_in(path: &Path) -> Option<String> {
-    Tail::of(&HeadTail::read(path, SIDE_BYTES).ok()?).continued_in
-}
-
-/// Returns the first message of a transcript.
-pub(super) fn opening(path: &Path) -> Option<Opening> {
-    Head::of(&HeadTail::read(path, SIDE_BYTES).ok()?).opening
-}
-
 /// The relations of a conversation to others, as its transcript shows them.
 pub(super) struct Lineage {
     pub(super) opening: Option<Opening>,
     /// The session in which the conversation goes on.
     pub(super) continued_in: Option<String>,
+}
+
+/// Returns the lineage of a transcript, as far as its first and its last records show it.
+pub(super) fn lineage(path: &Path) -> Option<Lineage> {
+    let ends = HeadTail::read(path, SIDE_BYTES).ok()?;
+    let opening = Head::of(&ends).opening;
+    Some(Lineage { opening, continued_in: Tail::of(&ends).continued_in })
 }
 
 /// Returns the metadata of a transcript, without the facts in its path, and its lineage.

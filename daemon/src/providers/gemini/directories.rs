@@ -116,7 +116,7 @@ fn marked(folder: &Path) -> Option<String> {
 }
 
 /// Returns the keys of an object in a file, and the values that are text.
-fn keys(path: &PathBuf, pointer: &str) -> Vec<(String, Option<String>)> {
+fn keys(path: &Path, pointer: &str) -> Vec<(String, Option<String>)> {
     let value =
         file::small(path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let object = value.as_ref().and_then(|value| value.pointer(pointer)?.as_object());

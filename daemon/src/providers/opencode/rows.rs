@@ -155,7 +155,7 @@ pub(super) fn found(connection: &Connection, ids: &[&str]) -> rusqlite::Result<V
             None => Ok(Some(unreadable(id))),
         }
     };
-    ids.iter().map(|id| read(id)).collect()
+    ids.iter().map(read).collect()
 }
 
 /// Returns a session of which no more is known than that it is there.
