@@ -88,7 +88,8 @@ impl Discovery {
     }
 
     /// Sweeps the homes in which transcripts of these sessions are missing, unless an earlier page
-    /// has listed them a moment ago, and notes which are missing after that. Returns the sessions as they are then.
+    /// has listed them a moment ago, and notes which are missing after that. Returns the sessions
+    /// as they are then.
     async fn find_missing(
         self: &Arc<Self>,
         homes: &[KnownHome],
