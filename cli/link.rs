@@ -1,5 +1,5 @@
-//! Links a program without shared libraries where that is possible. Loading two of them takes longer
-//! than most commands of `sessctl`. Used by build scripts; knows no package.
+//! Links a program without shared libraries where that is possible: loading two of them takes
+//! longer than most commands of `sessctl`. Used by build scripts; knows no package.
 //!
 //! The flag `crt-static` would do the same, but Cargo passes it to procedural macros too, which
 //! cannot be built with it. So the compiler's linker is told where each library is: the names in

@@ -34,13 +34,16 @@ pub(crate) fn whole_process(sandbox: &Sandbox, at: &str, with_peers: bool) {
     let mut subjects = vec![
         process("true", sandbox, "true", &[]),
         process("list", sandbox, BINARIES.sessctl, &["list"]),
+        process("version", sandbox, BINARIES.sessctl, &["--version"]),
     ];
     let peers = if with_peers { peers::talking_to_a_daemon(sandbox) } else { Vec::new() };
     subjects.extend(peers);
     let times = medians(&mut subjects, ROUNDS);
     let measured = format!("{:.2} × ({})", ratio(times[1], times[0]), ms(times[1]));
     row("`sessctl list` of 50 ÷ `true`", at, &measured, "≤ 2.5");
-    for (subject, time) in subjects.iter().zip(&times).skip(2) {
+    let measured = format!("{:.2} × ({})", ratio(times[2], times[0]), ms(times[2]));
+    row("`sessctl --version` ÷ `true`", at, &measured, "");
+    for (subject, time) in subjects.iter().zip(&times).skip(3) {
         let measured = format!("{:.2} × ({})", ratio(times[1], *time), ms(*time));
         row(&format!("`sessctl list` ÷ `{}`", subject.name), at, &measured, "< 1");
     }

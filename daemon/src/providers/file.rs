@@ -34,8 +34,16 @@ const SMALL_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Fails if the file cannot be opened or read, if it is too large, and for anything but a regular
 /// file.
 pub(super) fn small(path: &Path) -> io::Result<Vec<u8>> {
+    whole(open(path)?.0)
+}
+
+/// Returns the bytes of an open file that the CLI reads whole.
+///
+/// # Errors
+/// Fails if the file cannot be read or is too large.
+pub(super) fn whole(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    open(path)?.0.take(SMALL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    file.take(SMALL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SMALL_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
     }

@@ -1,5 +1,4 @@
-//! Reads the head and the tail of a large line-oriented file, or scans its lines one by one.
-//! Knows no format and no provider.
+//! Reads the head and the tail of a large line-oriented file. Knows no format and no provider.
 //!
 //! A transcript may be 3 GB, but the metadata of a session is in few of its lines: where and when
 //! it started is at the head; the last activity, the model and the title are at the tail. So a
@@ -14,7 +13,7 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
 use std::{iter, mem};
 
@@ -22,20 +21,15 @@ use memchr::{memchr, memmem, memrchr};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, pread};
 
+use super::scan::WHOLE_LINE_BYTES_MAX;
 use super::shorten::Shortener;
 use super::{Stamp, file};
 
 /// Head and tail grow up to this size each, in bytes.
 const SIDE_BYTES_MAX: usize = 8 << 20;
 
-/// Longer lines are shortened while they are read, in bytes.
-const WHOLE_LINE_BYTES_MAX: usize = 1 << 20;
-
 /// Longer lines are not read, in bytes: Node.js has no longer strings.
 const LINE_BYTES_MAX: u64 = 512 << 20;
-
-/// Most bytes that [`scan`] reads: a second or two.
-pub const SCAN_BYTES_MAX: u64 = 1 << 30;
 
 /// Most bytes before the tail in which [`HeadTail::search_back`] should look.
 pub const SEARCH_BYTES_MAX: u64 = 256 << 10;
@@ -134,16 +128,21 @@ impl HeadTail {
             read.too_long |= end.is_none();
             read.head.truncate(end.map_or(0, |end| end + 1));
         }
-        let start = line_start(&file, size.saturating_sub(side))?;
-        read.too_long |= start.is_none();
-        let mut at = start.unwrap_or(size);
-        read.tail_bytes = size - at;
+        let place = size.saturating_sub(side);
+        let start = line_start(&file, place)?;
+        let mut at = start.unwrap_or(place);
         let mut shortener = Shortener::default();
         while at < size {
             let piece = read_at(&file, at, PIECE_BYTES as usize)?;
             shortener.push(&piece, &mut read.tail);
             at += PIECE_BYTES;
         }
+        if start.is_none() {
+            let end = memchr(b'\n', &read.tail).map(|end| end + 1);
+            read.too_long |= end.is_none_or(|end| end == read.tail.len());
+            read.tail.drain(..end.unwrap_or(read.tail.len()));
+        }
+        read.tail_bytes = size - start.unwrap_or(size - read.tail.len() as u64);
         read.replace_garbage();
         Ok(read)
     }
@@ -219,7 +218,7 @@ impl HeadTail {
         !self.replaced
     }
 
-    /// True if the first or the last line is too long to be read, whoever wrote it.
+    /// True if the first or the last line is too long to be read.
     #[must_use]
     pub fn is_too_long(&self) -> bool {
         self.too_long
@@ -312,75 +311,6 @@ impl HeadTail {
     }
 }
 
-/// Passes every line to `each` until it returns false, one line in memory at a time. Long lines
-/// are shortened.
-///
-/// # Errors
-/// Fails if the file cannot be opened or read, for anything but a regular file, and after
-/// [`SCAN_BYTES_MAX`].
-pub fn scan(path: &Path, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 16, file::open(path)?.0).take(SCAN_BYTES_MAX);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let count =
-            reader.by_ref().take(WHOLE_LINE_BYTES_MAX as u64).read_until(b'\n', &mut line)?;
-        if count == WHOLE_LINE_BYTES_MAX && line.last() != Some(&b'\n') {
-            shorten_line(&mut reader, &mut line)?;
-        }
-        if reader.limit() == 0 {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        if count == 0 {
-            return Ok(());
-        }
-        // Bytes that are not UTF-8 are replaced, as the CLIs do.
-        let text = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(&line));
-        if !each(text.as_bytes()) {
-            return Ok(());
-        }
-    }
-}
-
-/// True if the first bytes of a file, up to a limit, are UTF-8. Reads one piece at a time.
-///
-/// # Errors
-/// Fails if the file cannot be opened or read, and for anything but a regular file.
-pub fn is_text(path: &Path, limit: u64) -> io::Result<bool> {
-    let mut file = file::open(path)?.0.take(limit);
-    let mut piece = Vec::new();
-    loop {
-        let rest = piece.len();
-        if file.by_ref().take(PIECE_BYTES).read_to_end(&mut piece)? == 0 {
-            // A character that the limit cuts is not judged.
-            return Ok(rest == 0 || file.limit() == 0);
-        }
-        match std::str::from_utf8(&piece) {
-            Ok(_) => piece.clear(),
-            Err(error) if error.error_len().is_none() => drop(piece.drain(..error.valid_up_to())),
-            Err(_) => return Ok(false),
-        }
-    }
-}
-
-/// Shortens a line of which only the beginning was read, and reads its rest.
-fn shorten_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<()> {
-    let mut shortener = Shortener::default();
-    let beginning = mem::take(line);
-    shortener.push(&beginning, line);
-    drop(beginning);
-    loop {
-        let buffer = reader.fill_buf()?;
-        let end = memchr(b'\n', buffer).map(|end| end + 1);
-        let used = end.unwrap_or(buffer.len());
-        shortener.push(&buffer[..used], line);
-        reader.consume(used);
-        if end.is_some() || used == 0 {
-            return Ok(());
-        }
-    }
-}
-
 /// Returns where the line starts that has a place in a file; `None` if that is too far away.
 fn line_start(file: &File, place: u64) -> io::Result<Option<u64>> {
     let limit = place.saturating_sub(LINE_BYTES_MAX);
@@ -421,139 +351,4 @@ fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    fn lines<'a>(lines: impl Iterator<Item = &'a [u8]>) -> Vec<String> {
-        lines.map(|line| String::from_utf8_lossy(line).into_owned()).collect()
-    }
-
-    #[test]
-    fn head_and_tail_are_cut_at_line_ends() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs::write(&path, "one\ntwo\nthree\nfour\n").unwrap();
-        let read = HeadTail::read(&path, 6).unwrap();
-        assert!(!read.is_whole());
-        assert_eq!(lines(read.head()), ["one"]);
-        assert_eq!(lines(read.tail_reversed()), ["four"]);
-        let stream = fs::read(&path).unwrap();
-        let read = HeadTail::of_stream(&*stream, 6, 100).unwrap();
-        assert_eq!(lines(read.head()), ["one", "two"]);
-        assert_eq!(lines(read.tail_reversed()), ["four"]);
-        assert!(HeadTail::of_stream(&*stream, 5, 17).is_err());
-    }
-
-    #[test]
-    fn line_far_before_the_tail_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let find = |before: usize, after: usize| {
-            let [before, after] = [before, after].map(|length| "x".repeat(length));
-            fs::write(&path, format!("a KEY 1\n{before}\na KEY 2\n{after}\nend\n")).unwrap();
-            let read = HeadTail::read(&path, 16).unwrap();
-            let mut found = Vec::new();
-            let mut add = |line: &[u8]| found.push(String::from_utf8_lossy(line).into_owned());
-            read.search_back(&path, SEARCH_BYTES_MAX, &[b"KEY", b"MORE"], &mut add).unwrap();
-            found
-        };
-        for after in [0, 100, 60_000, (64 << 10) - 20, (64 << 10) - 10, 64 << 10, 250_000] {
-            assert_eq!(find(100, after), ["a KEY 2"], "{after}");
-        }
-        assert!(find(100, 300_000).is_empty());
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_are_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs::write(&path, b"a\xff\xfeb\nc\n").unwrap();
-        let read = HeadTail::read(&path, 100).unwrap();
-        assert_eq!(lines(read.head()), ["a\u{fffd}\u{fffd}b", "c"]);
-        assert!(!read.is_utf8());
-        let mut scanned = Vec::new();
-        scan(&path, |line| {
-            scanned.push(String::from_utf8(line.to_vec()).unwrap());
-            true
-        })
-        .unwrap();
-        assert_eq!(scanned, lines(read.head()).into_iter().collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn bytes_that_are_not_text_are_found_anywhere() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let mut bytes = "é".repeat(70_000).into_bytes();
-        bytes.insert(0, b'a');
-        fs::write(&path, &bytes).unwrap();
-        assert!(is_text(&path, u64::MAX).unwrap() && is_text(&path, 2).unwrap());
-        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
-        assert!(!is_text(&path, u64::MAX).unwrap());
-        bytes[100_000] = 0xff;
-        fs::write(&path, &bytes).unwrap();
-        assert!(!is_text(&path, u64::MAX).unwrap() && is_text(&path, 99_999).unwrap());
-    }
-
-    #[test]
-    fn record_larger_than_the_first_read_is_found_by_growing() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs::write(&path, format!("{}\n{}\n", "a".repeat(50), "b".repeat(50))).unwrap();
-        let read = HeadTail::read(&path, 8).unwrap();
-        assert!(!read.is_whole() && read.head().next().is_none());
-        let read =
-            HeadTail::grow(&path, 8, |read| read.head().count(), |_, lines| *lines > 0).unwrap().0;
-        assert_eq!(lines(read.tail_reversed()), ["b".repeat(50), "a".repeat(50)]);
-    }
-
-    #[test]
-    fn line_of_any_size_is_read_with_its_strings_cut() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        let long = |name: &str| format!("{{\"{name}\":\"{}\"}}", "x".repeat(9 << 20));
-        let small = "{}\n".repeat(9 << 19);
-        let names = |lines: &mut dyn Iterator<Item = &[u8]>| {
-            let name = |line: &[u8]| line.get(2..3).map(|it| String::from_utf8_lossy(it).into());
-            lines.filter_map(name).collect::<Vec<String>>()
-        };
-        let ends = |text: &str| {
-            fs::write(&path, text).unwrap();
-            let (ends, ()) = HeadTail::grow(&path, 8, |_| (), |_, ()| false).unwrap();
-            assert!(ends.head.len() + ends.tail.len() < 17 << 20 && !ends.is_too_long());
-            (names(&mut ends.head()), names(&mut ends.tail_reversed()))
-        };
-        for end in ["", "\n"] {
-            let (head, tail) = ends(&format!("{}\n{small}{}{end}", long("a"), long("b")));
-            assert_eq!((head, tail), (vec!["a".to_owned()], vec!["b".to_owned()]));
-        }
-        let (head, tail) = ends(&format!("{small}{}\n{small}", long("a")));
-        assert_eq!((head.len(), tail.len()), (0, 0), "nothing is read in between");
-        let mut scanned = Vec::new();
-        let scan_line = |line: &[u8]| {
-            scanned.push(line.len());
-            true
-        };
-        fs::write(&path, format!("{}\n{{}}\n{}", long("a"), long("b"))).unwrap();
-        scan(&path, scan_line).unwrap();
-        assert!(scanned.len() == 3 && scanned[1] == 2 && scanned[0].max(scanned[2]) < 1 << 20);
-        let stream = format!("{}\n{small}{}\n", long("a"), long("b"));
-        let read = HeadTail::of_stream(stream.as_bytes(), 100_000, u64::MAX - 1).unwrap();
-        assert_eq!(names(&mut read.head()), ["a"]);
-        assert_eq!(names(&mut read.tail_reversed()), ["b"]);
-    }
-
-    #[test]
-    fn line_that_is_too_long_to_be_read_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        // A hole takes no room on the disk.
-        File::create(&path).unwrap().set_len(3 << 30).unwrap();
-        let (ends, ()) = HeadTail::grow(&path, 8, |_| (), |_, ()| false).unwrap();
-        assert!(ends.is_too_long());
-        let scanned = scan(&path, |_| true).unwrap_err();
-        assert_eq!(scanned.kind(), io::ErrorKind::FileTooLarge);
-    }
-}
+mod tests;

@@ -46,6 +46,7 @@ pub mod pid_file;
 mod provider;
 pub mod qwen;
 pub mod record;
+pub mod scan;
 mod shorten;
 mod sqlite;
 mod title;
@@ -65,7 +66,7 @@ pub use provider::{
 };
 pub use types::{
     Background, Basis, Bound, FileId, Found, Gap, Hidden, Home, Listed, Listing, LiveSession,
-    Retention, Stamp, Start, TurnSpec, Unreadable, Verdict, file_of,
+    Retention, Stamp, Start, TurnSpec, Unreadable, Verdict, file_of, must_be_readable,
 };
 pub use version::Version;
 

@@ -2,13 +2,14 @@
 //! Plain data; knows no provider.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sessd_proto::{Facts, Live, Reason, Status, Timestamp};
 
+use super::scan::SCAN_BYTES_MAX;
 use super::{Launch, Version};
 
 /// A directory a provider keeps its data in, and the environment that selects it.
@@ -78,6 +79,17 @@ impl<'g> Hidden<'g> {
 #[must_use]
 pub fn file_of(location: &str) -> &str {
     location.rsplit_once('#').map_or(location, |(file, _)| file)
+}
+
+/// Checks why nothing was found in the file at a location.
+///
+/// # Errors
+/// Fails if it cannot be opened, and if it is too large to be read whole.
+pub fn must_be_readable(location: &str) -> io::Result<()> {
+    match File::open(file_of(location))?.metadata()?.len() > SCAN_BYTES_MAX {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "too large to be read")),
+        false => Ok(()),
+    }
 }
 
 /// One transcript as a directory listing shows it; its content has not been read.

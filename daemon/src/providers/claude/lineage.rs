@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sessd_proto::Timestamp;
 
-use super::transcript::{self, Opening};
+use super::transcript::{self, Lineage, Opening};
 use crate::providers::{Home, Listing, file};
 
 /// Transcripts of one folder that are compared with its copies, the newest first.
@@ -56,8 +56,8 @@ pub(super) struct Siblings {
 struct Sibling {
     path: PathBuf,
     born: Option<Timestamp>,
-    /// The session in which it goes on; `None` if that was not read yet.
-    continued_in: Option<Option<String>>,
+    /// The session in which it goes on.
+    continued_in: Option<String>,
 }
 
 impl Siblings {
@@ -81,8 +81,8 @@ impl Siblings {
         }
         let sharing = self.sharing(path, &opening.uuid)?;
         let pointing = sharing
-            .iter_mut()
-            .position(|other| other.path != path && other.continued_in().as_deref() == Some(stem));
+            .iter()
+            .position(|other| other.path != path && other.continued_in.as_deref() == Some(stem));
         let goes_on = pointing.is_some() || job.is_some_and(|job| job.interactive_lineage);
         let parent = match pointing {
             Some(at) => &sharing[at].path,
@@ -97,21 +97,14 @@ impl Siblings {
         if !self.folders.contains_key(folder) {
             let mut by_opening: HashMap<String, Vec<Sibling>> = HashMap::new();
             for path in newest(folder) {
-                if let Some(opening) = transcript::opening(&path) {
-                    let born = time_of_birth(&path);
-                    let sibling = Sibling { path, born, continued_in: None };
-                    by_opening.entry(opening.uuid).or_default().push(sibling);
-                }
+                let Some(lineage) = transcript::lineage(&path) else { continue };
+                let Lineage { opening: Some(opening), continued_in } = lineage else { continue };
+                let sibling = Sibling { born: time_of_birth(&path), path, continued_in };
+                by_opening.entry(opening.uuid).or_default().push(sibling);
             }
             self.folders.insert(folder.to_owned(), by_opening);
         }
         self.folders.get_mut(folder)?.get_mut(uuid)
-    }
-}
-
-impl Sibling {
-    fn continued_in(&mut self) -> &Option<String> {
-        self.continued_in.get_or_insert_with(|| transcript::continued_in(&self.path))
     }
 }
 
@@ -190,7 +183,8 @@ mod tests {
             if let Some(sharing) = siblings.sharing(&path, "u1") {
                 sharing.iter_mut().filter(|it| it.path != path).for_each(|it| it.born = None);
             }
-            siblings.origin(&home, &path, &transcript::opening(&path)?, Timestamp(0))
+            let opening = transcript::lineage(&path)?.opening?;
+            siblings.origin(&home, &path, &opening, Timestamp(0))
         }
     }
 
@@ -216,12 +210,13 @@ mod tests {
         scene.write(NEW, &[queued_later()], &[]);
         let origin = Origin { parent: OLD.to_owned(), goes_on: true };
         assert_eq!(scene.origin(NEW), Some(origin));
-        assert_eq!(transcript::continued_in(&scene.path(OLD)).as_deref(), Some(NEW));
+        let continued_in = || transcript::lineage(&scene.path(OLD)).unwrap().continued_in;
+        assert_eq!(continued_in().as_deref(), Some(NEW));
         // The person has gone back and said more in the original.
         let more = json!({ "type": "user", "uuid": "u2", "timestamp": "2026-01-03T00:00:00Z",
             "message": { "role": "user", "content": "more" } });
         scene.write(OLD, &[], &[pointer, more]);
-        assert_eq!(transcript::continued_in(&scene.path(OLD)), None);
+        assert_eq!(continued_in(), None);
     }
 
     #[test]

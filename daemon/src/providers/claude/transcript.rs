@@ -10,10 +10,11 @@ use sessd_proto::{Kind, Timestamp};
 
 use super::names::{self, Names};
 use super::prompt;
-use crate::providers::head_tail::{self, HeadTail};
+use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::{self, Summary};
 use crate::providers::lenient;
 use crate::providers::record::{self, part, records};
+use crate::providers::scan::scan;
 use crate::providers::title::{Best, Prompt};
 use crate::providers::unknown::Kinds;
 use crate::providers::{Found, Verdict, Version};
@@ -312,21 +313,18 @@ fn is_late(line: &[u8]) -> bool {
         || (jsonl::has_any(line, &[b"\"user\""]) && !jsonl::has_any(line, &[b"\"tool_result\""]))
 }
 
-/// Returns the session in which the conversation of a transcript goes on.
-pub(super) fn continued_in(path: &Path) -> Option<String> {
-    Tail::of(&HeadTail::read(path, SIDE_BYTES).ok()?).continued_in
-}
-
-/// Returns the first message of a transcript.
-pub(super) fn opening(path: &Path) -> Option<Opening> {
-    Head::of(&HeadTail::read(path, SIDE_BYTES).ok()?).opening
-}
-
 /// The relations of a conversation to others, as its transcript shows them.
 pub(super) struct Lineage {
     pub(super) opening: Option<Opening>,
     /// The session in which the conversation goes on.
     pub(super) continued_in: Option<String>,
+}
+
+/// Returns the lineage of a transcript, as far as its first and its last records show it.
+pub(super) fn lineage(path: &Path) -> Option<Lineage> {
+    let ends = HeadTail::read(path, SIDE_BYTES).ok()?;
+    let opening = Head::of(&ends).opening;
+    Some(Lineage { opening, continued_in: Tail::of(&ends).continued_in })
 }
 
 /// Returns the metadata of a transcript, without the facts in its path, and its lineage.
@@ -375,7 +373,7 @@ fn judge(path: &Path, ends: &HeadTail) -> io::Result<Verdict> {
     };
     let goes_on = ends.head().all(&mut add) && ends.tail_reversed().all(&mut add);
     if goes_on && !ends.is_whole() {
-        head_tail::scan(path, add)?;
+        scan(path, add)?;
     }
     Ok(match found {
         Words::Dated => Verdict::ACTIVE,

@@ -1,7 +1,7 @@
-//! The rollouts that forks need. A fork holds only what came after it, so each of its ancestors must
-//! exist and be at least as long as it was then. Forks of forks make chains of any length, and many
-//! forks share their ancestors: each rollout is read once, whatever is forked from it. Knows no
-//! settings.
+//! The rollouts that forks need. A fork holds only what came after it, so each of its ancestors
+//! must exist and be at least as long as it was then. Forks of forks make chains of any length, and
+//! many forks share their ancestors: each rollout is read once, however many forks need it. Knows
+//! no settings.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::providers::{Discovery, Home, Listed, Unreadable};
 pub(super) struct Ancestors {
     home: Home,
     all: OnceLock<Result<All, Unreadable>>,
-    /// What was found out, by the ids of the rollouts.
+    /// The ancestors that were read, by id.
     known: Mutex<HashMap<String, Ancestor>>,
 }
 
@@ -34,7 +34,7 @@ struct All {
 struct Ancestor {
     /// Its length in unpacked bytes; `None` if it is packed.
     size: Option<u64>,
-    /// Why the CLI would refuse whatever is forked from it.
+    /// The reason for which the CLI would refuse every fork of it.
     fault: Option<Reason>,
 }
 

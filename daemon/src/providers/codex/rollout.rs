@@ -11,9 +11,10 @@ use sessd_proto::{Kind, Reason, Timestamp};
 
 use super::format::{self, Format};
 use super::talk::{self, Talk};
-use crate::providers::head_tail::{self, HeadTail};
+use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::{Summary, has_any};
 use crate::providers::record::{part, records};
+use crate::providers::scan;
 use crate::providers::title::Best;
 use crate::providers::unknown::Kinds;
 use crate::providers::{Found, Stamp, file};
@@ -183,14 +184,14 @@ impl Rollout {
         }
         let Format { is_numbered, has_context, .. } = self.format;
         if !has_context {
-            head_tail::scan(path, |line| {
+            scan::scan(path, |line| {
                 self.format.has_context = format::has_context(line, is_numbered);
                 !self.format.has_context
             })?;
         }
         self.is_whole = true;
         if self.format.is_text {
-            self.format.is_text = head_tail::is_text(path, limit)?;
+            self.format.is_text = scan::is_text(path, limit)?;
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ impl Chat {
         leaves.collect(store, root, DEPTH_MAX)?;
         for id in &leaves.first {
             let Some(leaf) = leaf(store, id)? else {
-                // Whoever wrote it, it is something to continue from.
+                // Be it a prompt or an answer, there is something to continue from.
                 self.has_prompt = true;
                 continue;
             };

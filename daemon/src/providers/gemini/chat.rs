@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sessd_proto::Timestamp;
 
-use crate::providers::head_tail::{self, SCAN_BYTES_MAX};
 use crate::providers::record::{self, part, whole};
+use crate::providers::scan::{SCAN_BYTES_MAX, scan};
 use crate::providers::title::{Best, Noise, Prompt};
 use crate::providers::{file, shorten};
 
@@ -99,7 +99,7 @@ impl Chat {
         if file::open(path)?.1.len() > SCAN_BYTES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        head_tail::scan(path, |line| {
+        scan(path, |line| {
             // To the CLI each of the two characters ends a line.
             let records = line.split(|byte| *byte == b'\r').filter_map(whole::<Record<'_>>);
             records.for_each(|record| chat.apply(&record));

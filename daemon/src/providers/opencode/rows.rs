@@ -171,7 +171,7 @@ fn judge(connection: &Connection, row: &Row, limit: u32) -> rusqlite::Result<Ver
 /// Returns the metadata of the sessions with these ids.
 pub(super) fn found(connection: &Connection, ids: &[&str]) -> rusqlite::Result<Vec<Option<Found>>> {
     let mut statement = select(connection, "WHERE id = ?1")?;
-    let mut read = |id: &&str| {
+    let read = |id: &&str| {
         sqlite::allow_steps(connection, SESSION_STEPS_MAX)?;
         let row = unless_odd(statement.query_row([id], row).optional())?;
         match row {
@@ -182,7 +182,7 @@ pub(super) fn found(connection: &Connection, ids: &[&str]) -> rusqlite::Result<V
             None => Ok(Some(unreadable(id))),
         }
     };
-    ids.iter().map(|id| read(id)).collect()
+    ids.iter().map(read).collect()
 }
 
 /// Returns a session of which no more is known than that it is there.
@@ -327,7 +327,7 @@ fn last_prompt(connection: &Connection, id: &str) -> rusqlite::Result<Option<Str
     Ok(None)
 }
 
-/// Returns the data of a part; nothing if it is no text.
+/// Returns the data of a part; `None` unless it is text.
 fn part(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<String>> {
     Ok(row.get(0).unwrap_or_default())
 }

@@ -7,8 +7,9 @@ use std::path::Path;
 use memchr::memmem;
 
 use super::transcript::Record;
-use crate::providers::head_tail::{self, HeadTail};
+use crate::providers::head_tail::HeadTail;
 use crate::providers::record::records;
+use crate::providers::scan;
 
 const KEY: &[u8] = b"\"sessionId\":\"";
 
@@ -54,7 +55,7 @@ pub(super) fn are_mixed(ends: &HeadTail) -> bool {
 /// True if the records of a file name more than one session.
 pub(super) fn are_mixed_in(path: &Path) -> io::Result<bool> {
     let (mut ids, mut bytes) = (Ids::default(), 0);
-    head_tail::scan(path, |line| {
+    scan::scan(path, |line| {
         ids.add(line);
         bytes += line.len();
         !ids.are_mixed && bytes < BYTES_MAX

@@ -1,8 +1,7 @@
 //! Imports: reads the metadata of transcripts in batches and stores it, both at the same time.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::{iter, mem};
 
@@ -16,8 +15,7 @@ use super::Discovery;
 use super::names::Moves;
 use crate::clock::now;
 use crate::failpoint;
-use crate::providers::head_tail::SCAN_BYTES_MAX;
-use crate::providers::{Basis, Found, Gap, Listed, Reader, Retention, Version, file_of};
+use crate::providers::{self, Basis, Found, Gap, Listed, Reader, Retention, Version};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::directories::DirCache;
 use crate::registry::homes::gate::LISTING_TIMEOUT;
@@ -287,7 +285,7 @@ fn read_together(reader: &dyn Reader, batch: Vec<Listed>) -> (Vec<Read>, Vec<Gap
     for (entry, found) in batch.into_iter().zip(found) {
         let opened = match found {
             Some(_) => Ok(()),
-            None => File::open(file_of(&entry.location)).and_then(must_be_readable),
+            None => providers::must_be_readable(&entry.location),
         };
         match opened {
             Ok(()) => read.push((entry, found)),
@@ -297,14 +295,6 @@ fn read_together(reader: &dyn Reader, batch: Vec<Listed>) -> (Vec<Read>, Vec<Gap
         }
     }
     (read, unopened)
-}
-
-/// Fails for a file in which nothing was found, and which is too large to be read whole.
-fn must_be_readable(file: File) -> io::Result<()> {
-    match file.metadata()?.len() > SCAN_BYTES_MAX {
-        true => Err(io::Error::new(ErrorKind::FileTooLarge, "too large to be read")),
-        false => Ok(()),
-    }
 }
 
 /// Turns a transcript's metadata into a row.

@@ -1,6 +1,6 @@
-//! Checks of many sessions at once: what they share is found out once, so that the work is linear
-//! in their number. A transcript that is missing would cost a listing of its home, and one that was
-//! forked a look at every ancestor. Must not know the rules of a verdict.
+//! Checks of many sessions at once: facts that they share are found out once, so that the work is
+//! linear in their number. A transcript that is missing would cost a listing of its home, and one
+//! that was forked a look at every ancestor. Must not know the rules of a verdict.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::store::sessions::{self, Stored};
 /// takes, so that a long round is not spent with listings.
 const FRESH_MS: i64 = 2_000;
 
-/// What the checks of one call have found out. It must not outlive the call, since files change.
+/// Facts that the checks of one call have found out. They must not outlive it, since files change.
 #[derive(Default)]
 pub(crate) struct Round(Mutex<Findings>);
 
@@ -66,7 +66,8 @@ impl Round {
 }
 
 impl Discovery {
-    /// Checks sessions, stores the verdicts, and returns the sessions as they are then.
+    /// Checks sessions, stores the verdicts, and returns the sessions as they are then. A page that
+    /// follows another may rely on its listing of a moment ago.
     ///
     /// # Errors
     /// Fails if the registry cannot be read or written, or a session is deleted meanwhile.
@@ -74,10 +75,11 @@ impl Discovery {
         self: &Arc<Self>,
         rows: Vec<Stored>,
         losses: Losses,
+        follows: bool,
     ) -> Result<Vec<Stored>, Fault> {
         let homes = self.homes.known().await?;
         let round = Round::default();
-        let rows = self.find_missing(&homes, rows, &round).await?;
+        let rows = self.find_missing(&homes, rows, follows, &round).await?;
         let mut checked = Vec::with_capacity(rows.len());
         for row in rows {
             checked.push(self.check_in(&homes, row, losses, None, &round).await?);
@@ -85,12 +87,14 @@ impl Discovery {
         Ok(checked)
     }
 
-    /// Sweeps the homes in which transcripts of these sessions are missing, unless they were listed
-    /// a moment ago, and notes which are missing after that. Returns the sessions as they are then.
+    /// Sweeps the homes in which transcripts of these sessions are missing, unless an earlier page
+    /// has listed them a moment ago, and notes which are missing after that. Returns the sessions
+    /// as they are then.
     async fn find_missing(
         self: &Arc<Self>,
         homes: &[KnownHome],
         mut rows: Vec<Stored>,
+        follows: bool,
         round: &Round,
     ) -> Result<Vec<Stored>, Fault> {
         for known in homes {
@@ -102,7 +106,7 @@ impl Discovery {
             let mut concluded = rows.iter().filter(|row| missing.contains(&row.seq));
             // A session that is not known to be gone may have moved a moment ago.
             let is_known = self.is_held(known) || concluded.all(is_gone);
-            if !(is_known && self.is_fresh(known)) {
+            if !(follows && is_known && self.is_fresh(known)) {
                 self.sweep_home(known).await?;
             }
             let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();

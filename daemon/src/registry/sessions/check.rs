@@ -20,6 +20,7 @@ impl Sessions {
         self: &Arc<Self>,
         request: CheckRequest,
     ) -> Result<SessionPage, Fault> {
+        let follows = request.after.is_some();
         let (rows, next) = if request.selectors.is_empty() {
             self.discovery.wait_for_first_sweep().await;
             // In an order that does not change from page to page.
@@ -38,7 +39,7 @@ impl Sessions {
             (rows, None)
         };
         let losses = if request.accept_losses { Losses::Accept } else { Losses::Doubt };
-        let checked = self.discovery.check_all(rows, losses).await?;
+        let checked = self.discovery.check_all(rows, losses, follows).await?;
         let sessions = self.writers.with_live(checked).await?;
         let (discovering, unreadable) =
             (!self.discovery.has_swept(), self.homes.unreadable().await?);
