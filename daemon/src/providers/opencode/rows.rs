@@ -144,7 +144,7 @@ pub(super) fn check(connection: &Connection, id: &str) -> rusqlite::Result<Optio
 /// Returns the metadata of the sessions with these ids.
 pub(super) fn found(connection: &Connection, ids: &[&str]) -> rusqlite::Result<Vec<Option<Found>>> {
     let mut statement = select(connection, "WHERE id = ?1")?;
-    let mut read = |id: &&str| {
+    let read = |id: &&str| {
         sqlite::allow_steps(connection, SESSION_STEPS_MAX)?;
         let row = unless_odd(statement.query_row([id], row).optional())?;
         match row {
