@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sessd_proto::turn::PROMPT_BYTES_MAX;
 use sessd_proto::{Session, Status};
 use sessd_tests::is_long;
+use sessd_tests::report::figure;
 use sessd_tests::sandbox::{Output, Sandbox};
 use sessd_tests::wait::DEADLINE;
 
@@ -49,7 +50,7 @@ fn counted(sandbox: &Sandbox, file: &str, name: &str) -> u64 {
 #[track_caller]
 fn assert_small(sandbox: &Sandbox, after: &str) {
     let peak = counted(sandbox, "status", "VmHWM:") << 10;
-    println!("{after}: peak {} MB", peak >> 20);
+    figure(&format!("{after}: peak {} MB", peak >> 20));
     assert!(peak < PEAK_MAX, "{} MB after {after}", peak >> 20);
 }
 
@@ -119,7 +120,6 @@ fn prompt_is_read_no_further_than_to_its_limit() {
     command.args(["send", "--new", "echo"]).stdin(Stdio::piped());
     let mut sent = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let (mut pipe, mut written) = (sent.stdin.take().unwrap(), 0);
-    // Until it reads no more.
     let error = loop {
         match pipe.write(&[b'x'; 4096]) {
             Ok(count) => written += count,
