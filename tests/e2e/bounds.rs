@@ -18,21 +18,13 @@ use sessd_tests::wait::DEADLINE;
 
 use crate::BINARIES;
 use crate::bad_input::assert_fault;
-use crate::scene::{NEVER, all_sessions, check, run_job, verdict};
+use crate::odd_disks::sandbox;
+use crate::scene::{all_sessions, check, run_job, verdict};
 
 /// The most memory that the daemon may ever have taken, in bytes.
 const PEAK_MAX: u64 = 120 << 20;
 
 const AT: &str = "2026-11-21T08:00:00.000Z";
-
-/// A machine on which only `sessctl` makes the daemon look at anything.
-fn sandbox() -> Sandbox {
-    let mut sandbox = Sandbox::new(BINARIES);
-    sandbox.set_env("SESSD_DISCOVERY_SCHEDULE", NEVER);
-    sandbox.set_env("SESSD_DISCOVERY_WATCH", "false");
-    sandbox.set_env("SESSD_HEARTBEAT_SCHEDULE", NEVER);
-    sandbox
-}
 
 fn id(number: usize) -> String {
     format!("bbbbbbbb-0000-4000-8000-{number:012}")
@@ -73,6 +65,8 @@ fn write(sandbox: &Sandbox, provider: &str, number: usize, prompt: &str) -> Path
         json!({ "type": of, "uuid": of, "parentUuid": parent, "sessionId": id, "timestamp": AT,
             "cwd": cwd, "model": "m", "message": { "role": of, "parts": [{ "text": text }] } })
     };
+    let meta = json!({ "id": id, "cwd": cwd, "source": "cli", "timestamp": AT, "originator": "o",
+        "cli_version": "1" });
     let (path, lines) = match provider {
         "claude" => (
             format!(".claude/projects/{munged}/{id}.jsonl"),
@@ -81,7 +75,7 @@ fn write(sandbox: &Sandbox, provider: &str, number: usize, prompt: &str) -> Path
         "codex" => (
             format!(".codex/sessions/2026/11/21/rollout-2026-11-21T08-00-00-{id}.jsonl"),
             vec![
-                codex("session_meta", json!({ "id": id, "cwd": cwd, "source": "cli" })),
+                codex("session_meta", meta),
                 codex("event_msg", json!({ "type": "user_message", "message": prompt })),
             ],
         ),

@@ -52,7 +52,10 @@ pub(crate) fn write_claude(home: &Path, directory: &Path, number: u32) -> PathBu
 fn write_codex(sandbox: &Sandbox, day: &str, number: u32) {
     let meta = json!({
         "timestamp": "2026-11-21T08:00:00.000Z", "type": "session_meta",
-        "payload": { "id": id(number), "cwd": sandbox.home(), "source": "cli" },
+        "payload": {
+            "id": id(number), "cwd": sandbox.home(), "source": "cli", "originator": "codex_cli",
+            "timestamp": "2026-11-21T08:00:00.000Z", "cli_version": "0.171.0",
+        },
     });
     let typed = json!({
         "timestamp": "2026-11-21T08:00:00.000Z", "type": "event_msg",

@@ -168,7 +168,9 @@ impl Rollouts {
         if self.has_broken_index {
             return Verdict::of(Reason::IndexBroken);
         }
-        if !rollout.has_context() {
+        // A fork goes on from the conversation of its ancestors.
+        let is_fork = rollout.meta.as_ref().is_some_and(|meta| meta.base.is_some());
+        if !is_fork && !rollout.has_context() {
             return Verdict::EMPTY;
         }
         // A numbered rollout that is in the index is not read as text any more.

@@ -126,7 +126,8 @@ mod tests {
             let base = number.checked_sub(1).map(
                 |before| serde_json::json!({ "thread_id": id(before), "end_byte_offset": 50 }),
             );
-            let payload = serde_json::json!({ "id": id(number), "cwd": "/", "history_base": base });
+            let payload = serde_json::json!({ "id": id(number), "cwd": "/", "history_base": base,
+                "timestamp": "2026-01-01T00:00:00Z", "originator": "o", "cli_version": "1" });
             let meta = serde_json::json!({ "type": "session_meta", "payload": payload,
                 "timestamp": "2026-01-01T00:00:00Z" });
             fs::write(path(home, number), format!("{meta}\n")).unwrap();

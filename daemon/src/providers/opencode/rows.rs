@@ -381,13 +381,17 @@ mod tests {
             CREATE TABLE message (id, session_id, time_created, data);
             CREATE TABLE part (id, message_id, data);
             INSERT INTO message SELECT column1, column1, 1, column2
-                FROM (VALUES ('well', '{}'), ('null', '{}'), ('real', '{}'), ('blob', x'ff'));
-            INSERT INTO session VALUES ('null', NULL, 1, 1, 't'), ('real', '/w', 1.5, 1, 't'),
-                ('blob', '/w', 1, 1, 't'), ('well', '/w', 1, 1, 't'), (x'ff', '/w', 1, 1, 't');";
+                FROM (VALUES ('ses_well', '{\"role\":\"user\"}'), ('ses_null', '{}'),
+                    ('ses_real', '{}'), ('ses_blob', x'ff'));
+            INSERT INTO part VALUES ('p', 'ses_well', '{\"type\":\"text\",\"text\":\"hi\"}');
+            INSERT INTO session VALUES ('ses_null', NULL, 1, 1, 't'),
+                ('ses_real', '/w', 1.5, 1, 't'), ('ses_blob', '/w', 1, 1, 't'),
+                ('ses_well', '/w', 1, 1, 't'), (x'ff', '/w', 1, 1, 't');";
         connection.execute_batch(tables).unwrap();
         let ids: Vec<_> = all(&connection).unwrap().into_iter().map(|row| row.id).collect();
-        assert_eq!(ids, ["null", "real", "blob", "well"]);
-        let found = found(&connection, &["null", "real", "blob", "well", "gone"]).unwrap();
+        assert_eq!(ids, ["ses_null", "ses_real", "ses_blob", "ses_well"]);
+        let all = ["ses_null", "ses_real", "ses_blob", "ses_well", "ses_gone"];
+        let found = found(&connection, &all).unwrap();
         let seen = found.into_iter().map(|it| it.map(|it| (it.facts.title, it.verdict)));
         let unreadable = || Some((None, Verdict::UNREADABLE));
         let title = Some("t".to_owned());
@@ -396,12 +400,13 @@ mod tests {
             [
                 unreadable(),
                 unreadable(),
-                Some((title.clone(), Verdict::ACTIVE)),
+                Some((title.clone(), Verdict::of(Reason::RecordBroken))),
                 Some((title, Verdict::ACTIVE)),
                 None
             ]
         );
-        let checked = ["null", "real", "gone"].map(|id| check(&connection, id).unwrap());
+        let checked =
+            ["ses_null", "ses_real", "ses_gone"].map(|id| check(&connection, id).unwrap());
         assert_eq!(checked, [Some(Verdict::UNREADABLE), Some(Verdict::UNREADABLE), None]);
     }
 }
