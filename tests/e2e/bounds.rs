@@ -138,10 +138,10 @@ fn write_opencode(sandbox: &Sandbox, change: &str) {
         CREATE TABLE message (id TEXT PRIMARY KEY, session_id TEXT, time_created INTEGER,
             data TEXT);
         CREATE TABLE part (id TEXT PRIMARY KEY, message_id TEXT, data TEXT);
-        INSERT INTO message VALUES ('m', 's', 1, '{\"role\":\"user\"}');
-        INSERT INTO part VALUES ('p', 'm', '{\"text\":\"the prompt\"}');";
+        INSERT INTO message VALUES ('m', 'ses_s', 1, '{\"role\":\"user\"}');
+        INSERT INTO part VALUES ('p', 'm', '{\"type\":\"text\",\"text\":\"the prompt\"}');";
     database.execute_batch(tables).unwrap();
-    let row = "INSERT INTO session VALUES ('s', ?1, 1, 1, 'the title')";
+    let row = "INSERT INTO session VALUES ('ses_s', ?1, 1, 1, 'the title')";
     database.execute(row, [sandbox.home().to_str()]).unwrap();
     database.execute_batch(change).unwrap();
 }
@@ -178,8 +178,8 @@ fn cell_of_any_size_is_not_loaded() {
     let size = if is_long() { 300_000_000 } else { 70_000_000 };
     let long = |column: &str| format!("{column} = hex(zeroblob({}))", size / 2);
     let rows = "INSERT INTO session SELECT column1, directory, 1, 1, title FROM session,
-        (VALUES ('t'), ('u'))";
-    let talk = "INSERT INTO message SELECT id || 't', 't', 1, data FROM message";
+        (VALUES ('ses_t'), ('ses_u'))";
+    let talk = "INSERT INTO message SELECT id || 't', 'ses_t', 1, data FROM message";
     let titles = long("title");
     for (what, change, title) in [
         ("titles", format!("{rows}; {talk}; UPDATE session SET {titles}"), Some("the prompt")),
@@ -195,7 +195,7 @@ fn cell_of_any_size_is_not_loaded() {
         write_small(&sandbox);
         write_opencode(&sandbox, &change);
         let found = found(&sandbox);
-        let session = found.iter().find(|it| it.provider_session_id.as_deref() == Some("s"));
+        let session = found.iter().find(|it| it.provider_session_id.as_deref() == Some("ses_s"));
         let session = session.unwrap_or_else(|| panic!("{what}: {found:#?}"));
         assert_eq!(session.title.as_deref(), title, "{what}");
         let expected = match what {

@@ -12,12 +12,11 @@ use super::names::{self, Names};
 use super::prompt;
 use crate::providers::head_tail::HeadTail;
 use crate::providers::jsonl::{self, Summary};
-use crate::providers::lenient;
 use crate::providers::record::{self, part, records};
 use crate::providers::scan::scan;
 use crate::providers::title::{Best, Prompt};
 use crate::providers::unknown::Kinds;
-use crate::providers::{Found, Verdict, Version};
+use crate::providers::{Found, Verdict, Version, lenient};
 
 /// Bytes that are first read from each end: the first prompt follows attachments of some kilobytes.
 const SIDE_BYTES: usize = 16 << 10;

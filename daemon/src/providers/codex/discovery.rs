@@ -116,8 +116,8 @@ impl Rollouts {
         }
     }
 
-    /// Reads head and tail only: bytes that are not text in the middle of a long rollout are left to
-    /// a check, which comes before every resume and turn.
+    /// Reads head and tail only: bytes that are not text in the middle of a long rollout are left
+    /// to a check, which comes before every resume and turn.
     fn read(&self, location: &str) -> Option<Found> {
         let rollout = rollout::open(Path::new(location)).ok()?;
         let verdict = self.judge(location, &rollout);

@@ -55,12 +55,16 @@ pub(super) fn are_mixed(ends: &HeadTail) -> bool {
 /// True if the records of a file name more than one session.
 pub(super) fn are_mixed_in(path: &Path) -> io::Result<bool> {
     let (mut ids, mut bytes) = (Ids::default(), 0);
-    scan::scan(path, |line| {
+    let scanned = scan::scan(path, |line| {
         ids.add(line);
         bytes += line.len();
         !ids.are_mixed && bytes < BYTES_MAX
-    })?;
-    Ok(ids.are_mixed)
+    });
+    match scanned {
+        // What is beyond the limit is not judged.
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(ids.are_mixed),
+        scanned => scanned.map(|()| ids.are_mixed),
+    }
 }
 
 #[cfg(test)]
