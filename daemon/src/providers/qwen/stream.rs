@@ -82,7 +82,9 @@ fn block_events(block: &Value, is_free: bool) -> Vec<Event> {
 
 fn ended(line: &Value) -> Vec<Event> {
     if line["is_error"] == true {
-        return vec![failed(line["error"]["message"].as_str().unwrap_or_default())];
+        // Since 0.24 with the brackets that it has in an answer.
+        let message = line["error"]["message"].as_str().unwrap_or_default();
+        return vec![failed(split(message).1.unwrap_or(message))];
     }
     let result = line["result"].as_str();
     // The usage here is that of all calls: only the messages show if the last one has failed.
@@ -154,6 +156,8 @@ mod tests {
         assert_eq!(result(&format!("{said} means: log in")).data.0, json!({}));
         let failed = r#"{"type":"result","is_error":true,"error":{"message":"limit"}}"#;
         assert_eq!(kinds(failed), [(EventType::Error, Some("limit".to_owned()))]);
+        let failed = json!({ "type": "result", "is_error": true, "error": { "message": said } });
+        assert_eq!(kinds(&failed.to_string()), error);
     }
 
     #[test]
