@@ -34,16 +34,8 @@ const SMALL_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Fails if the file cannot be opened or read, if it is too large, and for anything but a regular
 /// file.
 pub(super) fn small(path: &Path) -> io::Result<Vec<u8>> {
-    whole(open(path)?.0)
-}
-
-/// Returns the bytes of an open file that the CLI reads whole.
-///
-/// # Errors
-/// Fails if the file cannot be read or is too large.
-pub(super) fn whole(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(SMALL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    open(path)?.0.take(SMALL_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SMALL_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
@@ -54,15 +46,8 @@ pub(super) fn whole(file: File) -> io::Result<Vec<u8>> {
 /// not trusted.
 /// `None` if it cannot be read as text.
 pub(super) fn settings(path: &Path) -> Option<String> {
-    try_settings(path).ok()
-}
-
-/// Like [`settings`], with the reason why it cannot be read.
-///
-/// # Errors
-/// Fails if it cannot be read as text.
-pub(super) fn try_settings(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    open(path)?.0.take(SETTINGS_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
+    let (file, _) = open(path).ok()?;
+    file.take(SETTINGS_BYTES_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
 }

@@ -97,11 +97,11 @@ pub(super) fn retention(home: &Home) -> Option<Retention> {
 /// be predicted.
 fn cleanup_days(settings: &Path) -> Option<i64> {
     const DEFAULT: i64 = 30;
-    let text = match file::try_settings(settings) {
+    let bytes = match file::small(settings) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Some(DEFAULT),
         read => read.ok()?,
     };
-    let settings: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let settings: Value = serde_json::from_slice(&bytes).ok()?;
     match settings.get(LIMIT) {
         None => Some(DEFAULT),
         Some(days) => days.as_i64().filter(|days| *days > 0),

@@ -19,7 +19,7 @@ use sessd_proto::Fault;
 use super::Discovery;
 use super::sweep::Scan;
 use crate::clock::now;
-use crate::providers::{FileId, Hidden, file_of};
+use crate::providers::{FileId, Hidden, Listed, file_of};
 use crate::registry::homes::KnownHome;
 use crate::registry::homes::gate::CHECK_TIMEOUT;
 use crate::store::bindings;
@@ -202,6 +202,10 @@ pub(super) fn moves(scans: &[Scan]) -> Moves {
     let mut moves = Moves::default();
     let mut gone: HashMap<&str, Vec<Name>> = HashMap::new();
     for scan in scans.iter().filter(|scan| scan.is_listed()) {
+        let is_seen = |it: &&Listed| scan.seen.contains_key(&it.location);
+        if scan.listed.iter().filter(is_seen).count() == scan.seen.len() {
+            continue;
+        }
         let listed: HashSet<&str> = scan.listed.iter().map(|it| &*it.location).collect();
         let hidden = Hidden::by(&scan.gaps);
         for location in scan.seen.keys() {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sessd_proto::{Fault, Reason, Status};
 
 use super::Discovery;
+use super::gone::folder_of;
 use super::verdict::Losses;
 use crate::clock::now;
 use crate::providers::{Hidden, Reader, file_of};
@@ -169,8 +170,7 @@ impl Discovery {
         if !round.is_missing(row) {
             return self.is_gone_from_folder(known, row).await;
         }
-        let folder = row.location.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let key = (known.id, folder.to_owned());
+        let key = (known.id, folder_of(&row.location).to_owned());
         let answered = round.findings().folders.get(&key).copied();
         if let Some(is_gone) = answered {
             return Ok(is_gone);
