@@ -28,6 +28,7 @@ mod gemini;
 mod lines;
 mod opencode;
 mod qwen;
+mod tree;
 
 use case::{Case, Input};
 

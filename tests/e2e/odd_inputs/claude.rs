@@ -4,59 +4,21 @@ use serde_json::{Value, json};
 use sessd_tests::real_cli::Claude;
 
 use super::case::{Case, Input, input, remove};
-use super::{compare, lines};
+use super::tree::{OTHER, is_message, set};
+use super::{compare, lines, tree};
 use crate::scene::{QUICK, Scene};
-
-const OTHER: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 
 #[test]
 fn odd_inputs_of_claude() {
     let scene = Scene::row(&Claude, QUICK);
-    compare(scene, r#"Read {"file_path":"NOTES"}"#, &[lines::INPUTS, INPUTS]);
+    compare(scene, r#"Read {"file_path":"NOTES"}"#, &[lines::INPUTS, tree::INPUTS, INPUTS]);
 }
 
 const INPUTS: &[Input] = &[
-    input("id", "the file has another name", |it| {
-        it.rename(&format!("{OTHER}.jsonl"));
-        it.id = OTHER.to_owned();
-    }),
-    input("id", "the records name another session", |it| {
-        it.each(|record| record["sessionId"] = OTHER.into());
-    }),
-    input("id", "the records name no session", |it| it.each(|record| remove(record, "sessionId"))),
-    input("chain", "a parent that is not there", |it| {
-        it.records(|records| nth_message(records, 2)["parentUuid"] = "lost".into());
-    }),
-    input("chain", "every parent is null", |it| {
-        it.each(|record| record["parentUuid"] = Value::Null);
-    }),
-    input("chain", "no parents", |it| it.each(|record| remove(record, "parentUuid"))),
-    input("chain", "a record is its own parent", |it| {
-        it.records(|records| {
-            let record = nth_message(records, 3);
-            record["parentUuid"] = record["uuid"].clone();
-        });
-    }),
-    input("chain", "no uuids", |it| it.each(|record| remove(record, "uuid"))),
-    input("metadata only", "no messages", |it| {
-        it.records(|records| records.retain(|record| !is_message(record)));
-    }),
-    input("metadata only", "a prompt without an answer", |it| {
-        it.records(|records| {
-            let end = records.iter().position(|record| record["type"] == "assistant").unwrap();
-            records.truncate(end);
-        });
-    }),
-    input("metadata only", "answers only", |it| {
-        it.records(|records| records.retain(|record| record["type"] != "user"));
-    }),
-    input("types", "messages are null", |it| set(it, "message", &Value::Null)),
-    input("types", "messages are texts", |it| set(it, "message", &json!("text"))),
     input("types", "no messages in the records", |it| it.each(|record| remove(record, "message"))),
     input("types", "contents are null", |it| set_content(it, &Value::Null)),
     input("types", "contents are numbers", |it| set_content(it, &json!(7))),
     input("types", "contents are empty", |it| set_content(it, &json!([]))),
-    input("types", "no times", |it| it.each(|record| remove(record, "timestamp"))),
     input("types", "no directories", |it| it.each(|record| remove(record, "cwd"))),
     input("types", "the types are in capitals", |it| {
         it.each(|record| {
@@ -118,26 +80,9 @@ fn older(it: &Case, version: &str, is_branched: bool) -> String {
     text
 }
 
-fn is_message(record: &Value) -> bool {
-    record["type"] == "user" || record["type"] == "assistant"
-}
-
-fn nth_message(records: &mut [Value], number: usize) -> &mut Value {
-    records.iter_mut().filter(|record| is_message(record)).nth(number).unwrap()
-}
-
 fn has_block(record: &Value, kind: &str) -> bool {
     let blocks = record["message"]["content"].as_array().map(Vec::as_slice).unwrap_or_default();
     blocks.iter().any(|block| block["type"] == kind)
-}
-
-/// Sets a field of every message.
-fn set(it: &Case, name: &str, value: &Value) {
-    it.records(|records| {
-        for record in records.iter_mut().filter(|record| is_message(record)) {
-            record[name] = value.clone();
-        }
-    });
 }
 
 fn set_content(it: &Case, value: &Value) {

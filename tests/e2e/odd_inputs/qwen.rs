@@ -6,28 +6,23 @@ use serde_json::{Value, json};
 use sessd_tests::real_cli::Qwen;
 
 use super::case::{Case, Input, input, remove};
-use super::{compare, lines};
+use super::tree::{OTHER, is_message, nth_message};
+use super::{compare, lines, tree};
 use crate::scene::Scene;
-
-const OTHER: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 
 #[test]
 fn odd_inputs_of_qwen() {
-    compare(Scene::row(&Qwen, &[]), r#"read_file {"file_path":"NOTES"}"#, &[lines::INPUTS, INPUTS]);
+    compare(
+        Scene::row(&Qwen, &[]),
+        r#"read_file {"file_path":"NOTES"}"#,
+        &[lines::INPUTS, tree::INPUTS, INPUTS],
+    );
 }
 
 const INPUTS: &[Input] = &[
-    input("id", "the file has another name", |it| {
-        it.rename(&format!("{OTHER}.jsonl"));
-        it.id = OTHER.to_owned();
-    }),
-    input("id", "the records name another session", |it| {
-        it.each(|record| record["sessionId"] = OTHER.into());
-    }),
     input("id", "the first record names another session", |it| {
         it.records(|records| records[0]["sessionId"] = OTHER.into());
     }),
-    input("id", "the records name no session", |it| it.each(|record| remove(record, "sessionId"))),
     input("place", "the archive", |it| {
         let archive = it.path.with_file_name("archive");
         fs::create_dir_all(&archive).unwrap();
@@ -49,40 +44,12 @@ const INPUTS: &[Input] = &[
             lines.push(format!("{record}\n"));
         });
     }),
-    input("chain", "a parent that is not there", |it| {
-        it.records(|records| nth_message(records, 2)["parentUuid"] = "lost".into());
-    }),
-    input("chain", "every parent is null", |it| {
-        it.each(|record| record["parentUuid"] = Value::Null);
-    }),
-    input("chain", "no parents", |it| it.each(|record| remove(record, "parentUuid"))),
-    input("chain", "a record is its own parent", |it| {
-        it.records(|records| {
-            let record = nth_message(records, 3);
-            record["parentUuid"] = record["uuid"].clone();
-        });
-    }),
-    input("chain", "no uuids", |it| it.each(|record| remove(record, "uuid"))),
     input("chain", "two records with one uuid", |it| {
         it.records(|records| {
             let uuid = nth_message(records, 1)["uuid"].clone();
             nth_message(records, 2)["uuid"] = uuid;
         });
     }),
-    input("metadata only", "no messages", |it| {
-        it.records(|records| records.retain(|record| !is_message(record)));
-    }),
-    input("metadata only", "a prompt without an answer", |it| {
-        it.records(|records| {
-            let end = records.iter().position(|record| record["type"] == "assistant").unwrap();
-            records.truncate(end);
-        });
-    }),
-    input("metadata only", "answers only", |it| {
-        it.records(|records| records.retain(|record| record["type"] != "user"));
-    }),
-    input("types", "messages are null", |it| set(it, "message", &Value::Null)),
-    input("types", "messages are texts", |it| set(it, "message", &json!("text"))),
     input("types", "parts are null", |it| {
         it.records(|records| {
             for record in records.iter_mut().filter(|record| is_message(record)) {
@@ -90,7 +57,6 @@ const INPUTS: &[Input] = &[
             }
         });
     }),
-    input("types", "no times", |it| it.each(|record| remove(record, "timestamp"))),
     input("types", "no types", |it| it.each(|record| remove(record, "type"))),
     input("tools", "a result without its call", |it| {
         it.records(|records| records.retain(|it| !it.to_string().contains("\"functionCall\"")));
@@ -125,20 +91,4 @@ fn older(it: &Case) -> String {
         say("assistant", "model", &format!("FAKE turns={number} "));
     }
     text
-}
-
-fn is_message(record: &Value) -> bool {
-    record["type"] == "user" || record["type"] == "assistant"
-}
-
-fn nth_message(records: &mut [Value], number: usize) -> &mut Value {
-    records.iter_mut().filter(|record| is_message(record)).nth(number).unwrap()
-}
-
-fn set(it: &Case, name: &str, value: &Value) {
-    it.records(|records| {
-        for record in records.iter_mut().filter(|record| is_message(record)) {
-            record[name] = value.clone();
-        }
-    });
 }
